@@ -1,0 +1,169 @@
+"""Everything that Grid raises.
+
+::
+
+    GridError
+    ├── NotLoggedIn               no session in this process yet
+    ├── AuthenticationFailed      (PermissionError) the key is not accepted
+    ├── PermissionDenied          (PermissionError) readable, but not yours to change
+    ├── InvalidArgument           (ValueError) refused before or by the service
+    │   ├── SweepError            a sweep in ``script_args``; quotes the flag
+    │   ├── SourceError           the script or its source code
+    │   ├── ConfigError           the YAML configuration file or the credentials file
+    │   ├── NameTaken             a run of that name exists already
+    │   └── Unsupported           the cluster cannot do what was asked for
+    ├── NotFound                  (KeyError)
+    │   ├── RunNotFound
+    │   ├── ExperimentNotFound
+    │   └── ClusterNotFound
+    ├── RunStarted                (AttributeError) a started run is immutable
+    ├── RunNotStarted             there is nothing yet to cancel or to list
+    ├── ServiceError              the service answered, but not with a result
+    │   ├── InvalidResponse       not GraphQL at all: HTML, garbage, another program
+    │   ├── LimitExceeded         more than one request may ask for
+    │   └── ServiceTooOld         it does not know the query
+    ├── ConnectionFailed          (ConnectionError) no answer: nobody listens, or the line was cut
+    │   └── EmbeddedServiceFailed the embedded service could not be started
+    └── RequestTimeout            (TimeoutError) no answer in time
+        └── CancelTimeout         the processes of a cancelled experiment are still there
+
+A message says what was asked, what is wrong, and what to do. Errors of the service travel as codes; nothing here is chosen
+by matching on text.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthenticationFailed",
+    "CancelTimeout",
+    "ClusterNotFound",
+    "ConfigError",
+    "ConnectionFailed",
+    "EmbeddedServiceFailed",
+    "ExperimentNotFound",
+    "GridError",
+    "GridWarning",
+    "InvalidArgument",
+    "InvalidResponse",
+    "LimitExceeded",
+    "NameTaken",
+    "NotFound",
+    "NotLoggedIn",
+    "PermissionDenied",
+    "RequestTimeout",
+    "RunNotFound",
+    "RunNotStarted",
+    "RunStarted",
+    "ServiceError",
+    "ServiceTooOld",
+    "SourceError",
+    "SweepError",
+    "Unsupported",
+]
+
+
+class GridError(Exception):
+    """Base of every error that Grid raises."""
+
+
+class GridWarning(UserWarning):
+    """Something is done otherwise than it was asked for, and nothing is wrong."""
+
+
+class NotLoggedIn(GridError):
+    """There is no session in this process yet: call :func:`grid.login`."""
+
+    def __init__(self) -> None:
+        super().__init__("not logged in: call grid.login() first")
+
+
+class AuthenticationFailed(GridError, PermissionError):
+    """The service does not accept the key."""
+
+
+class PermissionDenied(GridError, PermissionError):
+    """The viewer may read it, but only its owner may change it."""
+
+
+class InvalidArgument(GridError, ValueError):
+    """An argument has a value that is not allowed."""
+
+
+class SweepError(InvalidArgument):
+    """A sweep in ``script_args`` is wrong; the message quotes the flag."""
+
+
+class SourceError(InvalidArgument):
+    """The script or its source code cannot be made a snapshot of."""
+
+
+class ConfigError(InvalidArgument):
+    """A configuration file or the credentials file is wrong."""
+
+
+class NameTaken(InvalidArgument):
+    """The user has a run of that name already."""
+
+
+class Unsupported(InvalidArgument):
+    """The cluster cannot do what was asked for."""
+
+
+class NotFound(GridError, KeyError):
+    """There is nothing of that name."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which would put the message in quotes.
+        return str(self.args[0]) if self.args else ""
+
+
+class RunNotFound(NotFound):
+    """The user can read no run of that name."""
+
+
+class ExperimentNotFound(NotFound):
+    """The user can read no experiment of that name or id."""
+
+
+class ClusterNotFound(NotFound):
+    """There is no cluster of that name."""
+
+
+class RunStarted(GridError, AttributeError):
+    """A run that was started cannot be changed any more."""
+
+
+class RunNotStarted(GridError):
+    """The run has nothing yet that the call could be about."""
+
+
+class ServiceError(GridError):
+    """The service answered, but not with a result."""
+
+
+class InvalidResponse(ServiceError):
+    """What answered does not speak GraphQL: a proxy's page, another program, a broken line."""
+
+
+class LimitExceeded(ServiceError):
+    """The request asks for more than one request may."""
+
+
+class ServiceTooOld(ServiceError):
+    """The service does not know a query of this client."""
+
+
+class ConnectionFailed(GridError, ConnectionError):
+    """There was no answer: nobody listens, or the line was cut."""
+
+
+class EmbeddedServiceFailed(ConnectionFailed):
+    """The embedded service could not be started."""
+
+
+class RequestTimeout(GridError, TimeoutError):
+    """There was no answer in time."""
+
+
+class CancelTimeout(RequestTimeout):
+    """Processes of a cancelled experiment are still there after the time they were given."""

@@ -1,0 +1,75 @@
+"""The few words that client and service share. Everything else they know of each other is in `schema.graphql`."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+API_VERSION = 1
+"""The newest version of the queries that this distribution knows, as a client and as a service."""
+
+GRAPHQL_PATH = "/graphql"
+HEALTH_PATH = "/health"
+
+MAX_PAGE_SIZE = 1_000
+"""The most nodes of a connection that one page holds."""
+
+DEFAULT_CLUSTER = "local"
+
+
+class ExperimentStatus(str, Enum):
+    """Where an experiment is in its life; the names are the status words that users see."""
+
+    QUEUED = "QUEUED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the experiment has ended."""
+        return self in _TERMINAL
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a client may keep it for good: a failed experiment can come back as a new attempt."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({ExperimentStatus.SUCCEEDED, ExperimentStatus.CANCELLED})
+_TERMINAL = _FINAL | {ExperimentStatus.FAILED}
+
+
+class Reason(str, Enum):
+    """Why an experiment ended as it did."""
+
+    EXIT_CODE = "EXIT_CODE"
+    SIGNAL = "SIGNAL"
+    START_FAILED = "START_FAILED"
+    LOST = "LOST"
+    CANCELLED_BY_USER = "CANCELLED_BY_USER"
+
+
+class ErrorCode(str, Enum):
+    """The words under `extensions.code` of an error."""
+
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    FORBIDDEN = "FORBIDDEN"
+    BAD_REQUEST = "BAD_REQUEST"
+    GRAPHQL_PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
+    GRAPHQL_VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    INVALID_SWEEP = "INVALID_SWEEP"
+    UNSUPPORTED = "UNSUPPORTED"
+    RUN_NOT_FOUND = "RUN_NOT_FOUND"
+    EXPERIMENT_NOT_FOUND = "EXPERIMENT_NOT_FOUND"
+    CLUSTER_NOT_FOUND = "CLUSTER_NOT_FOUND"
+    NAME_TAKEN = "NAME_TAKEN"
+    INVALID_SNAPSHOT = "INVALID_SNAPSHOT"
+    UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
