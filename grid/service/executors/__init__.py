@@ -1,0 +1,70 @@
+"""What runs an attempt. Every executor answers to :class:`Executor`; it never touches the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt of one experiment, as an executor is told to run it."""
+
+    experiment_seq: int
+    experiment_id: str
+    attempt: int
+    snapshot: str
+    """Digest of the source code."""
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    gpu_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended, as far as its executor knows."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+    """Why the script could not be started."""
+    lost: bool = False
+    """The processes are gone and left no record."""
+    started_at: int | None = None
+    """Microseconds since the epoch; None where the script never started."""
+    finished_at: int | None = None
+    """Microseconds since the epoch; None where nothing was recorded."""
+
+
+class Listener(Protocol):
+    """Whom an executor tells what happens, on the event loop."""
+
+    async def on_started(self, experiment_seq: int, attempt: int, started_at: int) -> None:
+        """The script's process exists."""
+
+    async def on_ended(self, experiment_seq: int, attempt: int, ending: Ending) -> None:
+        """No process of the attempt is left."""
+
+
+class Executor(Protocol):
+    """Runs attempts."""
+
+    async def open(self, listener: Listener) -> None:
+        """Be ready to run."""
+
+    async def start(self, job: Job) -> None:
+        """Run an attempt; repeated for the same attempt, it still runs once."""
+
+    async def adopt(self, job: Job) -> None:
+        """Go on with an attempt that an earlier service may have started, or start it where it had not."""
+
+    async def cancel(self, experiment_id: str, attempt: int) -> None:
+        """Begin to end an attempt; its end is told to the listener."""
+
+    def gpu_ids(self, experiment_id: str, attempt: int) -> tuple[int, ...]:
+        """The GPUs that an attempt was given when it was started; empty where it was not."""
+
+    async def close(self) -> None:
+        """Stop watching; what runs goes on."""

@@ -1,0 +1,30 @@
+"""What this machine has, and who its user is."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+
+
+def cpu_count() -> int:
+    """How many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpu_count() -> int:
+    """How many NVIDIA GPUs the driver shows; their ids are 0 to this less one."""
+    try:
+        return sum(1 for _ in Path("/proc/driver/nvidia/gpus").iterdir())
+    except FileNotFoundError:
+        return 0
+
+
+def account() -> str:
+    """The name of the system account; its number where it has no name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user{os.getuid()}"

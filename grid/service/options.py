@@ -1,0 +1,57 @@
+"""How a service is set up: what the command line and the environment say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_HOME = "~/.grid"
+DEFAULT_GRACE_SECONDS = 10.0
+MAX_EXPERIMENTS = 10_000
+MAX_BODY_BYTES = 16 * 1024**2
+
+
+class OptionError(ValueError):
+    """An option or a variable of the environment is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a service is set up. Each may be given on the command line or in the environment."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 lets the system pick one."""
+    database: str = ""
+    """As SQLAlchemy writes it; empty for SQLite in ``home``."""
+    cpus: int = 0
+    """0 for the machine's."""
+    gpus: int | None = None
+    """None for the machine's."""
+    grace_seconds: float = DEFAULT_GRACE_SECONDS
+    idle_seconds: float = 0.0
+    """0 to stay for ever."""
+    instance_types: Path | None = None
+    """A catalogue instead of the one that is shipped."""
+    max_experiments: int = MAX_EXPERIMENTS
+    embedded: bool = False
+
+
+def home_from(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder that holds everything: ``GRID_HOME``, else ``~/.grid``."""
+    return Path(environment.get("GRID_HOME") or DEFAULT_HOME).expanduser().absolute()
+
+
+def number(name: str, text: str, *, least: float) -> float:
+    """Read a number that is at least so large."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value < float("inf"):
+        message = f"{name}={text!r}: a number of at least {least:g} is expected"
+        raise OptionError(message)
+    return value

@@ -1,0 +1,298 @@
+"""Thin: from arguments to what the service can do, and from its result to plain dicts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ariadne import (
+    MutationType,
+    ObjectType,
+    QueryType,
+    ScalarType,
+    SubscriptionType,
+    load_schema_from_path,
+    make_executable_schema,
+)
+from graphql import GraphQLResolveInfo, GraphQLSchema
+
+from grid._version import __version__
+from grid.service.accounts import User
+from grid.service.api_errors import ApiError
+from grid.service.changes import Changes
+from grid.service.cluster import LocalCluster
+from grid.service.options import Options
+from grid.service.projections import (
+    Object,
+    Statuses,
+    experiment_object,
+    instance_type_object,
+    moment,
+    page_object,
+    place_of,
+    read_page,
+    run_object,
+)
+from grid.service.runs import Runs
+from grid.service.scheduler import Scheduler
+from grid.service.snapshots import Snapshots
+from grid.service.store import accounts, runs
+from grid.service.store.database import Database
+from grid.wire import API_VERSION, ErrorCode, ExperimentStatus
+
+SCHEMA_PATH = Path(__file__).parents[1] / "schema.graphql"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What resolvers can reach."""
+
+    options: Options
+    database: Database
+    cluster: LocalCluster
+    scheduler: Scheduler
+    snapshots: Snapshots
+    runs: Runs
+    changes: Changes
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a resolver knows of its request."""
+
+    service: Service
+    user: User
+
+
+_Info = GraphQLResolveInfo
+
+_query = QueryType()
+_mutation = MutationType()
+_subscription = SubscriptionType()
+_run = ObjectType("Run")
+_status_group = ObjectType("StatusGroup")
+_cluster = ObjectType("Cluster")
+_date_time = ScalarType("DateTime")
+_string_map = ScalarType("StringMap")
+
+
+def executable_schema() -> GraphQLSchema:
+    """The schema file with these resolvers."""
+    types = (_query, _mutation, _subscription, _run, _status_group, _cluster, _date_time, _string_map)
+    return make_executable_schema(load_schema_from_path(SCHEMA_PATH), *types)
+
+
+@_string_map.value_parser
+def _parse_string_map(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(each, str) for pair in value.items() for each in pair):
+        message = "a StringMap is an object whose values are all strings"
+        raise ValueError(message)
+    return value
+
+
+# Queries
+
+
+@_query.field("apiVersion")
+def _api_version(*_: Any) -> int:
+    return API_VERSION
+
+
+@_query.field("serviceVersion")
+def _service_version(*_: Any) -> str:
+    return __version__
+
+
+@_query.field("viewer")
+def _viewer(_: object, info: _Info) -> Object:
+    user = info.context.user
+    return {"id": user.id, "username": user.name}
+
+
+@_query.field("run")
+async def _find_run(_: object, info: _Info, name: str, owner: str | None = None) -> Object | None:
+    service, user = info.context.service, _reader(info, owner)
+    if user is None:
+        return None
+    row = await service.database.read(lambda connection: runs.by_name(connection, user.id, name))
+    return None if row is None else run_object(row, Statuses(service.database, [row]))
+
+
+@_query.field("runs")
+async def _page_of_runs(_: object, info: _Info, first: int, after: str | None = None) -> Object:
+    service, user_id, place = info.context.service, info.context.user.id, place_of(after)
+
+    def read(connection: runs.Connection) -> Object:
+        rows = runs.page(connection, user_id, first, place)
+        statuses = Statuses(service.database, rows[:first])
+        total = runs.count(connection, user_id)
+        return page_object(rows, first, total, lambda row: run_object(row, statuses), "seq")
+
+    return await service.database.read(read)  # type: ignore[no-any-return]
+
+
+@_query.field("experiment")
+async def _experiment(_: object, info: _Info, id: str) -> Object | None:  # noqa: A002 - the schema's word
+    user_id = info.context.user.id
+    row = await info.context.service.database.read(lambda connection: runs.experiment_by_id(connection, user_id, id))
+    return None if row is None else experiment_object(row)
+
+
+@_query.field("experimentByName")
+async def _experiment_by_name(_: object, info: _Info, name: str, owner: str | None = None) -> Object | None:
+    user = _reader(info, owner)
+    if user is None:
+        return None
+    row = await info.context.service.database.read(lambda connection: Runs.find_experiment(connection, user, name))
+    return None if row is None else experiment_object(row)
+
+
+@_query.field("clusters")
+def _clusters(_: object, info: _Info) -> list[Object]:
+    return [_cluster_object(info.context.service.cluster)]
+
+
+@_query.field("cluster")
+def _find_cluster(_: object, info: _Info, name: str) -> Object | None:
+    cluster = info.context.service.cluster
+    return _cluster_object(cluster) if name == cluster.name else None
+
+
+@_query.field("estimate")
+async def _estimate(_: object, info: _Info, settings: Object) -> Object:
+    estimate = await info.context.service.runs.estimate(settings)
+    return {
+        "experimentCount": estimate.experiment_count,
+        "hourlyCost": estimate.hourly_cost,
+        "warnings": estimate.warnings,
+    }
+
+
+# Fields that are read only where they are asked for
+
+
+@_run.field("status")
+async def _run_status(run: Object, _: _Info) -> Object:
+    return await run["statuses"].of(run["seq"])  # type: ignore[no-any-return]
+
+
+@_run.field("experiments")
+async def _run_experiments(run: Object, info: _Info, first: int, after: str | None = None) -> Object:
+    seq, total, place = run["seq"], run["experimentCount"], place_of(after)
+    database = info.context.service.database
+    return await database.read(  # type: ignore[no-any-return]
+        lambda connection: read_page(connection, seq, total, first, place)
+    )
+
+
+@_status_group.field("names")
+async def _names(group: Object, _: _Info) -> list[str]:
+    return await group["of"].names(group["run"], group["status"])  # type: ignore[no-any-return]
+
+
+@_cluster.field("paused")
+async def _paused(cluster: Object, info: _Info) -> bool:
+    return await info.context.service.database.read(  # type: ignore[no-any-return]
+        lambda connection: accounts.is_paused(connection, cluster["name"])
+    )
+
+
+@_cluster.field("instanceTypes")
+def _instance_types(_: Object, info: _Info) -> list[Object]:
+    return [instance_type_object(each) for each in info.context.service.cluster.catalogue.types]
+
+
+# Mutations
+
+
+@_mutation.field("createSnapshot")
+async def _create_snapshot(_: object, info: _Info, input: Object) -> Object:  # noqa: A002 - the schema's word
+    upload = await info.context.service.snapshots.announce(input["digest"], input["sizeBytes"])
+    return {
+        "digest": input["digest"],
+        "stored": upload is None,
+        "uploadPath": upload and upload.path,
+        "expiresAt": upload and moment(upload.expires_at),
+    }
+
+
+@_mutation.field("startRun")
+async def _start_run(_: object, info: _Info, input: Object) -> Object:  # noqa: A002 - the schema's word
+    service = info.context.service
+    row, warnings = await service.runs.start(info.context.user, input)
+    return {"run": run_object(row, Statuses(service.database, [row])), "warnings": warnings}
+
+
+@_mutation.field("cancelRun")
+async def _cancel_run(_: object, info: _Info, name: str, waitSeconds: float) -> Object:  # noqa: N803 - the schema's word
+    service = info.context.service
+    return _cancellation(service, *await service.runs.cancel_run(info.context.user, name, waitSeconds))
+
+
+@_mutation.field("cancelExperiment")
+async def _cancel_experiment(_: object, info: _Info, name: str, waitSeconds: float) -> Object:  # noqa: N803
+    service = info.context.service
+    return _cancellation(service, *await service.runs.cancel_experiment(info.context.user, name, waitSeconds))
+
+
+@_mutation.field("pauseCluster")
+async def _pause_cluster(_: object, info: _Info, name: str) -> Object:
+    return await _set_paused(info.context.service, name, paused=True)
+
+
+@_mutation.field("resumeCluster")
+async def _resume_cluster(_: object, info: _Info, name: str) -> Object:
+    return await _set_paused(info.context.service, name, paused=False)
+
+
+# Subscriptions
+
+
+@_subscription.source("runStatusChanged")
+async def _watch_run(_: object, info: _Info, name: str, owner: str | None = None) -> AsyncIterator[Object]:
+    service, user = info.context.service, _reader(info, owner)
+    row = user and await service.database.read(lambda connection: runs.by_name(connection, user.id, name))
+    if not row:
+        raise ApiError(ErrorCode.RUN_NOT_FOUND, f"you can read no run named {name[:200]!r}")
+    with service.changes.listen(row.seq) as changed:
+        while True:
+            changed.clear()
+            row = await service.database.read(lambda connection, seq=row.seq: runs.by_seq(connection, seq))
+            status = await Statuses(service.database, [row]).of(row.seq)
+            yield status
+            if all(ExperimentStatus(group["status"]).is_terminal for group in status["groups"]):
+                return
+            await changed.wait()
+
+
+@_subscription.field("runStatusChanged")
+def _run_status_changed(status: Object, _: _Info, **__: object) -> Object:
+    return status
+
+
+# What several of them need
+
+
+def _reader(info: _Info, owner: str | None) -> User | None:
+    """Whose runs are meant, where the viewer may read them: only their own."""
+    user: User = info.context.user
+    return user if owner in (None, user.name) else None
+
+
+def _cluster_object(cluster: LocalCluster) -> Object:
+    return {"name": cluster.name, "cpus": cluster.resources.cpus, "gpus": cluster.resources.gpus}
+
+
+def _cancellation(service: Service, ended: list[str], pending: list[str]) -> Object:
+    return {"ended": ended, "pending": pending, "graceSeconds": service.options.grace_seconds}
+
+
+async def _set_paused(service: Service, name: str, *, paused: bool) -> Object:
+    if name != service.cluster.name:
+        message = f"there is no cluster {name[:200]!r}; there is {service.cluster.name!r}"
+        raise ApiError(ErrorCode.CLUSTER_NOT_FOUND, message)
+    await service.database.write(lambda connection: accounts.set_paused(connection, name, paused=paused))
+    service.scheduler.wake()
+    return _cluster_object(service.cluster)

@@ -1,0 +1,306 @@
+"""What can be done with runs: estimate, start, cancel. Thin resolvers above it, statements below it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from grid.service import sweeps
+from grid.service.accounts import User
+from grid.service.api_errors import ApiError
+from grid.service.changes import Changes
+from grid.service.cluster import LocalCluster
+from grid.service.names import run_name
+from grid.service.scheduler import Scheduler
+from grid.service.snapshots import Snapshots
+from grid.service.sources import Sources
+from grid.service.store import runs
+from grid.service.store.database import Database
+from grid.service.store.tables import experiments
+from grid.service.store.tables import runs as runs_table
+from grid.wire import ErrorCode, ExperimentStatus
+
+_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+_EXPERIMENT = re.compile(r"(?P<run>.+)-exp(?P<index>0|[1-9][0-9]{0,8})")
+_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SUFFIXES = (".py", ".sh", ".jl")
+_MAX_DESCRIPTION = 200
+_MAX_NAME = 200
+_MAX_LENGTHS = {"project": 500, "commitSha": 64, "scriptCommand": 1_000_000, "script": 4_000}
+_NAME_TRIES = 20
+_MAX_WAIT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run would be."""
+
+    experiment_count: int
+    hourly_cost: float
+    warnings: list[str]
+
+
+class Runs:
+    """Runs and their experiments."""
+
+    def __init__(
+        self,
+        database: Database,
+        cluster: LocalCluster,
+        scheduler: Scheduler,
+        snapshots: Snapshots,
+        changes: Changes,
+        sources: Sources,
+        *,
+        max_experiments: int,
+    ) -> None:
+        self._database = database
+        self._cluster = cluster
+        self._scheduler = scheduler
+        self._snapshots = snapshots
+        self._changes = changes
+        self._sources = sources
+        self._max_experiments = max_experiments
+
+    async def estimate(self, settings: Mapping[str, Any]) -> Estimate:
+        """Return what a run would cost; create nothing."""
+        _check_settings(settings)
+        self._check_cluster(settings)
+        instance, _, warnings = self._cluster.check(settings)
+        count = await asyncio.to_thread(self._count, settings)
+        return Estimate(count, instance.hourly_cost(experiments=count, use_spot=settings["useSpot"]), warnings)
+
+    async def start(self, user: User, given: Mapping[str, Any]) -> tuple[Row[Any], list[str]]:
+        """Create a run and queue its experiments; return it, and what is done otherwise than asked for.
+
+        The same key gives the run that it made, whatever else is asked for.
+        """
+        key = given["key"]
+        if not _KEY.fullmatch(key):
+            raise _invalid("key", key, "16 to 64 letters, digits, '-' and '_'")
+        made = await self._database.read(lambda connection: runs.by_key(connection, user.id, key))
+        if made is not None:
+            return made, orjson.loads(made.warnings)
+        settings = given["settings"]
+        _check_settings(settings)
+        _check_run(given)
+        self._check_cluster(settings)
+        instance, resources, warnings = self._cluster.check(settings)
+        # Refused before anything is drawn: a sweep over the limit would only cost memory.
+        await asyncio.to_thread(self._count, settings)
+        seed = settings["seed"] if settings.get("seed") is not None else self._sources.below(2**31)
+        expansion = await asyncio.to_thread(self._expand, settings, seed)
+        if not await self._snapshots.is_stored(given["snapshot"]):
+            message = f"the snapshot {given['snapshot'][:80]!r} is not stored; createSnapshot says where to upload it"
+            raise ApiError(ErrorCode.INVALID_SNAPSHOT, message)
+        if not self._snapshots.holds(given["snapshot"], given["script"]):
+            raise _invalid("script", given["script"], "the path of a file in the snapshot")
+        warnings += expansion.warnings
+        at = self._sources.now()
+        run = {
+            "id": self._sources.new_id(),
+            "user_id": user.id,
+            "key": key,
+            "description": given.get("description"),
+            "cluster": self._cluster.name,
+            "snapshot": given["snapshot"],
+            "project": given["project"],
+            "commit_sha": given["commitSha"],
+            "script": given["script"],
+            "script_command": given["scriptCommand"],
+            "interpreter": given.get("interpreter"),
+            "settings": orjson.dumps(_settled(settings, instance.name, seed)).decode(),
+            "warnings": orjson.dumps(warnings).decode(),
+            "experiment_count": len(expansion.trials),
+            "revision": 0,
+            "created_at": at,
+        }
+        rows = [
+            {
+                "id": self._sources.new_id(),
+                "index": index,
+                "status": ExperimentStatus.QUEUED.value,
+                "attempt": 1,
+                "arguments": orjson.dumps(trial.arguments).decode(),
+                "parameters": orjson.dumps({"Script": given["script"], **trial.parameters}).decode(),
+                "cpus": resources.cpus,
+                "gpus": resources.gpus,
+                "created_at": at,
+            }
+            for index, trial in enumerate(expansion.trials)
+        ]
+
+        def write(connection: Connection) -> Row[Any]:
+            # Looked up again where nobody can come between: two requests with one key make one run.
+            made = runs.by_key(connection, user.id, key)
+            if made is None:
+                name = self._free_name(connection, user, given.get("name") or "")
+                made = runs.by_seq(connection, runs.insert(connection, {**run, "name": name}, rows))
+            return made
+
+        made = await self._database.write(write)
+        self._scheduler.wake()
+        return made, orjson.loads(made.warnings)
+
+    async def cancel_run(self, user: User, name: str, wait_seconds: float) -> tuple[list[str], list[str]]:
+        """Cancel what is unfinished of a run; return the names of the experiments that have ended, and of the others."""
+        run = await self._database.read(lambda connection: runs.by_name(connection, user.id, name))
+        if run is None:
+            raise ApiError(ErrorCode.RUN_NOT_FOUND, f"you have no run named {name[:200]!r}")
+        return await self._cancel(run.seq, run.name, experiments.c.run_seq == run.seq, wait_seconds)
+
+    async def cancel_experiment(self, user: User, name: str, wait_seconds: float) -> tuple[list[str], list[str]]:
+        """Cancel one experiment; return its name among those that have ended, or among the others."""
+        row = await self._database.read(lambda connection: self.find_experiment(connection, user, name))
+        if row is None:
+            raise ApiError(ErrorCode.EXPERIMENT_NOT_FOUND, f"you have no experiment named {name[:200]!r}")
+        return await self._cancel(row.run_seq, row.run_name, experiments.c.seq == row.seq, wait_seconds)
+
+    @staticmethod
+    def find_experiment(connection: Connection, user: User, name: str) -> Row[Any] | None:
+        """Return a user's experiment by its name."""
+        parts = _EXPERIMENT.fullmatch(name)
+        if parts is None:
+            return None
+        return runs.experiment_by_index(connection, user.id, parts["run"], int(parts["index"]))
+
+    # Cancelling
+
+    async def _cancel(
+        self, run_seq: int, run_name: str, which: sa.ColumnElement[bool], wait_seconds: float
+    ) -> tuple[list[str], list[str]]:
+        if not 0 <= wait_seconds <= _MAX_WAIT_SECONDS:
+            raise _invalid("waitSeconds", wait_seconds, f"0 to {_MAX_WAIT_SECONDS:g}")
+        await self._scheduler.cancel(which)
+        deadline = asyncio.get_running_loop().time() + wait_seconds
+        with self._changes.listen(run_seq) as changed:
+            while True:
+                changed.clear()
+                ended, pending = await self._database.read(lambda connection: _ended(connection, which))
+                remaining = deadline - asyncio.get_running_loop().time()
+                if not pending or remaining <= 0:
+                    return [f"{run_name}-exp{i}" for i in ended], [f"{run_name}-exp{i}" for i in pending]
+                try:
+                    await asyncio.wait_for(changed.wait(), remaining)
+                except asyncio.TimeoutError:
+                    continue  # one last look
+
+    # Starting
+
+    def _check_cluster(self, settings: Mapping[str, Any]) -> None:
+        if settings["cluster"] not in ("", self._cluster.name):
+            message = f"there is no cluster {settings['cluster'][:200]!r}; there is {self._cluster.name!r}"
+            raise ApiError(ErrorCode.CLUSTER_NOT_FOUND, message)
+
+    def _count(self, settings: Mapping[str, Any]) -> int:
+        try:
+            count = sweeps.count(
+                settings["scriptArgs"], strategy=settings["strategy"].lower(), num_trials=settings["numTrials"]
+            )
+        except sweeps.SweepError as error:
+            raise ApiError(ErrorCode.INVALID_SWEEP, str(error), {"flag": error.flag}) from None
+        if count > self._max_experiments:
+            message = f"the sweep makes {count:,} experiments; a run has at most {self._max_experiments:,}"
+            raise ApiError(ErrorCode.LIMIT_EXCEEDED, message)
+        return count
+
+    def _expand(self, settings: Mapping[str, Any], seed: int) -> sweeps.Expansion:
+        try:
+            return sweeps.expand(
+                settings["scriptArgs"],
+                strategy=settings["strategy"].lower(),
+                num_trials=settings["numTrials"],
+                seed=seed,
+                limit=self._max_experiments,
+            )
+        except sweeps.SweepError as error:
+            raise ApiError(ErrorCode.INVALID_SWEEP, str(error), {"flag": error.flag}) from None
+
+    def _free_name(self, connection: Connection, user: User, wanted: str) -> str:
+        names = [wanted] if wanted else [run_name(self._sources.below) for _ in range(_NAME_TRIES)]
+        taken = set(
+            connection.scalars(
+                sa.select(runs_table.c.name).where(runs_table.c.user_id == user.id, runs_table.c.name.in_(names))
+            )
+        )
+        for name in names:
+            if name not in taken:
+                return name
+        if wanted:
+            message = f"you have a run named {wanted!r} already; choose another name, or none to be given one"
+            raise ApiError(ErrorCode.NAME_TAKEN, message)
+        return f"{names[0]}-{self._sources.below(2**31)}"
+
+
+def _ended(connection: Connection, which: sa.ColumnElement[bool]) -> tuple[list[int], list[int]]:
+    ended: list[int] = []
+    pending: list[int] = []
+    query = sa.select(experiments.c.index, experiments.c.status).where(which).order_by(experiments.c.index)
+    for index, status in connection.execute(query):
+        (ended if ExperimentStatus(status).is_terminal else pending).append(index)
+    return ended, pending
+
+
+def _settled(settings: Mapping[str, Any], instance_type: str, seed: int) -> dict[str, Any]:
+    """The settings as they are kept: what was left open is settled, what only concerns the start is left out."""
+    kept = {name: value for name, value in settings.items() if name not in ("cluster", "actions", "autoResume")}
+    return {
+        **kept,
+        "instanceType": instance_type,
+        "seed": seed,
+        "environment": settings.get("environment") or {},
+    }
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    entrypoint = settings["entrypoint"]
+    if PurePosixPath(entrypoint).suffix not in _SUFFIXES:
+        raise _invalid("entrypoint", entrypoint, f"a file that ends in {', '.join(_SUFFIXES)}")
+    for name in ("cpus", "gpus", "numTrials"):
+        if settings[name] < 0:
+            raise _invalid(name, settings[name], "0 or more")
+    if settings["strategy"] == "RANDOM_SEARCH" and settings["numTrials"] < 1:
+        raise _invalid("numTrials", settings["numTrials"], "1 or more for a random search")
+    if settings.get("seed") is not None and settings["seed"] < 0:
+        raise _invalid("seed", settings["seed"], "0 or more")
+    for name in settings.get("environment") or {}:
+        if not _VARIABLE.fullmatch(name):
+            raise _invalid("environment", name, "names of letters, digits and '_', not beginning with a digit")
+    if any("\0" in value for value in (settings["scriptArgs"], *(settings.get("environment") or {}).values())):
+        raise _invalid("scriptArgs and environment", "\0", "text without null characters")
+
+
+def _check_run(given: Mapping[str, Any]) -> None:
+    name, description, script = given.get("name"), given.get("description"), given["script"]
+    if name and (len(name) > _MAX_NAME or not _NAME.fullmatch(name)):
+        wanted = (
+            "lower-case letters, digits and inner '-', beginning with a letter and ending in a letter or digit, "
+            f"at most {_MAX_NAME}"
+        )
+        raise _invalid("name", name, wanted)
+    if description is not None and len(description) > _MAX_DESCRIPTION:
+        raise _invalid("description", f"{len(description)} characters", f"at most {_MAX_DESCRIPTION}")
+    path = PurePosixPath(script)
+    if path.is_absolute() or ".." in path.parts or "\0" in script or path.suffix not in _SUFFIXES:
+        raise _invalid("script", script, f"a path inside the snapshot that ends in {', '.join(_SUFFIXES)}")
+    for field, most in _MAX_LENGTHS.items():
+        if len(given[field]) > most:
+            raise _invalid(field, f"{len(given[field])} characters", f"at most {most}")
+    interpreter = given.get("interpreter")
+    if interpreter is not None and (not PurePosixPath(interpreter).is_absolute() or "\0" in interpreter):
+        raise _invalid("interpreter", interpreter, "an absolute path")
+
+
+def _invalid(name: str, value: object, wanted: str) -> ApiError:
+    shown = repr(value)
+    shown = shown if len(shown) <= _MAX_DESCRIPTION else shown[:_MAX_DESCRIPTION] + "…"
+    return ApiError(ErrorCode.INVALID_ARGUMENT, f"{name}={shown} is not allowed: {wanted}")
