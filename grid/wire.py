@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
+from pathlib import Path
 
 API_VERSION = 1
 """The newest version of the queries that this distribution knows, as a client and as a service."""
@@ -14,6 +16,11 @@ MAX_PAGE_SIZE = 1_000
 """The most nodes of a connection that one page holds."""
 
 DEFAULT_CLUSTER = "local"
+
+
+def grid_home() -> Path:
+    """The folder of everything that is kept on this machine: ``GRID_HOME``, else ``~/.grid``."""
+    return Path(os.environ.get("GRID_HOME") or "~/.grid").expanduser().absolute()
 
 
 class ExperimentStatus(str, Enum):

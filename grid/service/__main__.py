@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from grid.service.executors.supervisor import boot_id, process_start
-from grid.service.options import DEFAULT_GRACE_SECONDS, OptionError, Options, home_from, number
+from grid.service.options import DEFAULT_GRACE_SECONDS, OptionError, Options, number
+from grid.wire import grid_home
 
 EXIT_REFUSED = 78
 """The service cannot serve as it was told to, and starting it again would not help (EX_CONFIG of sysexits.h)."""
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; return its exit code."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    home = given.home or home_from()
+    home = given.home or grid_home()
     try:
         return int(given.command(home, given))
     except OptionError as error:
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--gpus", help="GPUs that experiments share (GRID_LOCAL_GPUS; else the machine's)")
     serve.add_argument("--grace", help="seconds from SIGTERM to SIGKILL at a cancel (GRID_CANCEL_GRACE; else 10)")
     serve.add_argument("--idle", help="stop after so many idle seconds (GRID_IDLE_TIMEOUT; else 0: never)")
+    serve.add_argument("--embedded", action="store_true", help="run scripts with the interpreter of whoever logged in")
     serve.add_argument("--instance-types", type=_path, help="a catalogue instead of the one that is shipped")
     add("stop", _stop, "Stop the service of a home. What runs goes on, and is there when it is started again.")
     add("status", _status, "Say whether a service has a home, and where it listens.")
@@ -83,6 +85,7 @@ def _serve(home: Path, given: argparse.Namespace) -> int:
         grace_seconds=choose(given.grace, "GRID_CANCEL_GRACE", DEFAULT_GRACE_SECONDS, least=0),
         idle_seconds=choose(given.idle, "GRID_IDLE_TIMEOUT", 0, least=0),
         instance_types=given.instance_types,
+        embedded=given.embedded,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)

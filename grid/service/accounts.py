@@ -32,7 +32,7 @@ class Accounts:
         self._known: dict[str, User] = {}
 
     async def authenticate(self, authorization: str | None) -> User:
-        """Return the user of an HTTP ``Authorization`` header: Basic, with the user's id and key.
+        """Return the user of an HTTP ``Authorization`` header: Basic, with the user's id (or name) and key.
 
         Raises
         ------
@@ -46,7 +46,10 @@ class Accounts:
             row = await self._database.read(lambda connection: accounts.user_by_key(connection, digest))
             if row is not None:
                 user = self._known[digest] = User(row.id, row.name)
-        if user is None or not hmac.compare_digest(user.id.encode(), user_id.encode()):
+        # People know their name, programs their id: either goes with the key.
+        if user is None or not any(
+            hmac.compare_digest(each.encode(), user_id.encode()) for each in (user.id, user.name)
+        ):
             raise ApiError(ErrorCode.UNAUTHENTICATED, "the user id and the API key are not accepted")
         return user
 

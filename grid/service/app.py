@@ -80,6 +80,7 @@ class Application:
                 changes,
                 self.sources,
                 max_experiments=options.max_experiments,
+                honour_interpreter=options.embedded,
             ),
             changes=changes,
         )

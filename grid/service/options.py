@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_HOME = "~/.grid"
 DEFAULT_GRACE_SECONDS = 10.0
 MAX_EXPERIMENTS = 10_000
 MAX_BODY_BYTES = 16 * 1024**2
@@ -36,13 +33,10 @@ class Options:
     """0 to stay for ever."""
     instance_types: Path | None = None
     """A catalogue instead of the one that is shipped."""
+    embedded: bool = False
+    """Whether its callers are on this machine, so that an interpreter they name is one of ours."""
     max_experiments: int = MAX_EXPERIMENTS
     embedded: bool = False
-
-
-def home_from(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder that holds everything: ``GRID_HOME``, else ``~/.grid``."""
-    return Path(environment.get("GRID_HOME") or DEFAULT_HOME).expanduser().absolute()
 
 
 def number(name: str, text: str, *, least: float) -> float:

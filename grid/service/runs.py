@@ -62,6 +62,7 @@ class Runs:
         sources: Sources,
         *,
         max_experiments: int,
+        honour_interpreter: bool,
     ) -> None:
         self._database = database
         self._cluster = cluster
@@ -70,6 +71,7 @@ class Runs:
         self._changes = changes
         self._sources = sources
         self._max_experiments = max_experiments
+        self._honour_interpreter = honour_interpreter
 
     async def estimate(self, settings: Mapping[str, Any]) -> Estimate:
         """Return what a run would cost; create nothing."""
@@ -117,7 +119,7 @@ class Runs:
             "commit_sha": given["commitSha"],
             "script": given["script"],
             "script_command": given["scriptCommand"],
-            "interpreter": given.get("interpreter"),
+            "interpreter": given.get("interpreter") if self._honour_interpreter else None,
             "settings": orjson.dumps(_settled(settings, instance.name, seed)).decode(),
             "warnings": orjson.dumps(warnings).decode(),
             "experiment_count": len(expansion.trials),

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -27,6 +28,10 @@ _log = logging.getLogger(__name__)
 
 _IDLE_CHECKS = 20
 """How many times within the idle time it is looked whether the service is idle."""
+
+
+_LOCK_TRIES = 20
+_LOCK_SECONDS = 0.01
 
 
 class HomeInUse(RuntimeError):
@@ -83,11 +88,18 @@ async def serve(options: Options, sources: Sources | None = None) -> None:
 def _lock(workspace: Workspace) -> Iterator[None]:
     descriptor = os.open(workspace.service / "service.lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"another service has {workspace.home}: stop it, or choose another GRID_HOME"
-            raise HomeInUse(message) from None
+        # A client that looks whether somebody holds the lock holds it itself for a moment.
+        for last in (*[False] * _LOCK_TRIES, True):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if last:
+                    message = f"another service has {workspace.home}: stop it, or choose another GRID_HOME"
+                    raise HomeInUse(message) from None
+                time.sleep(_LOCK_SECONDS)
+        # What a service that was killed said of itself is not true any more.
+        (workspace.service / "service.json").unlink(missing_ok=True)
         yield
     finally:
         os.close(descriptor)

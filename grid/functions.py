@@ -1,0 +1,250 @@
+"""The top-level functions of the interface, but for ``login``: thin faces of `Run`, `Experiment` and the views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from grid.errors import ClusterNotFound, ExperimentNotFound
+from grid.experiment import Experiment, wait_for_end
+from grid.run import Run
+from grid.session import current
+from grid.views import RunsView
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from grid.models import Cancellation, Cluster, InstanceType
+
+runs = RunsView()
+"""Every run of the logged-in user by name, newest first: a live mapping."""
+
+
+class RunArguments(TypedDict, total=False):
+    """What :func:`create_run` takes besides the entrypoint: the arguments of :class:`grid.Run`."""
+
+    name: str
+    script_args: str
+    description: str | None
+    strategy: str
+    num_trials: int
+    framework: str
+    dependency_file: str
+    instance_type: str
+    use_spot: bool
+    cpus: int
+    gpus: int
+    memory: str
+    datastore_name: str
+    datastore_version: str
+    datastore_mount_dir: str
+    scratch_size: str
+    scratch_mount_path: str
+    localdir: bool
+    dockerfile: str
+    config_file: str
+    cluster: str
+    seed: int | None
+
+
+def list_runs() -> list[str]:
+    """Return the names of all your runs, newest first.
+
+    Raises
+    ------
+    NotLoggedIn
+        Before :func:`grid.login`.
+
+    Examples
+    --------
+    >>> from grid import list_runs
+    >>> list_runs()  # doctest: +SKIP
+    ['clever-noether-1882', 'brisk-hopper-204']
+    """
+    return list(runs)
+
+
+def create_run(entrypoint: str, **arguments: Unpack[RunArguments]) -> Run:
+    """Describe a run and start it.
+
+    Parameters
+    ----------
+    entrypoint
+        Path of the script.
+    **arguments
+        Everything else that :class:`grid.Run` takes.
+
+    Raises
+    ------
+    GridError
+        What :class:`grid.Run` and :meth:`grid.Run.start` raise.
+    """
+    run = Run(entrypoint=entrypoint, **arguments)
+    run.start()
+    return run
+
+
+def get_run(name: str) -> Run:
+    """Return the run of that name (``username:run-name`` for a teammate's).
+
+    Raises
+    ------
+    RunNotFound
+        If there is none that you can read.
+    """
+    return Run(name)
+
+
+def cancel_run(name: str) -> list[str]:
+    """Cancel every unfinished experiment of a run; see :meth:`grid.Run.cancel`.
+
+    Returns
+    -------
+    list of str
+        The names of the experiments that have ended, now or before.
+
+    Raises
+    ------
+    RunNotFound
+        If you have no run of that name.
+    CancelTimeout
+        If processes are still there after their time. The cancel stands.
+    """
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    session = current()
+
+    def ask(seconds: float) -> Cancellation:
+        return session.execute(models.CancelRun, name=name, waitSeconds=seconds).cancel_run
+
+    return wait_for_end(ask, session)
+
+
+def cancel_experiment(name: str) -> str:
+    """Cancel one experiment; see :meth:`grid.Experiment.cancel`.
+
+    Returns
+    -------
+    str
+        Its name.
+
+    Raises
+    ------
+    ExperimentNotFound
+        If you have no experiment of that name.
+    CancelTimeout
+        If processes are still there after their time. The cancel stands.
+    """
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    session = current()
+
+    def ask(seconds: float) -> Cancellation:
+        return session.execute(models.CancelExperiment, name=name, waitSeconds=seconds).cancel_experiment
+
+    wait_for_end(ask, session)
+    return name
+
+
+def get_experiment_by_name(name: str) -> Experiment:
+    """Return the experiment of that name (``username:experiment-name`` for a teammate's).
+
+    Raises
+    ------
+    ExperimentNotFound
+        If there is none that you can read.
+    """
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    session = current()
+    owner, colon, plain = name.rpartition(":")
+    answer = session.execute(models.GetExperimentByName, name=plain, owner=owner if colon else None)
+    if answer.experiment_by_name is None:
+        message = f"there is no experiment {name!r} that you can read; run.experiments lists a run's, list_runs() your runs"
+        raise ExperimentNotFound(message)
+    return Experiment(answer.experiment_by_name, session)
+
+
+def get_experiment_by_id(experiment_id: str) -> Experiment:
+    """Return the experiment of that id.
+
+    Raises
+    ------
+    ExperimentNotFound
+        If there is none that you can read.
+    """
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    session = current()
+    answer = session.execute(models.GetExperiment, id=experiment_id)
+    if answer.experiment is None:
+        message = f"there is no experiment of the id {experiment_id!r} that you can read"
+        raise ExperimentNotFound(message)
+    return Experiment(answer.experiment, session)
+
+
+def list_clusters() -> list[Cluster]:
+    """Return where runs can go, and what there is to share."""
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    return list(current().execute(models.Clusters).clusters)
+
+
+def get_instance_types(cluster: str) -> list[InstanceType]:
+    """Return the types of machine that a cluster offers, with their prices in US dollars per hour.
+
+    Parameters
+    ----------
+    cluster
+        Name of the cluster: see :func:`list_clusters`.
+
+    Raises
+    ------
+    ClusterNotFound
+        If there is no such cluster.
+    """
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    found = current().execute(models.InstanceTypes, cluster=cluster).cluster
+    if found is None:
+        message = f"there is no cluster {cluster!r}; there are: {', '.join(each.name for each in list_clusters())}"
+        raise ClusterNotFound(message)
+    return list(found.instance_types)
+
+
+def pause_cluster(cluster: str) -> None:
+    """Let a cluster start nothing new; what runs goes on.
+
+    Raises
+    ------
+    ClusterNotFound
+        If there is no such cluster.
+    """
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    current().execute(models.PauseCluster, name=cluster)
+
+
+def resume_cluster(cluster: str) -> None:
+    """Let a paused cluster go on.
+
+    Raises
+    ------
+    ClusterNotFound
+        If there is no such cluster.
+    """
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    current().execute(models.ResumeCluster, name=cluster)
+
+
+def schema_path() -> Path:
+    """Return the path of the schema that this distribution speaks, for tools of your own.
+
+    Examples
+    --------
+    >>> from grid import schema_path
+    >>> schema_path().name
+    'schema.graphql'
+    """
+    return Path(__file__).with_name("schema.graphql")

@@ -1,0 +1,492 @@
+"""A run, as its user holds it: described, started, looked at, cancelled."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import secrets
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from grid import session as sessions
+from grid.definition import ARGUMENTS, RunDefinition, check_argument, grid_config, script_command, to_settings_input, validate
+from grid.errors import GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
+from grid.experiment import REPR_SECONDS, Experiment, attempt, wait_for_end
+from grid.views import EXPERIMENTS_PAGE, ExperimentsView, RunsView, no_such
+
+if TYPE_CHECKING:
+    from grid.models import Cancellation, LoadedRun, RunRecord
+    from grid.session import Session
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_SETTINGS_ELSEWHERE = {"name", "description", "cluster"}
+
+
+def _noting_what_was_given(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Let an ``__init__`` know which arguments its caller wrote: those win over a configuration file, defaults do not."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def noting(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        given = signature.bind(*args, **kwargs).arguments
+        run = given.pop("self")
+        object.__setattr__(run, "_given", given)
+        init(*args, **kwargs)
+
+    return noting
+
+
+class _Argument(Generic[_T]):
+    """An argument of a run: set until the run is started, read afterwards."""
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, run: None, owner: type) -> _Argument[_T]: ...
+    @overload
+    def __get__(self, run: Run, owner: type) -> _T: ...
+    def __get__(self, run: Run | None, owner: type) -> _T | _Argument[_T]:
+        return self if run is None else getattr(run._definition, self._name)  # noqa: SLF001
+
+    def __set__(self, run: Run, value: _T) -> None:
+        run._change(self._name, value)  # noqa: SLF001
+
+
+class Run:
+    """A sweep over one script: described, started, and then the mapping of its experiments.
+
+    With an `entrypoint` it describes a new run, and nothing is sent until :meth:`start`. With a `name` alone it loads a run
+    that exists (``username:run-name`` for a teammate's).
+
+    Parameters
+    ----------
+    name
+        Lower-case letters, digits and inner ``-``, beginning with a letter; chosen by the service where it is left out.
+    entrypoint
+        Path of the script: ``.py``, ``.sh`` or ``.jl``.
+    script_args
+        The script's arguments, as in a shell. Values such as ``"[1, 2]"``, ``"range(3)"`` or ``"uniform(0, 1, 5)"`` are
+        swept over.
+    description
+        At most 200 characters.
+    strategy
+        ``grid_search`` (all combinations), ``random_search`` (`num_trials` of them) or ``none`` (nothing is swept).
+    num_trials
+        How many combinations a random search takes.
+    framework
+        ``lightning``, ``torch``, ``tensorflow``, ``julia`` or ``torchelastic``.
+    dependency_file
+        Path of a file of requirements.
+    instance_type
+        Name or nickname of a machine: see :func:`grid.get_instance_types`.
+    use_spot
+        Whether a cheaper machine that may be taken away will do.
+    cpus, gpus
+        CPUs and GPUs for each experiment; 0 for the instance type's.
+    memory
+        Memory for each experiment, such as ``"16G"``.
+    datastore_name, datastore_version, datastore_mount_dir
+        A datastore, its version and where it is mounted.
+    scratch_size, scratch_mount_path
+        Size of a scratch disk and where it is mounted.
+    localdir
+        Take the entrypoint's folder as it is, instead of the commit at ``HEAD``.
+    dockerfile
+        Path of a Dockerfile for the environment.
+    config_file
+        Path of a YAML file; what is given here wins over it.
+    cluster
+        Where the run goes; empty for the service's default.
+    seed
+        Seed of every random draw: the same seed gives the same run. Chosen by the service where it is None.
+
+    Raises
+    ------
+    NotLoggedIn
+        Before :func:`grid.login`.
+    InvalidArgument
+        Where an argument has a value that is not allowed, or neither `name` nor `entrypoint` is given.
+    RunNotFound
+        Where no run has the name.
+
+    Examples
+    --------
+    >>> from grid import Run, login
+    >>> login()  # doctest: +SKIP
+    >>> r = Run(entrypoint="train.py", script_args="--lr '[0.1, 0.01]'")  # doctest: +SKIP
+    >>> r.start()  # doctest: +SKIP
+    >>> r.status()  # doctest: +SKIP
+    defaultdict(<class 'list'>, {'QUEUED': ['clever-noether-1882-exp0', 'clever-noether-1882-exp1']})
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_definition",
+        "_experiments",
+        "_given",
+        "_hourly_cost",
+        "_key",
+        "_owner",
+        "_record",
+        "_revision",
+        "_session",
+        "_status",
+    )
+
+    _given: dict[str, Any]
+
+    @_noting_what_was_given
+    def __init__(  # noqa: PLR0913 - the interface's
+        self,
+        name: str = "",
+        entrypoint: str = "",
+        script_args: str = "",
+        description: str | None = None,
+        strategy: str = "grid_search",
+        num_trials: int = 0,
+        framework: str = "lightning",
+        dependency_file: str = "",
+        instance_type: str = "t2.medium",
+        use_spot: bool = False,
+        cpus: int = 0,
+        gpus: int = 0,
+        memory: str = "",
+        datastore_name: str = "",
+        datastore_version: str = "",
+        datastore_mount_dir: str = "",
+        scratch_size: str = "",
+        scratch_mount_path: str = "/tmp/scratch",  # noqa: S108 - the interface's
+        localdir: bool = False,
+        dockerfile: str = "",
+        config_file: str = "",
+        cluster: str = "",
+        *,
+        seed: int | None = None,
+    ) -> None:
+        if not name and not entrypoint:
+            message = "Run() needs an entrypoint, to describe a new run, or a name, to load one that exists"
+            raise InvalidArgument(message)
+        self._reset(sessions.current())
+        if entrypoint:
+            self._definition = RunDefinition.from_arguments(self._given)
+            validate(self._definition)
+            return
+        if others := sorted(self._given.keys() - {"name"}):
+            message = f"Run({name!r}) loads a run that exists, so {', '.join(others)} cannot be given; a new run needs entrypoint="
+            raise InvalidArgument(message)
+        self._load(name)
+
+    name = _Argument[str]()
+    entrypoint = _Argument[str]()
+    script_args = _Argument[str]()
+    description = _Argument["str | None"]()
+    strategy = _Argument[str]()
+    num_trials = _Argument[int]()
+    framework = _Argument[str]()
+    dependency_file = _Argument[str]()
+    instance_type = _Argument[str]()
+    use_spot = _Argument[bool]()
+    cpus = _Argument[int]()
+    gpus = _Argument[int]()
+    memory = _Argument[str]()
+    datastore_name = _Argument[str]()
+    datastore_version = _Argument[str]()
+    datastore_mount_dir = _Argument[str]()
+    scratch_size = _Argument[str]()
+    scratch_mount_path = _Argument[str]()
+    localdir = _Argument[bool]()
+    dockerfile = _Argument[str]()
+    config_file = _Argument[str]()
+    cluster = _Argument[str]()
+    seed = _Argument["int | None"]()
+
+    # What there is to know
+
+    @property
+    def id(self) -> str | None:
+        """The id, unique in the service; None before the run is started."""
+        return self._record.id if self._record else None
+
+    @property
+    def user(self) -> str:
+        """The username of the owner."""
+        return self._record.user.username if self._record else self._session.viewer.username
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the run was started, in UTC; None before that."""
+        return self._record.created_at if self._record else None
+
+    @property
+    def experiments(self) -> ExperimentsView:
+        """The experiments by name, in index order: a live mapping. Empty before the run is started."""
+        return self._experiments
+
+    @property
+    def grid_config(self) -> dict[str, Any]:
+        """The run as the nested configuration that a configuration file holds."""
+        return grid_config(self._definition)
+
+    @property
+    def script_command(self) -> str:
+        """The shell-quoted command line that would make the same run, without its beginning; empty before the start."""
+        return self._record.script_command if self._record else ""
+
+    @property
+    def estimated_hourly_cost(self) -> float:
+        """US dollars per hour for all experiments of the run at once.
+
+        Raises
+        ------
+        InvalidArgument
+            Where the service would refuse the run.
+        """
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        if self._hourly_cost is not None:
+            return self._hourly_cost
+        if self._record is None:
+            validate(self._definition)
+        settings = to_settings_input(self._definition)
+        cost = self._session.execute(models.Estimate, settings=settings).estimate.hourly_cost
+        if self._record is not None:
+            self._hourly_cost = cost
+        return cost
+
+    # What can be done
+
+    def start(self) -> None:
+        """Send the source code and start the run. Interrupted and repeated, it still starts one.
+
+        Raises
+        ------
+        RunStarted
+            If it was started before.
+        SourceError
+            If the source code cannot be packed: not committed, for one.
+        SweepError
+            If a sweep in `script_args` is wrong.
+        NameTaken, Unsupported, InvalidArgument, LimitExceeded
+            If the service refuses it; nothing has been created then.
+        """
+        from grid import models  # noqa: PLC0415 - not before the first call
+        from grid.source import snapshot  # noqa: PLC0415
+
+        if self._record is not None:
+            message = f"the run {self.name!r} is started already; make a new Run to start another"
+            raise RunStarted(message)
+        definition, session = self._definition, self._session
+        validate(definition)
+        settings = to_settings_input(definition)
+        # Asked first: what the service refuses must not cost an upload.
+        session.execute(models.Estimate, settings=settings)
+        with snapshot(definition.entrypoint, localdir=definition.localdir) as source:
+            for warning in source.warnings:
+                warnings.warn(warning, GridWarning, stacklevel=2)
+            announced = {"digest": source.digest, "sizeBytes": source.size_bytes}
+            upload = session.execute(models.CreateSnapshot, input=announced).create_snapshot
+            if upload.upload_path is not None:
+                session.upload(upload.upload_path, source.archive, source.size_bytes)
+            given = {
+                "key": self._key,
+                "name": definition.name or None,
+                "description": definition.description,
+                "settings": settings,
+                "snapshot": source.digest,
+                "script": source.script,
+                "project": source.project,
+                "commitSha": source.commit_sha,
+                "scriptCommand": script_command(definition),
+                "interpreter": session.interpreter,
+            }
+            started = session.execute(models.StartRun, input=given, first=EXPERIMENTS_PAGE).start_run
+        self._take(started.run)
+        for warning in started.warnings:
+            warnings.warn(warning, GridWarning, stacklevel=2)
+
+    def status(self) -> defaultdict[str, list[str]]:
+        """Return the names of the experiments grouped by status; no status without a name.
+
+        One request, and none where nothing can change any more.
+        """
+        if self._record is None:
+            return defaultdict(list)
+        return defaultdict(list, {word: list(names) for word, names in self._fresh_status().items()})
+
+    def cancel(self) -> list[str]:
+        """Cancel every unfinished experiment, and come back when their processes are gone.
+
+        Returns
+        -------
+        list of str
+            The names of the experiments that have ended, now or before, in index order.
+
+        Raises
+        ------
+        RunNotStarted
+            If there is nothing to cancel yet.
+        CancelTimeout
+            If processes are still there 5 s after the service's grace period. The cancel stands.
+        PermissionDenied, RunNotFound
+            If it is not yours.
+        """
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        if self._record is None:
+            message = "this run is not started: there is nothing to cancel"
+            raise RunNotStarted(message)
+
+        def ask(seconds: float) -> Cancellation:
+            return self._session.execute(models.CancelRun, name=self.name, waitSeconds=seconds).cancel_run
+
+        return wait_for_end(ask, self._session)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._experiments
+
+    def __len__(self) -> int:
+        return len(self._experiments)
+
+    def __bool__(self) -> bool:
+        return True  # a run without experiments yet is a run
+
+    def __iter__(self) -> Iterator[Experiment]:
+        return iter(self._experiments.values())
+
+    def __repr__(self) -> str:
+        attempt(lambda: self._fresh_status(REPR_SECONDS))
+        return self.describe()
+
+    def describe(self) -> str:
+        """Return what the repr shows, as it is known here, without asking the service."""
+        counts = {word: len(names) for word, names in self._status.items()} if self._status is not None else {}
+        if self._record is not None and self._status is None:
+            counts = {group.status.value: group.count for group in self._record.status.groups}
+        fields = {
+            "name": self.name,
+            "description": f'"{self.description}"',
+            "script_command": self.script_command,
+            "num_experiments": len(self),
+            "status": counts,
+            "user": self.user,
+            "created_at": self.created_at,
+            "cluster": self.cluster,
+        }
+        return "\n".join(["Run(", *(f"    {name}={value}," for name, value in fields.items()), ")"])
+
+    # What the views need
+
+    @property
+    def session(self) -> Session:
+        """The session that the run belongs to."""
+        return self._session
+
+    @property
+    def owner(self) -> str | None:
+        """The teammate whose run it is; None for one's own."""
+        return self._owner
+
+    @property
+    def experiment_count(self) -> int:
+        """How many experiments there are; 0 before the start."""
+        return self._record.experiment_count if self._record else 0
+
+    def saw_revision(self, revision: int) -> None:
+        """Take note of how far the run had come when something of it was read."""
+        self._revision = max(self._revision, revision)
+
+    def has_changed(self, within: float) -> bool:
+        """Ask whether any status has changed since something of the run was read."""
+        before = self._revision
+        self._fetch_status(within)
+        return self._revision != before
+
+    # Inside
+
+    @classmethod
+    def _of(cls, record: RunRecord, session: Session) -> Run:
+        """Return the run of a record, without its experiments."""
+        run = cls.__new__(cls)
+        run._reset(session)
+        run._adopt(record)
+        return run
+
+    def _reset(self, session: Session) -> None:
+        self._session = session
+        self._owner: str | None = None
+        self._record: RunRecord | None = None
+        self._status: dict[str, list[str]] | None = None
+        self._hourly_cost: float | None = None
+        self._revision = -1
+        # The same for every try to start this run, so that the service makes it once.
+        self._key = secrets.token_hex(16)
+        self._experiments = ExperimentsView(self)
+
+    def _load(self, name: str) -> None:
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        owner, colon, plain = name.rpartition(":")
+        check_argument("name", plain)
+        self._owner = owner if colon else None
+        found = self._session.execute(models.GetRun, name=plain, owner=self._owner, first=EXPERIMENTS_PAGE).run
+        if found is None:
+            whose = f"the runs of {owner}" if owner else "your runs"
+            raise RunNotFound(no_such("run", plain, whose, () if owner else RunsView()))
+        self._take(found)
+
+    def _take(self, loaded: LoadedRun) -> None:
+        self._adopt(loaded)
+        self._experiments = ExperimentsView(self, loaded.experiments)
+
+    def _adopt(self, record: RunRecord) -> None:
+        settings = record.settings
+        arguments: dict[str, Any] = {
+            argument: getattr(settings, argument) for argument in ARGUMENTS if argument not in _SETTINGS_ELSEWHERE
+        }
+        self._definition = RunDefinition(
+            **{
+                **arguments,
+                "name": record.name,
+                "description": record.description,
+                "cluster": record.cluster,
+                "strategy": settings.strategy.lower(),
+                "framework": settings.framework.lower(),
+                "environment": settings.environment,
+            }
+        )
+        self._record = record
+        self.saw_revision(record.status.revision)
+
+    def _change(self, name: str, value: object) -> None:
+        if self._record is not None:
+            message = f"the run {self.name!r} is started, so its {name} cannot be changed; make a new Run"
+            raise RunStarted(message)
+        self._definition = self._definition.evolve(**{name: value})
+        # Whether or not an earlier start() got through: this is another run.
+        self._key = secrets.token_hex(16)
+
+    def _fresh_status(self, within: float | None = None) -> dict[str, list[str]]:
+        if self._record is None:
+            return {}
+        if self._status is None and self._experiments.all_final:
+            self._status = self._experiments.final_status()
+        if self._status is None or not self._status.keys() <= {"SUCCEEDED", "CANCELLED"}:
+            return self._fetch_status(within)
+        return self._status
+
+    def _fetch_status(self, within: float | None) -> dict[str, list[str]]:
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        found = self._session.execute(models.GetRunStatus, within=within, name=self.name, owner=self._owner).run
+        if found is None:
+            message = f"there is no run {self.name!r} any more"
+            raise RunNotFound(message)
+        self._status = {group.status.value: list(group.names) for group in found.status.groups}
+        self.saw_revision(found.status.revision)
+        return self._status

@@ -1,0 +1,50 @@
+"""Fixtures: a GRID_HOME of a new user, a real service process, and being logged in to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from grid import session as sessions
+from tests.support import ServiceProcess, end_everything, service_process
+
+
+@pytest.fixture(autouse=True)
+def _new_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Nothing of the developer's own set-up is seen, and nobody is logged in."""
+    for name in list(os.environ):
+        if name.startswith("GRID_"):
+            monkeypatch.delenv(name)
+    # Not tmp_path itself: a test may put there what it likes.
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GRID_HOME", str(tmp_path / "home" / ".grid"))
+    sessions.use(None)
+    yield
+    sessions.use(None)
+
+
+@pytest.fixture
+def grid_home(tmp_path: Path) -> Iterator[Path]:
+    """The GRID_HOME of a new user, whose embedded service is ended after the test."""
+    home = tmp_path / "home" / ".grid"
+    home.mkdir(parents=True)
+    yield home
+    end_everything(home)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A service process that the tests of a module share; each has its own runs, all see the same user."""
+    with service_process(tmp_path_factory.mktemp("service"), "--grace", "1", "--cpus", "2") as running:
+        yield running
+
+
+@pytest.fixture
+def session(service: ServiceProcess) -> Iterator[sessions.Session]:
+    """Being logged in to the module's service, as `grid.login()` would leave it."""
+    opened = service.session()
+    sessions.use(opened)
+    yield opened

@@ -1,0 +1,142 @@
+"""What several tests need: a service process, a project in git, and waiting for a condition with a deadline."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from grid.session import Session
+from grid.transport import Endpoint, RetryPolicy
+
+_T = TypeVar("_T")
+
+TERMINAL = {"SUCCEEDED", "FAILED", "CANCELLED"}
+
+
+def wait_until(condition: Callable[[], _T], what: str, seconds: float = 30.0) -> _T:
+    """Return what the condition gives as soon as that is true; fail when the deadline has passed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(0.01)
+
+
+def clean_environment(home: Path, **more: str) -> dict[str, str]:
+    """The environment of a new user whose GRID_HOME is `home`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GRID_")}
+    return {**inherited, "HOME": str(home), "GRID_HOME": str(home / ".grid"), **more}
+
+
+class ServiceProcess:
+    """`python -m grid.service serve`, as a process, for the GRID_HOME below `home`."""
+
+    def __init__(self, home: Path, *options: str, **environment: str) -> None:
+        self.home = home / ".grid"
+        self._environment = clean_environment(home, **environment)
+        self._command = [sys.executable, "-m", "grid.service", "serve", "--embedded", *options]
+        self.log = home / "service.log"
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log, cwd="/")
+        wait_until(lambda: self.process.poll() is not None or self._record().get("pid") == self.process.pid, "service")
+        assert self.process.poll() is None, self.log.read_text()
+        record = self._record()
+        self.endpoint = Endpoint(record["url"], record["user_id"], record["api_key"])
+        self.username = record["username"]
+
+    def session(self, policy: RetryPolicy | None = None, *, is_embedded: bool = False) -> Session:
+        """Log in; not the session of this process until `grid.session.use` makes it so."""
+        session = Session(self.endpoint, is_embedded=is_embedded, policy=policy)
+        session.interpreter = sys.executable
+        return session
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it in good order; what runs goes on."""
+        self.process.terminate()
+        self.process.wait(30)
+
+    def _record(self) -> dict[str, str]:
+        try:
+            return json.loads((self.home / "service" / "service.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+
+def end_everything(home: Path) -> None:
+    """End the embedded service of a GRID_HOME and every experiment that is left of it."""
+    subprocess.run(
+        [sys.executable, "-m", "grid.service", "stop", "--home", str(home)], check=True, capture_output=True
+    )
+    for claim in home.glob("experiments/*/attempt-*/claim"):
+        pid, start, *_ = claim.read_text().split(" ")
+        process = _alive(int(pid), start)
+        if process is not None:
+            tree = [*process.children(recursive=True), process]
+            for each in tree:
+                each.send_signal(signal.SIGKILL)
+            psutil.wait_procs(tree, 10)
+
+
+def _alive(pid: int, start: str) -> psutil.Process | None:
+    from grid.service.executors.supervisor import process_start
+
+    try:
+        return psutil.Process(pid) if process_start(pid) == start else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+@contextmanager
+def service_process(home: Path, *options: str, **environment: str) -> Iterator[ServiceProcess]:
+    """Give a service that is running, and leave nothing of it behind."""
+    service = ServiceProcess(home, *options, **environment)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.stop()
+        end_everything(service.home)
+
+
+def make_project(folder: Path, script: str, name: str = "run.py", origin: str = "") -> Path:
+    """Make a git repository with one committed script; return the script's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(script)
+    identity = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+    if origin:
+        subprocess.run(["git", "remote", "add", "origin", origin], cwd=folder, check=True)
+    return folder / name
+
+
+def wait_for_run(run, seconds: float = 60.0) -> dict[str, list[str]]:
+    """Wait until every experiment of a run has ended; return its status."""
+
+    def ended():
+        status = run.status()
+        return status if status.keys() <= TERMINAL else None
+
+    return wait_until(ended, f"the end of {run.name}", seconds)
