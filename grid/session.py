@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid import credentials, embedded
+from grid.endpoint import Endpoint, RetryPolicy
 from grid.errors import AuthenticationFailed, ConnectionFailed, NotLoggedIn
 
 if TYPE_CHECKING:
     from grid.models import Model, Viewer
     from grid.registry import Registry
-    from grid.transport import Endpoint, RetryPolicy, Transport
+    from grid.transport import Transport
 
 _M = TypeVar("_M", bound="Model")
 
@@ -30,7 +33,9 @@ class Session:
     is_embedded
         Whether it is the embedded one, which is found or started again when it has gone.
     registry
-        The queries; those of this distribution unless a test says otherwise.
+        The queries; those of this distribution unless somebody brings others.
+    new_key
+        Makes the key of a run that is to be started: different each time, 16 to 64 letters and digits.
     """
 
     def __init__(
@@ -40,11 +45,13 @@ class Session:
         is_embedded: bool,
         policy: RetryPolicy | None = None,
         registry: Registry | None = None,
+        new_key: Callable[[], str] = secrets.token_hex,
     ) -> None:
         from grid.registry import Registry  # noqa: PLC0415 - not before the first call
-        from grid.transport import RetryPolicy, Transport  # noqa: PLC0415
+        from grid.transport import Transport  # noqa: PLC0415
 
         self.is_embedded = is_embedded
+        self.new_key = new_key
         self.interpreter = sys.executable if is_embedded else None
         self.policy = policy or RetryPolicy.from_environment()
         self.registry = registry or Registry()
@@ -74,7 +81,6 @@ class Session:
             Whatever went wrong: see :mod:`grid.errors`.
         """
         from grid import decoding, loop  # noqa: PLC0415 - not before the first call
-        from grid.transport import RetryPolicy  # noqa: PLC0415
 
         query = self.registry.get(model.__name__)
         if within is not None:
@@ -109,8 +115,6 @@ class Session:
 
         if not self.is_embedded:
             return loop.run(send(self.policy))
-        from dataclasses import replace  # noqa: PLC0415
-
         try:
             return loop.run(send(replace(self.policy, tries=1)))
         except (ConnectionFailed, AuthenticationFailed) as error:
@@ -190,15 +194,11 @@ def login(
     if chosen is None:
         use(Session(_embedded_endpoint(), is_embedded=True))
         return
-    from grid.transport import Endpoint  # noqa: PLC0415 - not before the first call
-
     use(Session(Endpoint(chosen.url, chosen.user_id, chosen.api_key), is_embedded=False))
     if api_key is not None:
         credentials.store(chosen)
 
 
 def _embedded_endpoint() -> Endpoint:
-    from grid.transport import Endpoint  # noqa: PLC0415 - not before the first call
-
     record = embedded.find_or_start()
     return Endpoint(record["url"], record["user_id"], record["api_key"])

@@ -1,0 +1,43 @@
+"""How soon the prompt is back after Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.report import line, milliseconds
+from tests.support import clean_environment
+
+_SCRIPT = """
+import os, signal, sys, threading, time
+from grid import login
+
+def interrupt():
+    time.sleep(1.5)
+    global sent
+    sent = time.perf_counter()
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    WAIT
+except KeyboardInterrupt:
+    print(time.perf_counter() - sent)
+"""
+
+
+def prompt(folder: Path) -> None:
+    """A call that waits for a service that does not answer, beside `time.sleep`."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        ours = _interrupted(f"login(user_id='a', api_key='b', url='{url}')", folder)
+        sleep = _interrupted("time.sleep(60)", folder)
+    line("Ctrl-C while waiting for an answer", milliseconds(ours), f"time.sleep {milliseconds(sleep)}", None, "at once")
+
+
+def _interrupted(wait: str, folder: Path) -> float:
+    command = [sys.executable, "-c", _SCRIPT.replace("WAIT", wait)]
+    done = subprocess.run(command, env=clean_environment(folder), capture_output=True, text=True, check=True)
+    return float(done.stdout)

@@ -1,0 +1,287 @@
+"""The background event loop of this process, and the synchronous face over it. What runs on the loop lives elsewhere.
+
+Every process has at most one such loop, on a daemon thread that the first call starts. It works beside whatever loop
+the caller has running, as in a notebook, and for several calling threads at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import ctypes
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+
+__all__ = ["Closable", "adopt", "iterate", "release", "run"]
+
+T = TypeVar("T")
+
+_PATIENCE = 0.3  # seconds that each of the three steps of the good-bye at interpreter exit may take
+_LAST_PATIENCE = 1.0  # seconds for all of them, and for the end of an iteration
+# On Windows a wait without an end cannot be interrupted by Ctrl-C, so the wait is cut into slices of this many seconds.
+_SLICE = 0.1 if os.name == "nt" else None
+_END = object()
+
+
+class Closable(Protocol):
+    """Something that is open on the loop."""
+
+    async def close(self) -> None:
+        """Close it; called on the loop, and never twice at once."""
+
+
+class _EventLoop(asyncio.SelectorEventLoop):
+    # A policy that the host application installed, such as uvloop's, is not ours to use: hence this class by name.
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: int) -> list[Any]:
+        # The default runs in an executor whose threads the interpreter joins at exit: a name server that does not
+        # answer would then keep the interpreter from ending. A daemon thread does not.
+        answer: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
+        threading.Thread(target=_resolve, args=(answer, host, port, options), name="grid-dns", daemon=True).start()
+        return await asyncio.wrap_future(answer)
+
+
+def _resolve(answer: concurrent.futures.Future[list[Any]], host: Any, port: Any, options: dict[str, int]) -> None:
+    if answer.set_running_or_notify_cancel():
+        try:
+            answer.set_result(socket.getaddrinfo(host, port, **options))
+        except (OSError, UnicodeError) as error:
+            answer.set_exception(error)
+
+
+class _Background:
+    """A loop, its thread, and everything that must live as long as they do."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.loop = _EventLoop()
+        self.open: set[Closable] = set()
+        self.sources: set[AsyncIterator[Any]] = set()  # nothing reads it: it keeps them alive, see `_after_fork`
+        self.thread = threading.Thread(target=_serve, args=(self.loop,), name="grid-loop", daemon=True)
+        self.thread.start()
+
+    @property
+    def works(self) -> bool:
+        return self.pid == os.getpid() and self.thread.is_alive()
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        except BaseException:
+            coroutine.close()
+            raise
+
+    async def wind_up(self) -> None:
+        """End all tasks, generators and closables, none of which may hold up the end for long."""
+        tasks = asyncio.all_tasks() - {cast("asyncio.Task[Any]", asyncio.current_task())}
+        for task in tasks:
+            task.cancel()
+        await _settle(tasks)
+        await _settle({asyncio.ensure_future(self.loop.shutdown_asyncgens())})
+        await _settle({asyncio.ensure_future(closable.close()) for closable in self.open})
+        await asyncio.sleep(0)  # a transport that was closed gives its socket back one turn of the loop later
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+async def _settle(tasks: set[asyncio.Task[Any]]) -> None:
+    if tasks:
+        done, _ = await asyncio.wait(tasks, timeout=_PATIENCE)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # fetched, so that nobody is told that it never was: the process ends
+
+
+_lock = threading.RLock()  # re-entrant: a signal handler may come in while its own thread holds it
+_current: _Background | None = None
+
+
+def _background() -> _Background:
+    global _current  # noqa: PLW0603 - one loop for each process
+    with _lock:
+        if _current is None or not _current.works:
+            if _current is not None and _current.pid != os.getpid():
+                _after_fork()  # forked by something that did not call the registered functions
+            _current = _Background()
+        if _current.thread is threading.current_thread():
+            message = "the background event loop cannot wait for itself: use `await` here, not the synchronous call"
+            raise RuntimeError(message)
+        return _current
+
+
+def _wait(future: concurrent.futures.Future[T]) -> T:
+    try:
+        while _SLICE is not None and not future.done():
+            concurrent.futures.wait([future], timeout=_SLICE)
+        return future.result()
+    except BaseException:
+        future.cancel()  # does nothing where the future itself failed; after Ctrl-C it cancels the task
+        raise
+    finally:
+        del future  # else the exception, its traceback and this frame would hold each other
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the background loop and wait for it.
+
+    Ctrl-C while waiting cancels the coroutine and is raised at once; the loop goes on.
+
+    Parameters
+    ----------
+    coroutine
+        What to run.
+
+    Returns
+    -------
+    T
+        What the coroutine returned.
+
+    Raises
+    ------
+    RuntimeError
+        When called on the loop's own thread, where the wait would never end.
+    BaseException
+        Whatever the coroutine raised.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> run(asyncio.sleep(0, "done"))
+    'done'
+    """
+    try:
+        background = _background()
+    except BaseException:
+        coroutine.close()
+        raise
+    return _wait(background.submit(coroutine))
+
+
+def iterate(source: AsyncIterator[T]) -> Iterator[T]:
+    """Iterate synchronously over an asynchronous iterator, and close it at the end.
+
+    Parameters
+    ----------
+    source
+        An asynchronous generator, or another asynchronous iterator. It is closed, where it can be, when it is
+        exhausted, when it fails, and when this iterator is closed or dropped.
+
+    Yields
+    ------
+    T
+        The items of `source`.
+
+    Raises
+    ------
+    RuntimeError
+        When called on the loop's own thread, or carried on in a forked child.
+    """
+    background = _background()
+
+    async def step() -> T | object:
+        return await anext(source, _END)
+
+    async def close() -> None:
+        aclose: Callable[[], Awaitable[None]] | None = getattr(source, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+    background.sources.add(source)
+    try:
+        while True:
+            if not background.works:
+                message = "this iteration began before a fork or the end of its loop: begin a new one"
+                raise RuntimeError(message)
+            item = _wait(background.submit(step()))
+            if item is _END:
+                return
+            yield cast("T", item)
+    finally:
+        # After Ctrl-C the cancelled step is still unwinding the source: this close then fails, and so takes no time.
+        if background.works:
+            closing = background.submit(close())
+            closing.add_done_callback(lambda _: background.sources.discard(source))
+            if background.thread is not threading.current_thread():  # the collector may drop an iterator on the loop
+                concurrent.futures.wait([closing], timeout=_LAST_PATIENCE)
+
+
+def adopt(closable: Closable) -> None:
+    """Take charge of something that was opened on the background loop.
+
+    It is closed when the interpreter exits, and it is left alone in a forked child. On another loop this does nothing.
+
+    Parameters
+    ----------
+    closable
+        What was opened; :func:`release` gives it up again.
+    """
+    if _current is not None and asyncio.get_running_loop() is _current.loop:
+        _current.open.add(closable)
+
+
+def release(closable: Closable) -> None:
+    """Give up what :func:`adopt` took: it is closed.
+
+    Parameters
+    ----------
+    closable
+        What was adopted. One that was not is ignored.
+    """
+    if _current is not None:
+        _current.open.discard(closable)
+
+
+def _after_fork() -> None:
+    """Abandon the parent's loop in a forked child, with all that hangs on it, so that nothing of it is ever finalised.
+
+    Parent and child share the epoll instance and the open connections behind their file descriptors. A transport that
+    is closed here takes its socket out of that epoll instance, and the parent then waits for ever for an answer that
+    has arrived; a TLS session that is closed here says good-bye on the parent's line. Finalisers do the same as a call:
+    `__del__` of aiohttp's connectors closes, and that of sessions, tasks and loops writes to stderr.
+
+    So none may run, neither from the garbage collector nor while the interpreter clears modules at its exit, which a
+    reference from a module's globals would not outlive. One reference that nobody owns does it on every CPython: the
+    count never falls to zero, and to the collector an object with more references than it can find is in use from
+    outside, with all that can be reached from it: through `open`, `sources` and the loop's own handles that is every
+    session, subscription and request of the parent's. (The frames of threads that did not survive the fork happen to
+    keep what they refer to as well. That is an accident of CPython, and it does not reach an idle session.)
+    """
+    global _lock, _current  # noqa: PLW0603
+    _lock = threading.RLock()  # the old one may be held by a thread that does not exist here
+    if _current is not None:
+        _keep_for_ever(_current)
+        _current = None
+
+
+_keep_for_ever = ctypes.pythonapi.Py_IncRef
+_keep_for_ever.argtypes = [ctypes.py_object]
+_keep_for_ever.restype = None
+
+
+@atexit.register
+def _shut_down() -> None:
+    """Close what is open while the interpreter is still whole, so that nothing complains and nothing waits for long."""
+    global _current
+    with _lock:
+        background, _current = _current, None
+    if background is not None and background.works:
+        farewell = background.submit(background.wind_up())
+        concurrent.futures.wait([farewell], timeout=_LAST_PATIENCE)
+        background.loop.call_soon_threadsafe(background.loop.stop)
+        background.thread.join(_PATIENCE)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,70 @@
+"""What is raised for a wrong sweep, and how a message quotes what was typed. What is wrong is decided elsewhere."""
+
+from __future__ import annotations
+
+_LONGEST_QUOTE = 100
+_LONGEST_HINT = 40
+
+
+class SweepError(ValueError):
+    """The script arguments cannot be made into experiments.
+
+    Parameters
+    ----------
+    message
+        What was given, what is expected, and an example.
+    flag
+        The flag that is wrong, as it was typed; empty where the fault is not that of one flag.
+    """
+
+    def __init__(self, message: str, flag: str = "") -> None:
+        super().__init__(message)
+        self.flag = flag
+
+
+class WrongForm(Exception):  # noqa: N818 - never leaves the package: the expansion makes it a SweepError
+    """A value looks like one of the forms of the grammar and is none.
+
+    Parameters
+    ----------
+    reason
+        What is wrong, and what is expected.
+    example
+        A value that would be right.
+    text
+        The value where it may have been meant as plain text, so that the message tells how that is written.
+    """
+
+    def __init__(self, reason: str, example: str, text: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.example = example
+        self.text = text
+
+    def of_flag(self, flag: str, value: str) -> SweepError:
+        """Return the error that quotes the flag."""
+        name = clip(flag)
+        message = f"{name} {quoted(value)}: {self.reason}. For example: {name} {quoted(self.example)}"
+        if 0 < len(self.text) <= _LONGEST_HINT and not set(self.text) & set("'\"\\"):
+            message += f" (or, to pass the text as it is, {name} \"['{clip(self.text)}']\")"
+        return SweepError(message, flag)
+
+
+def clip(text: str) -> str:
+    """Return `text` in a form that any terminal and any encoding can show, and not longer than a line."""
+    if len(text) > _LONGEST_QUOTE:
+        text = f"{text[: _LONGEST_QUOTE - 20]} … {text[-10:]}"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def quoted(value: str) -> str:
+    """Return `value` between quotes, as one would type it in a shell."""
+    return f"'{clip(value)}'" if '"' in value else f'"{clip(value)}"'
+
+
+def written(number: int) -> str:
+    """Return `number` for people: with separators, or its size where the digits would fill the screen."""
+    if number < 10**30:
+        return f"{number:,}"
+    # One less than the number of decimal digits; printing such a number outright may exceed the interpreter's limit.
+    return f"more than 10^{int((number.bit_length() - 1) * 0.30102999566)}"

@@ -1,0 +1,43 @@
+"""A service that is the same every time: `python -m tests.contract.recording_service HOME`. Only time and chance are fixed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from pathlib import Path
+
+from grid.service.options import Options
+from grid.service.server import serve
+from grid.service.sources import Sources
+
+_NOON = 1_600_000_000_000_000  # 2020-09-13 12:26:40 UTC, in microseconds
+
+
+class FixedSources(Sources):
+    """A clock that stands still, and random numbers from a seed."""
+
+    def __init__(self) -> None:
+        self._random = random.Random(2020)
+
+    def now(self) -> int:
+        return _NOON
+
+    def new_id(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+    def below(self, bound: int) -> int:
+        return self._random.randrange(bound)
+
+    def key(self) -> str:
+        return "grid_recording"
+
+    def secret(self) -> bytes:
+        return b"recording"
+
+    def account(self) -> str:
+        return "ada"
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Options(home=Path(sys.argv[1]), cpus=2, gpus=0), FixedSources()))
