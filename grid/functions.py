@@ -61,7 +61,8 @@ def list_runs() -> list[str]:
     >>> list_runs()  # doctest: +SKIP
     ['clever-noether-1882', 'brisk-hopper-204']
     """
-    return list(runs)
+    # Not `list(runs)`: that asks for the length first, which is another request.
+    return list(iter(runs))
 
 
 def create_run(entrypoint: str, **arguments: Unpack[RunArguments]) -> Run:

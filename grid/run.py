@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-import secrets
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 from grid import session as sessions
+from grid.arguments import Argument, noting_what_was_given
 from grid.definition import ARGUMENTS, RunDefinition, check_argument, grid_config, script_command, to_settings_input, validate
 from grid.errors import GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
 from grid.experiment import REPR_SECONDS, Experiment, attempt, wait_for_end
@@ -21,41 +19,7 @@ if TYPE_CHECKING:
     from grid.models import Cancellation, LoadedRun, RunRecord
     from grid.session import Session
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
 _SETTINGS_ELSEWHERE = {"name", "description", "cluster"}
-
-
-def _noting_what_was_given(init: Callable[_P, None]) -> Callable[_P, None]:
-    """Let an ``__init__`` know which arguments its caller wrote: those win over a configuration file, defaults do not."""
-    signature = inspect.signature(init)
-
-    @functools.wraps(init)
-    def noting(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        given = signature.bind(*args, **kwargs).arguments
-        run = given.pop("self")
-        object.__setattr__(run, "_given", given)
-        init(*args, **kwargs)
-
-    return noting
-
-
-class _Argument(Generic[_T]):
-    """An argument of a run: set until the run is started, read afterwards."""
-
-    def __set_name__(self, _owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, run: None, owner: type) -> _Argument[_T]: ...
-    @overload
-    def __get__(self, run: Run, owner: type) -> _T: ...
-    def __get__(self, run: Run | None, owner: type) -> _T | _Argument[_T]:
-        return self if run is None else getattr(run._definition, self._name)  # noqa: SLF001
-
-    def __set__(self, run: Run, value: _T) -> None:
-        run._change(self._name, value)  # noqa: SLF001
 
 
 class Run:
@@ -139,9 +103,18 @@ class Run:
         "_status",
     )
 
+    _definition: RunDefinition
+    _experiments: ExperimentsView
     _given: dict[str, Any]
+    _hourly_cost: float | None
+    _key: str
+    _owner: str | None
+    _record: RunRecord | None
+    _revision: int
+    _session: Session
+    _status: dict[str, list[str]] | None
 
-    @_noting_what_was_given
+    @noting_what_was_given
     def __init__(  # noqa: PLR0913 - the interface's
         self,
         name: str = "",
@@ -182,29 +155,29 @@ class Run:
             raise InvalidArgument(message)
         self._load(name)
 
-    name = _Argument[str]()
-    entrypoint = _Argument[str]()
-    script_args = _Argument[str]()
-    description = _Argument["str | None"]()
-    strategy = _Argument[str]()
-    num_trials = _Argument[int]()
-    framework = _Argument[str]()
-    dependency_file = _Argument[str]()
-    instance_type = _Argument[str]()
-    use_spot = _Argument[bool]()
-    cpus = _Argument[int]()
-    gpus = _Argument[int]()
-    memory = _Argument[str]()
-    datastore_name = _Argument[str]()
-    datastore_version = _Argument[str]()
-    datastore_mount_dir = _Argument[str]()
-    scratch_size = _Argument[str]()
-    scratch_mount_path = _Argument[str]()
-    localdir = _Argument[bool]()
-    dockerfile = _Argument[str]()
-    config_file = _Argument[str]()
-    cluster = _Argument[str]()
-    seed = _Argument["int | None"]()
+    name = Argument[str]()
+    entrypoint = Argument[str]()
+    script_args = Argument[str]()
+    description = Argument["str | None"]()
+    strategy = Argument[str]()
+    num_trials = Argument[int]()
+    framework = Argument[str]()
+    dependency_file = Argument[str]()
+    instance_type = Argument[str]()
+    use_spot = Argument[bool]()
+    cpus = Argument[int]()
+    gpus = Argument[int]()
+    memory = Argument[str]()
+    datastore_name = Argument[str]()
+    datastore_version = Argument[str]()
+    datastore_mount_dir = Argument[str]()
+    scratch_size = Argument[str]()
+    scratch_mount_path = Argument[str]()
+    localdir = Argument[bool]()
+    dockerfile = Argument[str]()
+    config_file = Argument[str]()
+    cluster = Argument[str]()
+    seed = Argument["int | None"]()
 
     # What there is to know
 
@@ -419,13 +392,13 @@ class Run:
 
     def _reset(self, session: Session) -> None:
         self._session = session
-        self._owner: str | None = None
-        self._record: RunRecord | None = None
-        self._status: dict[str, list[str]] | None = None
-        self._hourly_cost: float | None = None
+        self._owner = None
+        self._record = None
+        self._status = None
+        self._hourly_cost = None
         self._revision = -1
         # The same for every try to start this run, so that the service makes it once.
-        self._key = secrets.token_hex(16)
+        self._key = self._session.new_key()
         self._experiments = ExperimentsView(self)
 
     def _load(self, name: str) -> None:
@@ -469,7 +442,7 @@ class Run:
             raise RunStarted(message)
         self._definition = self._definition.evolve(**{name: value})
         # Whether or not an earlier start() got through: this is another run.
-        self._key = secrets.token_hex(16)
+        self._key = self._session.new_key()
 
     def _fresh_status(self, within: float | None = None) -> dict[str, list[str]]:
         if self._record is None:

@@ -106,6 +106,8 @@ class Runs:
             raise ApiError(ErrorCode.INVALID_SNAPSHOT, message)
         if not self._snapshots.holds(given["snapshot"], given["script"]):
             raise _invalid("script", given["script"], "the path of a file in the snapshot")
+        at_once = max(1, self._cluster.resources.cpus // resources.cpus)
+        await self._snapshots.check_space(given["snapshot"], min(at_once, len(expansion.trials)))
         warnings += expansion.warnings
         at = self._sources.now()
         run = {

@@ -63,6 +63,12 @@ def has_snapshot(connection: Connection, digest: str) -> bool:
     return connection.execute(sa.select(snapshots.c.digest).where(snapshots.c.digest == digest)).scalar() is not None
 
 
+def snapshot_size(connection: Connection, digest: str) -> int:
+    """The size of a stored snapshot's archive in bytes, which is a little more than that of its files."""
+    size: int = connection.execute(sa.select(snapshots.c.size_bytes).where(snapshots.c.digest == digest)).scalar_one()
+    return size
+
+
 def insert_snapshot(connection: Connection, digest: str, size_bytes: int, at: int) -> None:
     """Record that the content of a snapshot is stored."""
     if not has_snapshot(connection, digest):

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import URL, Connection, Engine, event
 
+from grid.service.options import OptionError
 from grid.service.store.tables import metadata
 
 _log = logging.getLogger(__name__)
@@ -39,11 +40,21 @@ class Database:
     ----------
     url
         As SQLAlchemy writes it: ``sqlite:////path/to/file`` or ``postgresql+psycopg://…``.
+
+    Raises
+    ------
+    OptionError
+        If there is none, it is no database, or a newer service has changed it already.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
-        _migrate(self.engine, url)
+    def __init__(self, url: str | URL) -> None:
+        try:
+            self.engine = _engine(sa.make_url(url))
+            _migrate(self.engine)
+        except (sa.exc.SQLAlchemyError, ImportError) as error:
+            # The driver's words, without the statement and the link to a manual that SQLAlchemy adds.
+            message = f"the database cannot be used: {getattr(error, 'orig', None) or error}"
+            raise OptionError(message) from error
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="grid-reader")
         self._writer = threading.Thread(target=self._write_groups, name="grid-writer", daemon=True)
@@ -60,7 +71,7 @@ class Database:
         """
         write = _Write(statements, Future())
         self._waiting.put(write)
-        return await asyncio.wrap_future(write.done)  # type: ignore[no-any-return]
+        return await asyncio.wrap_future(write.done)
 
     def close(self) -> None:
         """Commit what is waiting, and let go of the database."""
@@ -114,8 +125,8 @@ class _Write:
     done: Future[Any]
 
 
-def _engine(url: str) -> Engine:
-    if sa.make_url(url).get_backend_name() != "sqlite":
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
         return sa.create_engine(url, pool_pre_ping=True)
     engine = sa.create_engine(url, pool_size=_READERS + 1, connect_args={"check_same_thread": False, "timeout": 30})
 
@@ -133,7 +144,7 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _migrate(engine: Engine, url: str) -> None:
+def _migrate(engine: Engine) -> None:
     """Bring the database to the newest version; Alembic is imported only where there is something to do."""
     with engine.connect() as connection:
         if sa.inspect(connection).has_table("alembic_version"):
@@ -142,10 +153,14 @@ def _migrate(engine: Engine, url: str) -> None:
                 return
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
-    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
     config.attributes["engine"] = engine
     config.attributes["metadata"] = metadata
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        message = f"the database is not one of this version of grid-runs, which knows versions up to {HEAD}: {error}"
+        raise OptionError(message) from error

@@ -110,11 +110,13 @@ def indices_by_status(connection: Connection, run_seqs: Sequence[int]) -> dict[i
     return {seq: dict(sorted(groups.items(), key=lambda group: _ORDER[group[0]])) for seq, groups in found.items()}
 
 
-def next_in_queue(connection: Connection, limit: int) -> Sequence[Row[Any]]:
-    """The experiments whose turn comes next, in order, with what their executor needs to know of their run."""
-    return connection.execute(
-        _jobs().where(experiments.c.status == ExperimentStatus.QUEUED).order_by(experiments.c.seq).limit(limit)
-    ).all()
+def next_in_queue(connection: Connection, limit: int, gpus: int) -> Sequence[Row[Any]]:
+    """The experiments whose turn comes next, in order, with what their executor needs to know of their run.
+
+    One that wants more than all the GPUs there are, since a service was started again with fewer, holds up nobody.
+    """
+    queued = (experiments.c.status == ExperimentStatus.QUEUED) & (experiments.c.gpus <= gpus)
+    return connection.execute(_jobs().where(queued).order_by(experiments.c.seq).limit(limit)).all()
 
 
 def active(connection: Connection) -> Sequence[Row[Any]]:
