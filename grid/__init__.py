@@ -65,14 +65,16 @@ __all__ = [  # noqa: PLE0604 - ruff cannot see that these are texts
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        message = f"module 'grid' has no attribute {name!r}"
-        raise AttributeError(message)
-    module = import_module(_HOMES[name])
-    value = module if name == "errors" else getattr(module, name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # to a type checker it would say that every name exists
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            message = f"module 'grid' has no attribute {name!r}"
+            raise AttributeError(message)
+        module = import_module(_HOMES[name])
+        value = module if name == "errors" else getattr(module, name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -130,7 +130,7 @@ def param_words(params: Mapping[str, Any]) -> list[str]:
 
 
 def _load(path: str) -> object:
-    import yaml
+    import yaml  # noqa: PLC0415 - few runs have a configuration file
 
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -185,7 +185,7 @@ def _mapping(path: str, value: object, key: str, known: Iterable[str] | None = N
 
 
 def _nearest(name: object, known: Iterable[str]) -> str:
-    import difflib
+    import difflib  # noqa: PLC0415 - only for messages
 
     allowed = list(dict.fromkeys(known))
     close = difflib.get_close_matches(str(name), allowed, n=1)

@@ -1,4 +1,4 @@
-"""Which service, and who we are there: arguments, then the environment, then ``credentials.json``, then the embedded one."""
+"""Which service, and who we are there: by arguments, environment or ``credentials.json``; else the embedded one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def resolve(user: str | None, api_key: str | None, url: str | None) -> Credentia
     if wanted is None:
         return stored
     if stored is None:
-        message = f"there is no key for {wanted}: give login(user_id=…, api_key=…), or set GRID_USER_ID and GRID_API_KEY"
+        message = (
+            f"there is no key for {wanted}: give login(user_id=…, api_key=…), or set GRID_USER_ID and GRID_API_KEY"
+        )
         raise InvalidArgument(message)
     if _plain(wanted) != _plain(stored.url):
         message = (

@@ -326,7 +326,7 @@ def _one_of(allowed: Sequence[str]) -> Callable[[str, object], None]:
     def check(name: str, value: object) -> None:
         if isinstance(value, str) and value in allowed:
             return
-        import difflib
+        import difflib  # noqa: PLC0415 - only for messages
 
         close = difflib.get_close_matches(str(value).lower(), allowed, n=1)
         msg = f"{name} must be {_choice(map(repr, allowed))}, not {shown(value)}"

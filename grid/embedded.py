@@ -1,7 +1,8 @@
 """Finds the embedded service of this ``GRID_HOME``, and starts it where there is none. Imports nothing of it.
 
-The service holds a lock on ``service/service.lock`` for as long as it lives and says in ``service/service.json`` where it
-is. It outlives this process: a keeper starts it again when it ends uncleanly, and it ends by itself when it has been idle.
+The service holds a lock on ``service/service.lock`` for as long as it lives and says in ``service/service.json`` where
+it is. It outlives this process: a keeper starts it again when it ends uncleanly, and it ends by itself when it has been
+idle.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); from grid.service.__main
 
 
 def find_or_start() -> dict[str, Any]:
-    """Return what the embedded service says of itself: ``url``, ``user_id``, ``api_key``, …
+    """Return what the embedded service says of itself: ``url``, ``user_id``, ``api_key`` and more.
 
     Two processes that call this at once get the same service.
 
@@ -63,7 +64,9 @@ def find_or_start() -> dict[str, Any]:
             with _only_one(folder):
                 running = _read(folder) or _start(home, folder)
     except OSError as error:
-        message = f"cannot use {error.filename or home}: {error.strerror}; set GRID_HOME to a folder that you can write to"
+        message = (
+            f"cannot use {error.filename or home}: {error.strerror}; set GRID_HOME to a folder that you can write to"
+        )
         raise EmbeddedServiceFailed(message) from error
     return running
 

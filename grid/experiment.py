@@ -31,8 +31,8 @@ _NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
 class Experiment:
     """One execution of a run's script, with one combination of the sweep's values.
 
-    It comes from :attr:`Run.experiments`, :func:`grid.get_experiment_by_name` or :func:`grid.get_experiment_by_id`, and is
-    live: what may still change is asked for when it is looked at.
+    It comes from :attr:`Run.experiments`, :func:`grid.get_experiment_by_name` or :func:`grid.get_experiment_by_id`, and
+    is live: what may still change is asked for when it is looked at.
     """
 
     __slots__ = ("__weakref__", "_record", "_session")
@@ -215,12 +215,11 @@ def wait_for_end(ask: Callable[[float], Cancellation], session: Session) -> list
         if time.monotonic() - begun > answer.grace_seconds + _CANCEL_MARGIN:
             named = ", ".join(answer.pending[:3]) + (", …" if len(answer.pending) > 3 else "")  # noqa: PLR2004
             message = (
-                f"{len(answer.pending)} cancelled experiments still have processes after {answer.grace_seconds:g} s of grace "
-                f"and {_CANCEL_MARGIN:g} s more: {named}. The cancel stands: their status() will say CANCELLED"
+                f"{len(answer.pending)} cancelled experiments still have processes after {answer.grace_seconds:g} s of "
+                f"grace and {_CANCEL_MARGIN:g} s more: {named}. The cancel stands: their status() will say CANCELLED"
             )
             raise CancelTimeout(message)
 
 
 def _without_offset(moment: datetime) -> datetime:
     return moment.astimezone(timezone.utc).replace(tzinfo=None)
-

@@ -161,7 +161,9 @@ def get_experiment_by_name(name: str) -> Experiment:
     owner, colon, plain = name.rpartition(":")
     answer = session.execute(models.GetExperimentByName, name=plain, owner=owner if colon else None)
     if answer.experiment_by_name is None:
-        message = f"there is no experiment {name!r} that you can read; run.experiments lists a run's, list_runs() your runs"
+        message = (
+            f"there is no experiment {name!r} that you can read; run.experiments lists a run's, list_runs() your runs"
+        )
         raise ExperimentNotFound(message)
     return Experiment(answer.experiment_by_name, session)
 

@@ -1,6 +1,6 @@
 """Which entries of a folder belong to a snapshot: the walk over it, and the gitignore rules that exclude.
 
-Nothing is read here but ignore files, and nothing written; :mod:`grid.source` packs what the walk finds.
+Nothing is read here but ignore files, and nothing written; :mod:`grid.archive` packs what the walk finds.
 """
 
 from __future__ import annotations

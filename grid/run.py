@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from grid import session as sessions
 from grid.arguments import Argument, noting_what_was_given
-from grid.definition import ARGUMENTS, RunDefinition, check_argument, grid_config, script_command, to_settings_input, validate
+from grid.definition import (
+    ARGUMENTS,
+    RunDefinition,
+    check_argument,
+    grid_config,
+    script_command,
+    to_settings_input,
+    validate,
+)
 from grid.errors import GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
 from grid.experiment import REPR_SECONDS, Experiment, attempt, wait_for_end
 from grid.views import EXPERIMENTS_PAGE, ExperimentsView, RunsView, no_such

@@ -122,6 +122,12 @@ class Session:
             moved = self._find_again()
             if isinstance(error, AuthenticationFailed) and not moved:
                 raise
+        try:
+            return loop.run(send(self.policy))
+        except ConnectionFailed:
+            # It was about to go when we looked, and looked alive.
+            if not self._find_again():
+                raise
         return loop.run(send(self.policy))
 
     def _find_again(self) -> bool:

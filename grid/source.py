@@ -1,35 +1,30 @@
 """Snapshots of source code: the commit or the folder that a script stands in, packed as one archive.
 
-What is packed is decided here and in :mod:`grid.ignore`; the archive is sent elsewhere.
+What is packed is decided here and in :mod:`grid.ignore`; :mod:`grid.archive` packs it, and it is sent elsewhere.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
-import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grid.archive import pack
 from grid.errors import SourceError
 from grid.ignore import IGNORE_FILES, walk
 
 if TYPE_CHECKING:
-    import tarfile
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
-    from typing import IO
-
-    from grid.ignore import Tree
 
 MAX_SNAPSHOT_BYTES = 2 * 1024**3
 """The largest archive that a service takes."""
 
-_MTIME = 315_532_800  # 1980-01-01, the earliest time that every archive format can tell
 _BLOCK = 512
+_KIBI = 1024
 _NAMES_IN_A_WARNING = 10
 _NAMES_IN_AN_ERROR = 5
 
@@ -64,7 +59,7 @@ class Snapshot:
     script: str
     warnings: tuple[str, ...] = ()
 
-    def __enter__(self) -> Snapshot:
+    def __enter__(self) -> Snapshot:  # noqa: PYI034 - Self is not in Python 3.10
         return self
 
     def __exit__(
@@ -119,7 +114,7 @@ def _snapshot_folder(folder: str, name: str) -> Snapshot:
         raise SourceError(msg)
     hint = f"exclude what the script does not need in {root / IGNORE_FILES[0]}"
     _refuse_large({entry.path: entry.size for entry in tree.entries}, folder, hint)
-    archive, digest, size = _pack(root, tree)
+    archive, digest, size = pack(root, tree)
     warnings = []
     if tree.special:
         warnings.append(f"left out, because only files, folders and links can be sent: {_enumerate(tree.special)}")
@@ -170,7 +165,7 @@ def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
         )  # fmt: skip
         tree = walk(root)
         _refuse_large({entry.path: entry.size for entry in tree.entries}, repository.root, hint)
-        archive, digest, size_bytes = _pack(root, tree)
+        archive, digest, size_bytes = pack(root, tree)
     project = _project(repository.root)
     return Snapshot(archive, digest, size_bytes, project, repository.commit, script, tuple(warnings))
 
@@ -205,7 +200,7 @@ class _GitError(Exception):
 
 
 def _run_git(*arguments: str, cwd: str, extra_env: Mapping[str, str]) -> str:
-    import subprocess
+    import subprocess  # noqa: PLC0415 - not before a run is started
 
     environment = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
     environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", **extra_env}
@@ -274,7 +269,7 @@ def _project(root: str) -> str:
 
 def _project_of_remote(remote: str, root: str) -> str:
     """Return the last two names of a remote's path, and nothing that may be secret; empty where it has no path."""
-    from urllib.parse import unquote, urlsplit
+    from urllib.parse import unquote, urlsplit  # noqa: PLC0415 - as above
 
     if "://" in remote:
         try:
@@ -295,115 +290,7 @@ def _project_of_remote(remote: str, root: str) -> str:
     return "/".join(names[-2:])
 
 
-# --- the archive -----------------------------------------------------------------------------------------------------
-
-
-class _HashingFile:
-    """Counts and hashes what goes through it into a file."""
-
-    def __init__(self, file: IO[bytes], path: str) -> None:
-        self._file = file
-        self._path = path
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    def write(self, block: bytes) -> int:
-        try:
-            self._file.write(block)
-        except OSError as error:
-            raise self._failure(error) from error
-        self._hash.update(block)
-        self.size += len(block)
-        return len(block)
-
-    def flush(self) -> None:
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: OSError) -> SourceError:
-        advice = "make room there, or set TMPDIR to another folder"
-        return SourceError(f"cannot write the snapshot {self._path}: {error.strerror}; {advice}")
-
-    def tell(self) -> int:
-        return self.size
-
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest()
-
-
-def _pack(root: Path, tree: Tree) -> tuple[Path, str, int]:
-    """Write the archive; returns its path, digest and size."""
-    import tarfile
-
-    try:
-        handle, name = tempfile.mkstemp(prefix="grid-snapshot-", suffix=".tar")
-    except OSError as error:
-        msg = f"cannot write a snapshot into {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to another folder"
-        raise SourceError(msg) from error
-    archive = Path(name)
-    try:
-        with open(handle, "wb", buffering=1024 * 1024) as file:
-            hashing = _HashingFile(file, name)
-            with tarfile.TarFile(
-                fileobj=hashing,  # type: ignore[arg-type]  # it writes and tells, which is all that is asked of it
-                mode="w",
-                format=tarfile.PAX_FORMAT,
-                encoding="utf-8",
-                errors="surrogateescape",
-                copybufsize=1024 * 1024,
-            ) as tar:
-                for entry in tree.entries:
-                    _add(tar, root, entry.path, entry.kind)
-            hashing.flush()
-    except BaseException:
-        archive.unlink(missing_ok=True)
-        raise
-    return archive, hashing.hexdigest(), hashing.size
-
-
-def _add(tar: tarfile.TarFile, root: Path, path: str, kind: int) -> None:
-    """Add one entry with everything left out of it that could differ between two copies of the same tree."""
-    import tarfile
-
-    member = tarfile.TarInfo(path)
-    member.mtime = _MTIME
-    member.mode = 0o755
-    source = root / path
-    try:
-        if kind == stat.S_IFDIR:
-            member.type = tarfile.DIRTYPE
-            tar.addfile(member)
-        elif kind == stat.S_IFLNK:
-            member.type = tarfile.SYMTYPE
-            member.linkname = _link_target(root, path)
-            tar.addfile(member)
-        else:
-            with open(source, "rb") as file:
-                status = os.fstat(file.fileno())
-                member.size = status.st_size
-                member.mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-                tar.addfile(member, file)
-    except OSError as error:
-        reason = error.strerror or "it changed while it was read"
-        msg = f"cannot read {source}: {reason}; make it readable, or exclude it in .gridignore (with localdir=True)"
-        raise SourceError(msg) from error
-
-
-def _link_target(root: Path, path: str) -> str:
-    """Return where a link leads, after making sure that it leads nowhere out of the tree."""
-    target = os.readlink(root / path)
-    lexical = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    # A link through another link can lead elsewhere than it reads, so both are looked at.
-    resolved = os.path.realpath(root / path)
-    if os.path.isabs(target) or lexical.split(os.sep)[0] == os.pardir or not Path(resolved).is_relative_to(root):
-        msg = (
-            f"the link {path!r} leads to {target!r}, out of the source code that is sent; replace it by a relative "
-            "link inside of it or by a copy, or exclude it in .gridignore (with localdir=True)"
-        )
-        raise SourceError(msg)
-    return target.replace(os.sep, "/")
+# --- what is said about it -------------------------------------------------------------------------------------------
 
 
 def _refuse_large(sizes: Mapping[str, int], root: str, hint: str) -> None:
@@ -436,9 +323,9 @@ def _refuse_large(sizes: Mapping[str, int], root: str, hint: str) -> None:
 
 def _human(size: float) -> str:
     for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
+        if size < _KIBI:
             return f"{size:.0f} {unit}"
-        size /= 1024
+        size /= _KIBI
     return f"{size:.1f} GiB"
 
 

@@ -1,7 +1,8 @@
-"""The wire: requests to one service, with time-outs, retries, uploads, subscriptions, and what its errors mean.
+"""The wire: requests to one service, with time-outs, retries, uploads and subscriptions.
 
 The only file that imports gql and aiohttp. That takes a while, so others import this one inside their first call. Which
-operations there are, and what is in their answers, is not known here.
+operations there are, and what is in their answers, is not known here; what the service's errors mean stands in
+:mod:`grid.failures`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
-import re
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -34,7 +34,7 @@ from tenacity import (
 from grid import errors, loop
 from grid._version import __version__
 from grid.endpoint import Endpoint, RetryPolicy
-from grid.wire import ErrorCode
+from grid.failures import Answer, Failure, Failures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -44,24 +44,6 @@ __all__ = ["Endpoint", "Operation", "RetryPolicy", "Transport"]
 
 T = TypeVar("T")
 
-_CODES: dict[ErrorCode, type[errors.GridError]] = {
-    ErrorCode.UNAUTHENTICATED: errors.AuthenticationFailed,
-    ErrorCode.FORBIDDEN: errors.PermissionDenied,
-    ErrorCode.BAD_REQUEST: errors.ServiceError,
-    ErrorCode.GRAPHQL_PARSE_FAILED: errors.ServiceTooOld,
-    ErrorCode.GRAPHQL_VALIDATION_FAILED: errors.ServiceTooOld,
-    ErrorCode.LIMIT_EXCEEDED: errors.LimitExceeded,
-    ErrorCode.INVALID_ARGUMENT: errors.InvalidArgument,
-    ErrorCode.INVALID_SWEEP: errors.SweepError,
-    ErrorCode.UNSUPPORTED: errors.Unsupported,
-    ErrorCode.RUN_NOT_FOUND: errors.RunNotFound,
-    ErrorCode.EXPERIMENT_NOT_FOUND: errors.ExperimentNotFound,
-    ErrorCode.CLUSTER_NOT_FOUND: errors.ClusterNotFound,
-    ErrorCode.NAME_TAKEN: errors.NameTaken,
-    ErrorCode.INVALID_SNAPSHOT: errors.SourceError,
-    ErrorCode.UNAVAILABLE: errors.ConnectionFailed,
-    ErrorCode.INTERNAL: errors.ServiceError,
-}
 # What each exception of gql is where no status, no body and no cause says it better.
 _FAULTS: dict[type[gql_errors.TransportError], type[errors.GridError]] = {
     gql_errors.TransportError: errors.ServiceError,
@@ -72,22 +54,11 @@ _FAULTS: dict[type[gql_errors.TransportError], type[errors.GridError]] = {
     gql_errors.TransportConnectionFailed: errors.ConnectionFailed,
     gql_errors.TransportAlreadyConnected: errors.ConnectionFailed,
 }
-_ADVICE: dict[type[errors.GridError], str] = {
-    errors.ConnectionFailed: "Check that the service runs and that the URL is right.",
-    errors.RequestTimeout: "Try again later, or set GRID_HTTP_TIMEOUT to more seconds.",
-    errors.InvalidResponse: "Check the URL: it has to be the address of a Grid service.",
-    errors.ServiceTooOld: "Update the service, or use an older version of grid-runs with it.",
-    errors.AuthenticationFailed: "Check GRID_USER_ID and GRID_API_KEY, or what login() was given.",
-}
-_PASSING_STATUS = frozenset({429, 502, 503, 504})
-_REFUSED_STATUS = frozenset({401, 403})
 _REFUSED_CLOSE = frozenset({4401, 4403})  # of a WebSocket: unauthorized and forbidden, in graphql-transport-ws
 _PASSING_CAUSES = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError, gql_errors.TransportClosed)
 _HANDSHAKES = (aiohttp.WSServerHandshakeError, aiohttp.ClientHttpProxyError)
 _TIMEOUTS = (asyncio.TimeoutError, TimeoutError)  # two classes on Python 3.10
 
-_EXCERPT = 200  # characters of a body that is no answer
-_MESSAGE = 2_000  # characters of a message of the service
 _IN_MEMORY = 1 << 20  # bytes; a larger upload is streamed
 _CHUNK = 1 << 18
 _SLOWEST_UPLOAD = 1 << 16  # bytes a second: an upload may take as long as its size at this speed, and a read time-out
@@ -125,6 +96,7 @@ class Transport:
         self.policy = policy or RetryPolicy.from_environment()
         self.requests_sent = 0
         """How many HTTP requests were tried so far."""
+        self._failures = Failures(endpoint)
         self._line: _Line | None = None
 
     async def execute(
@@ -169,7 +141,7 @@ class Transport:
                 result = await line.http.execute(_Request(query, variables), extra_args=arguments)
             except gql_errors.TransportError as error:
                 raise self._failure(error, answer, patience) from None
-            return self._unpack(result.data, result.errors, answer)
+            return self._failures.unpack(result.data, result.errors, answer)
 
         return await self._repeat(query.name, policy, timeout or policy.read_timeout, once)
 
@@ -226,7 +198,7 @@ class Transport:
             except (aiohttp.ClientError, OSError, *_TIMEOUTS) as error:
                 raise self._failure(error, answer, patience) from None
             if not 200 <= answer.status < 300:  # noqa: PLR2004
-                self._unpack(None, answer.errors(), answer)
+                self._failures.unpack(None, answer.errors(), answer)
 
         await self._repeat("the upload", policy, policy.read_timeout + size / _SLOWEST_UPLOAD, once)
 
@@ -276,18 +248,18 @@ class Transport:
                 socket = connection.adapter.websocket  # gql forgets it when it closes, and with it the close code
             async with aclosing(connection.subscribe(_Request(query, variables))) as results:
                 async for result in results:
-                    yield self._unpack(result.data, result.errors, answer)
+                    yield self._failures.unpack(result.data, result.errors, answer)
         except gql_errors.TransportQueryError as error:
-            failure = self._refusal(error.errors, answer) or _Failure(_FAULTS[type(error)], str(error))
-            raise self._last_word(query.name, failure, 1, begun) from None
+            failure = self._failures.refusal(error.errors, answer) or Failure(_FAULTS[type(error)], str(error))
+            raise self._failures.last_word(query.name, failure, 1, begun) from None
         except (gql_errors.TransportError, *_TIMEOUTS) as error:
             failure = self._failure(error, answer, self.policy.read_timeout)
             code = socket.close_code if socket is not None else None
             if code in _REFUSED_CLOSE:
-                failure = self._denial(f"WebSocket closed with code {code}")
-            raise self._last_word(query.name, failure, 1, begun) from None
-        except _Failure as failure:
-            raise self._last_word(query.name, failure, 1, begun) from None
+                failure = self._failures.denial(f"WebSocket closed with code {code}")
+            raise self._failures.last_word(query.name, failure, 1, begun) from None
+        except Failure as failure:
+            raise self._failures.last_word(query.name, failure, 1, begun) from None
         finally:
             await connection.close()
 
@@ -329,111 +301,38 @@ class Transport:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(policy.tries) | stop_before_delay(deadline),
             wait=wait_exponential(policy.first_wait, policy.max_wait) + wait_random(0, policy.first_wait),
-            retry=retry_if_exception(lambda error: isinstance(error, _Failure) and error.again),
+            retry=retry_if_exception(lambda error: isinstance(error, Failure) and error.again),
             reraise=True,
         )
         try:
             return await retrying(attempt)
-        except _Failure as failure:
-            raise self._last_word(name, failure, tries, begun) from None
+        except Failure as failure:
+            raise self._failures.last_word(name, failure, tries, begun) from None
 
-    def _last_word(self, name: str, failure: _Failure, tries: int, begun: float) -> errors.GridError:
-        message = self._clean(failure.reason, _MESSAGE)
-        if failure.again:
-            count = "1 try" if tries == 1 else f"{tries} tries"
-            message = f"{message} ({count} over {time.monotonic() - begun:.1f} s)"
-        if failure.again or failure.kind in _ADVICE or failure.kind is errors.ServiceError:
-            message = f"{name} at {self.endpoint.url}: {message}"
-        return failure.kind(". ".join(filter(None, [message.rstrip("."), _ADVICE.get(failure.kind)])))
-
-    def _failure(self, error: BaseException, answer: _Answer, patience: float) -> _Failure:  # noqa: PLR0911 - a table
+    def _failure(self, error: BaseException, answer: _Answer, patience: float) -> Failure:  # noqa: PLR0911 - a table
         """Say what it means that gql or aiohttp raised `error`."""
         cause = error.__cause__ if isinstance(error, gql_errors.TransportError) and error.__cause__ else error
         if answer.status:
-            return self._stranger(answer)
+            return self._failures.stranger(answer)
         if isinstance(cause, _HANDSHAKES):
             answer.status, answer.body = cause.status, cause.message.encode()
-            return self._stranger(answer)
+            return self._failures.stranger(answer)
         if isinstance(cause, aiohttp.ClientResponseError):
-            return _Failure(errors.InvalidResponse, f"what answers there does not speak HTTP: {cause.message}")
+            return Failure(errors.InvalidResponse, f"what answers there does not speak HTTP: {cause.message}")
         text = str(cause) or str(error) or type(cause).__name__
         if isinstance(cause, _TIMEOUTS):
-            return _Failure(errors.RequestTimeout, str(cause) or f"no answer within {patience:.3g} s", again=True)
+            return Failure(errors.RequestTimeout, str(cause) or f"no answer within {patience:.3g} s", again=True)
         if isinstance(cause, aiohttp.ClientConnectorCertificateError):
-            return _Failure(errors.ConnectionFailed, f"its certificate is not trusted: {text}")
+            return Failure(errors.ConnectionFailed, f"its certificate is not trusted: {text}")
         if isinstance(cause, _PASSING_CAUSES):
-            return _Failure(errors.ConnectionFailed, text, again=True)
+            return Failure(errors.ConnectionFailed, text, again=True)
         if isinstance(error, gql_errors.TransportError):
-            return _Failure(_FAULTS.get(type(error), errors.ServiceError), text)
-        return _Failure(errors.ConnectionFailed, text)
-
-    def _unpack(self, result: Any, faults: Any, answer: _Answer) -> dict[str, Any]:
-        failure = self._refusal(faults, answer)
-        if failure is not None:
-            raise failure
-        if not isinstance(result, dict) or faults or answer.status >= 400:  # noqa: PLR2004
-            raise self._stranger(answer)
-        return result
-
-    def _refusal(self, faults: Any, answer: _Answer) -> _Failure | None:
-        """Say what the errors of the service mean; ``None`` where they are none that GraphQL knows."""
-        if not isinstance(faults, list) or not faults or not isinstance(faults[0], dict):
-            return None
-        message, extensions = faults[0].get("message"), faults[0].get("extensions")
-        if not isinstance(message, str):
-            return None
-        code = extensions.get("code") if isinstance(extensions, dict) else None
-        kind = _CODES[ErrorCode(code)] if code in set(ErrorCode) else None
-        if kind is errors.AuthenticationFailed or (kind is None and answer.status in _REFUSED_STATUS):
-            return self._denial(message)
-        if kind is errors.ServiceTooOld:
-            message = f"the service does not know this query: {message}"
-        elif kind is errors.ServiceError or kind is None:
-            message = f"the service failed: {message}"
-        passing = answer.status in _PASSING_STATUS
-        kind = kind or (errors.ConnectionFailed if passing else errors.ServiceError)
-        return _Failure(kind, message, again=passing or code == ErrorCode.UNAVAILABLE)
-
-    def _denial(self, reason: str) -> _Failure:
-        return _Failure(
-            errors.AuthenticationFailed, f"the key of user id {self.endpoint.user_id!r} is not accepted: {reason}"
-        )
-
-    def _stranger(self, answer: _Answer) -> _Failure:
-        """Say what an answer means that is not GraphQL."""
-        body = self._clean(answer.body.decode(errors="replace"), _EXCERPT)
-        reason = f"HTTP {answer.status}, {answer.content_type or 'no content type'}: {body!r}"
-        if answer.status in _REFUSED_STATUS:
-            return self._denial(reason)
-        if answer.status in _PASSING_STATUS:
-            return _Failure(errors.ConnectionFailed, reason, again=True)
-        return _Failure(errors.InvalidResponse, f"the answer is not GraphQL: {reason}")
-
-    def _clean(self, text: str, limit: int) -> str:
-        """Leave out what must not reach a terminal or a log: secrets, control characters, and too much."""
-        for secret in (self.endpoint.authorization.partition(" ")[2], self.endpoint.api_key):
-            text = text.replace(secret, "***") if secret else text
-        text = re.sub(r"//[^/\s@]+@", "//***@", text)
-        text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-        return text if len(text) <= limit else text[:limit] + "…"
+            return Failure(_FAULTS.get(type(error), errors.ServiceError), text)
+        return Failure(errors.ConnectionFailed, text)
 
 
-class _Failure(Exception):
-    """One try has failed: as what, why, and whether another may succeed."""
-
-    def __init__(self, kind: type[errors.GridError], reason: str, *, again: bool = False) -> None:
-        super().__init__(reason)
-        self.kind = kind
-        self.reason = reason
-        self.again = again
-
-
-class _Answer:
-    """What came back, kept beside gql, whose exceptions tell neither the status nor the body."""
-
-    status = 0
-    content_type = ""
-    body = b""
+class _Answer(Answer):
+    """Kept beside gql, whose exceptions tell neither the status nor the body."""
 
     async def receive(self, response: aiohttp.ClientResponse) -> None:
         # aiohttp calls this before gql reads. Reading here first means that a cut line or a time-out within the body
@@ -443,12 +342,6 @@ class _Answer:
         self.content_type = response.headers.get("Content-Type", "")
         if "Location" in response.headers:
             self.content_type += f", redirecting to {response.headers['Location'].partition('?')[0]}"
-
-    def errors(self) -> Any:
-        try:
-            return orjson.loads(self.body)["errors"]
-        except (ValueError, TypeError, KeyError, IndexError):
-            return None
 
 
 class _Request(GraphQLRequest):

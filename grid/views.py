@@ -1,4 +1,4 @@
-"""Mapping views: names to experiments of a run, and names to runs. Live and lazy: pages are fetched as they are needed."""
+"""Mapping views: names to experiments of a run, and names to runs. Live and lazy: fetched by page, when needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import re
 import time
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from grid.errors import ExperimentNotFound, GridError, RunNotFound
 from grid.experiment import REPR_SECONDS, Experiment, attempt, describe, describe_mapping
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from grid.models import ExperimentPage
     from grid.run import Run
     from grid.session import Session
-
-_T = TypeVar("_T")
 
 EXPERIMENTS_PAGE = 500
 _RUNS_PAGE = 100

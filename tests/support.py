@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 
+from grid.endpoint import Endpoint, RetryPolicy
 from grid.session import Session
-from grid.transport import Endpoint, RetryPolicy
 
 _T = TypeVar("_T")
 
@@ -86,11 +90,9 @@ class ServiceProcess:
 
 def end_everything(home: Path) -> None:
     """End the embedded service of a GRID_HOME and every experiment that is left of it."""
-    subprocess.run(
-        [sys.executable, "-m", "grid.service", "stop", "--home", str(home)], check=True, capture_output=True
-    )
+    subprocess.run([sys.executable, "-m", "grid.service", "stop", "--home", str(home)], check=True, capture_output=True)
     for claim in home.glob("experiments/*/attempt-*/claim"):
-        pid, start, *_ = claim.read_text().split(" ")
+        pid, start, *_ = os.readlink(claim).split(" ")
         process = _alive(int(pid), start)
         if process is not None:
             tree = [*process.children(recursive=True), process]
@@ -140,3 +142,87 @@ def wait_for_run(run, seconds: float = 60.0) -> dict[str, list[str]]:
         return status if status.keys() <= TERMINAL else None
 
     return wait_until(ended, f"the end of {run.name}", seconds)
+
+
+@contextmanager
+def requests(session: Session) -> Iterator[list[int]]:
+    """Give a list that holds, afterwards, how many requests the session sent meanwhile."""
+    sent: list[int] = []
+    before = session.transport.requests_sent
+    yield sent
+    sent.append(session.transport.requests_sent - before)
+
+
+def login_environment(service: ServiceProcess) -> dict[str, str]:
+    """The environment in which `login()` finds a service."""
+    endpoint = service.endpoint
+    return {"GRID_URL": endpoint.url, "GRID_USER_ID": endpoint.user_id, "GRID_API_KEY": endpoint.api_key}
+
+
+def ask(endpoint: Endpoint | str, query: str, authorization: str | None = None, **variables: Any) -> dict[str, Any]:
+    """Send a GraphQL request without any of the client's own code; return the answer, errors and all.
+
+    An endpoint brings its key along; an address does not, and `authorization` is sent as it is.
+    """
+    if isinstance(endpoint, Endpoint):
+        endpoint, authorization = endpoint.graphql_url, endpoint.authorization
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(endpoint, body, {"Content-Type": "application/json"})
+    if authorization is not None:
+        request.add_header("Authorization", authorization)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return json.load(error)
+
+
+def code_of(answer: dict[str, Any]) -> str:
+    """The code of the only error of an answer."""
+    (error,) = answer["errors"]
+    return error["extensions"]["code"]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of that pid that does anything yet."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Stranger:
+    """Something that listens on a port and is no Grid service: it notes what it is sent, and has one answer."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        self._answer = answer
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.received: list[bytes] = []
+        self._lines: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._listening.close()
+        for line in self._lines:
+            line.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                line, _ = self._listening.accept()
+                self._lines.append(line)  # where there is no answer it stays open
+                self.received.append(line.recv(1 << 16))
+                if self._answer is not None:
+                    line.sendall(self._answer)
+                    line.shutdown(socket.SHUT_WR)
+
+
+def http_answer(body: bytes, content_type: str, status: str = "200 OK") -> bytes:
+    """Write an HTTP answer that closes its connection."""
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -37,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m grid.service", description="The service behind `from grid import …`.")
+    parser = argparse.ArgumentParser(
+        prog="python -m grid.service", description="The service behind `from grid import …`."
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
@@ -49,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     serve = add("serve", _serve, "Serve in the foreground until SIGTERM or Ctrl-C. What runs then goes on.")
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=0, help="the port to listen on (default: one that the system picks)")
-    serve.add_argument("--database", default="", help="a database as SQLAlchemy writes it (default: SQLite in the home)")
+    serve.add_argument(
+        "--database", default="", help="a database as SQLAlchemy writes it (default: SQLite in the home)"
+    )
     serve.add_argument("--cpus", help="CPUs that experiments share (GRID_LOCAL_CPUS; else the machine's)")
     serve.add_argument("--gpus", help="GPUs that experiments share (GRID_LOCAL_GPUS; else the machine's)")
     serve.add_argument("--grace", help="seconds from SIGTERM to SIGKILL at a cancel (GRID_CANCEL_GRACE; else 10)")
@@ -89,6 +93,9 @@ def _serve(home: Path, given: argparse.Namespace) -> int:
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # uvicorn stops in good order and then raises the signal that woke it again. As it is, SIGTERM would end the process
+    # there and then, as if killed: this end is a good one, and the keeper of an embedded service must not undo it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         asyncio.run(serve(options))
     except (HomeInUse, OptionError) as error:

@@ -8,6 +8,8 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from grid.service.api_errors import ApiError
 from grid.service.sources import Sources
 from grid.service.store import accounts
@@ -54,16 +56,21 @@ class Accounts:
         return user
 
     async def ensure(self, name: str, key: str) -> User:
-        """Return the user of that name, who is made where there is none, and who is given the key."""
+        """Return the user of that name, who is made where there is none, and who is given the key.
+
+        A key that somebody has stays theirs, and it is they who are returned: an account may change its name.
+        """
         at, new_id, digest = self._sources.now(), self._sources.new_id(), _digest(key)
 
-        def write(connection: accounts.Connection) -> User:
+        def write(connection: Connection) -> User:
+            row = accounts.user_by_key(connection, digest)
+            if row is not None:
+                return User(row.id, row.name)
             row = accounts.user_by_name(connection, name)
             if row is None:
                 accounts.insert_user(connection, new_id, name, at)
             user = User(row.id if row else new_id, name)
-            if accounts.user_by_key(connection, digest) is None:
-                accounts.insert_key(connection, digest, user.id, at)
+            accounts.insert_key(connection, digest, user.id, at)
             return user
 
         return await self._database.write(write)

@@ -1,6 +1,7 @@
 """Errors as the API's clients see them: a message for people, a code for programs.
 
-What a fault of the service says stays in the log; which HTTP status an answer has is decided by `graphql_http`.
+What a fault of the service says stays in the log; which HTTP status an answer has is decided by `operations` and
+`graphql_http`.
 """
 
 from __future__ import annotations

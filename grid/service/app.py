@@ -8,8 +8,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from sqlalchemy import URL
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +24,7 @@ from grid.service.cluster import LocalCluster, Resources
 from grid.service.executors.local import LocalExecutor
 from grid.service.graphql_http import make_graphql_app
 from grid.service.machine import cpu_count, gpu_count
-from grid.service.options import Options
+from grid.service.options import OptionError, Options
 from grid.service.resolvers import Context, Service, executable_schema
 from grid.service.runs import Runs
 from grid.service.scheduler import Scheduler
@@ -46,20 +47,31 @@ class Application:
         self.last_call = time.monotonic()
 
     async def open(self) -> None:
-        """Open the database, go on with what an earlier service left, and start what is queued."""
+        """Open the database, go on with what an earlier service left, and start what is queued.
+
+        Raises
+        ------
+        OptionError
+            If the database or the catalogue of instance types cannot be used.
+        """
         options = self.options
+        try:
+            catalogue = Catalogue.read(options.instance_types or DEFAULT_PATH)
+        except (OSError, ValueError) as error:
+            message = f"the catalogue of instance types cannot be read: {error}"
+            raise OptionError(message) from error
         workspace = Workspace(options.home)
         workspace.prepare()
+        await asyncio.to_thread(workspace.clear_incoming)
         if not options.database:
             # SQLite gives the files beside it the mode of the first.
             workspace.database.touch(PRIVATE_FILE)
-        self.database = Database(options.database or f"sqlite:///{workspace.database}")
+        self.database = Database(options.database or URL.create("sqlite", database=str(workspace.database)))
         secret = await self.database.write(
             lambda connection: accounts.secret(connection, "uploads", self.sources.secret)
         )
         await self.database.write(lambda connection: accounts.add_cluster(connection, LocalCluster.name))
         resources = Resources(options.cpus or cpu_count(), gpu_count() if options.gpus is None else options.gpus)
-        catalogue = Catalogue.read(options.instance_types or DEFAULT_PATH)
         cluster = LocalCluster(catalogue, resources, options.home)
         changes = Changes()
         executor = LocalExecutor(workspace, grace_seconds=options.grace_seconds)
@@ -135,6 +147,8 @@ class Application:
             )
         except ApiError as error:
             return JSONResponse({"errors": [error.formatted]}, status_code=_UPLOAD_STATUS.get(error.code, 400))
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody reads
         return Response(status_code=204)
 
 

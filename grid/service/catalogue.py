@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from grid.service.api_errors import ApiError
 from grid.wire import ErrorCode
 
 DEFAULT_PATH = Path(__file__).with_name("instance-types.csv")
+
+_MAX_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,12 @@ class Catalogue:
                         InstanceType(
                             name=row["name"],
                             nickname=row["nickname"],
-                            cpus=int(row["cpus"]),
-                            gpus=int(row["gpus"]),
-                            memory_gib=float(row["memory_gib"]),
+                            cpus=int(_number(row, "cpus", least=1)),
+                            gpus=int(_number(row, "gpus")),
+                            memory_gib=_number(row, "memory_gib"),
                             accelerator=row["accelerator"] or None,
-                            on_demand_usd_per_hour=float(row["on_demand_usd_per_hour"]),
-                            spot_usd_per_hour=float(row["spot_usd_per_hour"]),
+                            on_demand_usd_per_hour=_number(row, "on_demand_usd_per_hour"),
+                            spot_usd_per_hour=_number(row, "spot_usd_per_hour"),
                         )
                     )
                 except (KeyError, TypeError, ValueError) as error:
@@ -77,7 +80,16 @@ class Catalogue:
         try:
             return self._by_name[name]
         except KeyError:
+            name = name[:_MAX_NAME]  # however long it is, looking for what is near it takes no time
             near = difflib.get_close_matches(name.lower(), self._by_name, n=4, cutoff=0.4)
             hint = f"; near it: {', '.join(near)}" if near else ""
             message = f"instance_type {name!r} is not in the catalogue{hint}; get_instance_types() lists all"
             raise ApiError(ErrorCode.INVALID_ARGUMENT, message) from None
+
+
+def _number(row: dict[str, str], column: str, *, least: float = 0) -> float:
+    value = float(row[column])
+    if not least <= value < math.inf:
+        message = f"{column} is {row[column]}, and has to be at least {least:g}"
+        raise ValueError(message)
+    return value

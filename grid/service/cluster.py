@@ -39,7 +39,7 @@ INHERITED = (
     "https_proxy",
     "no_proxy",
 )
-"""The variables that an experiment gets from the service's own environment; nothing else of it, secrets least of all."""
+"""What an experiment gets of the service's own environment; nothing else of it, secrets least of all."""
 
 INHERITED_PREFIXES = ("CUDA_", "LC_", "NVIDIA_")
 
@@ -55,7 +55,7 @@ class Resources:
 
 
 class LocalCluster:
-    """This machine.
+    """The machine that the service runs on.
 
     Parameters
     ----------
@@ -121,8 +121,7 @@ class LocalCluster:
         return (
             (
                 bool(settings["dependencyFile"]),
-                f"dependency_file={settings['dependencyFile']!r} is not installed by the local cluster: the packages of "
-                "your own interpreter are used",
+                f"dependency_file={settings['dependencyFile']!r}: the local cluster uses the packages that you have",
             ),
             (settings["useSpot"], "use_spot changes the estimate only: the local cluster is never taken away"),
             (bool(settings["memory"]), "memory is not enforced by the local cluster"),
@@ -138,9 +137,9 @@ class LocalCluster:
         )
 
     def command(self, script: str, arguments: Sequence[str], interpreter: str | None) -> tuple[str, ...]:
-        """Return the command line of an experiment."""
+        """Return the command line of an experiment, with the path of what runs its script."""
         runner = _RUNNERS.get(Path(script).suffix, interpreter or "python3")
-        return (runner, script, *arguments)
+        return (shutil.which(runner) or runner, script, *arguments)
 
     def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[int]) -> dict[str, str]:
         """Return the whole environment of an experiment.

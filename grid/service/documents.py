@@ -18,7 +18,8 @@ from graphql import (
 )
 
 from grid.service.api_errors import ApiError, coded
-from grid.service.limits import MAX_DEPTH, MAX_TOKENS, CostPlan, check_depth, check_text
+from grid.service.cost import CostPlan
+from grid.service.limits import MAX_DEPTH, MAX_TOKENS, check_depth, check_text
 from grid.wire import ErrorCode
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
 from grid.service.executors import Ending
-from grid.service.store.tables import events, experiments, runs
+from grid.service.store.tables import events, experiments
 from grid.wire import ExperimentStatus, Reason
 
 _QUEUED, _PENDING, _RUNNING = ExperimentStatus.QUEUED, ExperimentStatus.PENDING, ExperimentStatus.RUNNING
@@ -39,9 +40,18 @@ class Change:
     status: ExperimentStatus
 
 
+ONE_ATTEMPT = (experiments.c.seq == sa.bindparam("b_seq")) & (experiments.c.attempt == sa.bindparam("b_attempt"))
+"""One attempt of one experiment: ``b_seq`` and ``b_attempt``."""
+ONE = experiments.c.seq == sa.bindparam("b_seq")
+"""One experiment: ``b_seq``."""
+ALL_OF_RUN = experiments.c.run_seq == sa.bindparam("b_run_seq")
+"""All experiments of a run: ``b_run_seq``."""
+
+
 def change(
     connection: Connection,
     which: ColumnElement[bool],
+    meant: dict[str, int],
     to: ExperimentStatus,
     *,
     at: int,
@@ -55,7 +65,9 @@ def change(
     connection
         The writer's, within its transaction.
     which
-        Condition on the experiments, with the attempt that is meant where the attempt matters.
+        One of the conditions above.
+    meant
+        The values of its parameters.
     to
         The new status.
     at
@@ -63,46 +75,76 @@ def change(
     reason
         Why; required by the terminal statuses.
     values
-        Other columns to set.
+        Other columns to set. A start that is recorded stays.
 
     Returns
     -------
     list of Change
         Empty where the change came too late: then it means nothing any more.
     """
-    sources, reasons = TRANSITIONS[to]
-    if reason not in reasons:
+    if reason not in TRANSITIONS[to][1]:
         message = f"{to} is not reached for the reason {reason}"
         raise ValueError(message)
-    guard = which & experiments.c.status.in_(sources)
-    rows = connection.execute(
-        sa.select(experiments.c.seq, experiments.c.run_seq, experiments.c.attempt).where(guard).with_for_update()
-    ).all()
+    columns: dict[str, Any] = dict(values or {})
+    if to.is_terminal:
+        columns["reason"] = reason
+        columns.setdefault("finished_at", at)
+    reachable, update = _statements(which, to, tuple(columns))
+    rows = connection.execute(reachable, meant).all()
     if not rows:
         return []
-    columns: dict[str, Any] = {"status": to.value, **(values or {})}
-    if to.is_terminal:
-        columns |= {"reason": reason}
-        columns.setdefault("finished_at", at)
-    connection.execute(sa.update(experiments).where(guard).values(columns))
+    connection.execute(update, {**meant, **{f"v_{name}": value for name, value in columns.items()}})
     connection.execute(
-        sa.insert(events),
+        _EVENT,
         [
-            {"experiment_seq": row.seq, "attempt": row.attempt, "status": to.value, "reason": reason, "at": at}
+            {
+                "run_seq": row.run_seq,
+                "experiment_seq": row.seq,
+                "attempt": row.attempt,
+                "status": to.value,
+                "reason": reason,
+                "at": at,
+            }
             for row in rows
         ],
-    )
-    connection.execute(
-        sa.update(runs).where(runs.c.seq.in_({row.run_seq for row in rows})).values(revision=runs.c.revision + 1)
     )
     return [Change(row.seq, row.run_seq, to) for row in rows]
 
 
+def cancel_queued(
+    connection: Connection, which: ColumnElement[bool], meant: dict[str, int], *, at: int
+) -> list[Change]:
+    """End those of the experiments that wait for their turn: they have no process that would have to be gone first."""
+    queued = _queued(which)
+    return change(connection, queued, meant, _CANCELLED, at=at, reason=Reason.CANCELLED_BY_USER)
+
+
+@functools.cache
+def _queued(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    return which & (experiments.c.status == _QUEUED)
+
+
+_EVENT = sa.insert(events)
+_CANCEL_REQUEST = sa.select(experiments.c.cancel_requested_at).where(ONE_ATTEMPT)
+
+
+@functools.cache
+def _statements(
+    which: ColumnElement[bool], to: ExperimentStatus, columns: tuple[str, ...]
+) -> tuple[sa.Select[Any], sa.Update]:
+    """Make the two statements of a change once: to make them costs more than to run them."""
+    guard = which & experiments.c.status.in_(TRANSITIONS[to][0])
+    reachable = sa.select(experiments.c.seq, experiments.c.run_seq, experiments.c.attempt).where(guard)
+    new: dict[str, Any] = {name: sa.bindparam(f"v_{name}", type_=experiments.c[name].type) for name in columns}
+    if "started_at" in new:
+        new["started_at"] = sa.func.coalesce(experiments.c.started_at, new["started_at"])
+    return reachable.with_for_update(), sa.update(experiments).where(guard).values(status=to.value, **new)
+
+
 def end(connection: Connection, experiment_seq: int, attempt: int, ending: Ending, *, at: int) -> list[Change]:
     """Record how an attempt ended. A cancel that was recorded before wins over whatever its executor saw."""
-    which = (experiments.c.seq == experiment_seq) & (experiments.c.attempt == attempt)
-    cancelled = connection.execute(sa.select(experiments.c.cancel_requested_at).where(which)).scalar()
-    if cancelled is not None:
+    meant = {"b_seq": experiment_seq, "b_attempt": attempt}
+    if connection.execute(_CANCEL_REQUEST, meant).scalar() is not None:
         to, reason = _CANCELLED, Reason.CANCELLED_BY_USER
     elif ending.lost:
         to, reason = _FAILED, Reason.LOST
@@ -118,7 +160,7 @@ def end(connection: Connection, experiment_seq: int, attempt: int, ending: Endin
         "exit_code": ending.exit_code,
         "signal": ending.signal,
         "error": ending.error,
-        "started_at": sa.func.coalesce(experiments.c.started_at, ending.started_at),
+        "started_at": ending.started_at,
         "finished_at": ending.finished_at or at,
     }
-    return change(connection, which, to, at=at, reason=reason, values=values)
+    return change(connection, ONE_ATTEMPT, meant, to, at=at, reason=reason, values=values)

@@ -36,7 +36,6 @@ class Options:
     embedded: bool = False
     """Whether its callers are on this machine, so that an interpreter they name is one of ours."""
     max_experiments: int = MAX_EXPERIMENTS
-    embedded: bool = False
 
 
 def number(name: str, text: str, *, least: float) -> float:

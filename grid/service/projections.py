@@ -1,4 +1,4 @@
-"""From rows to what GraphQL answers with: plain dicts keyed by the schema's field names, so that the default resolvers do."""
+"""From rows to what GraphQL answers with: plain dicts by the schema's field names, for default resolvers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class Statuses:
     async def of(self, run_seq: int) -> Object:
         """The fields of a `RunStatus`."""
         if self._counts is None and len(self._rows) > 1:
-            self._counts = await self._database.read(lambda connection: runs.status_counts(connection, list(self._rows)))
+            self._counts = await self._database.read(
+                lambda connection: runs.status_counts(connection, list(self._rows))
+            )
         if self._counts is not None:
             counts = self._counts[run_seq]
         else:
@@ -159,9 +161,7 @@ def place_of(cursor: str | None) -> int | None:
         raise ApiError(ErrorCode.INVALID_ARGUMENT, message) from None
 
 
-def read_page(
-    connection: Connection, run_seq: int, total: int, first: int, after: int | None
-) -> Object:
+def read_page(connection: Connection, run_seq: int, total: int, first: int, after: int | None) -> Object:
     """A page of a run's experiments."""
     rows = runs.experiment_page(connection, run_seq, first, after)
     return page_object(rows, first, total, experiment_object, "index")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ariadne import (
     make_executable_schema,
 )
 from graphql import GraphQLResolveInfo, GraphQLSchema
+from sqlalchemy import Connection
 
 from grid._version import __version__
 from grid.service.accounts import User
@@ -65,6 +67,9 @@ class Context:
     service: Service
     user: User
 
+
+_BETWEEN_CHANGES = 0.1
+"""Seconds between two answers of a subscription: what changes in between is told together."""
 
 _Info = GraphQLResolveInfo
 
@@ -124,7 +129,7 @@ async def _find_run(_: object, info: _Info, name: str, owner: str | None = None)
 async def _page_of_runs(_: object, info: _Info, first: int, after: str | None = None) -> Object:
     service, user_id, place = info.context.service, info.context.user.id, place_of(after)
 
-    def read(connection: runs.Connection) -> Object:
+    def read(connection: Connection) -> Object:
         rows = runs.page(connection, user_id, first, place)
         statuses = Statuses(service.database, rows[:first])
         total = runs.count(connection, user_id)
@@ -251,7 +256,7 @@ async def _resume_cluster(_: object, info: _Info, name: str) -> Object:
 
 
 @_subscription.source("runStatusChanged")
-async def _watch_run(_: object, info: _Info, name: str, owner: str | None = None) -> AsyncIterator[Object]:
+async def _watch_run(_: object, info: _Info, name: str, owner: str | None = None) -> AsyncGenerator[Object, None]:
     service, user = info.context.service, _reader(info, owner)
     row = user and await service.database.read(lambda connection: runs.by_name(connection, user.id, name))
     if not row:
@@ -264,6 +269,7 @@ async def _watch_run(_: object, info: _Info, name: str, owner: str | None = None
             yield status
             if all(ExperimentStatus(group["status"]).is_terminal for group in status["groups"]):
                 return
+            await asyncio.sleep(_BETWEEN_CHANGES)
             await changed.wait()
 
 

@@ -13,7 +13,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from grid.service import sweeps
+from grid.service import lifecycle, sweeps
 from grid.service.accounts import User
 from grid.service.api_errors import ApiError
 from grid.service.changes import Changes
@@ -125,7 +125,6 @@ class Runs:
             "settings": orjson.dumps(_settled(settings, instance.name, seed)).decode(),
             "warnings": orjson.dumps(warnings).decode(),
             "experiment_count": len(expansion.trials),
-            "revision": 0,
             "created_at": at,
         }
         rows = [
@@ -160,14 +159,14 @@ class Runs:
         run = await self._database.read(lambda connection: runs.by_name(connection, user.id, name))
         if run is None:
             raise ApiError(ErrorCode.RUN_NOT_FOUND, f"you have no run named {name[:200]!r}")
-        return await self._cancel(run.seq, run.name, experiments.c.run_seq == run.seq, wait_seconds)
+        return await self._cancel(run.seq, run.name, lifecycle.ALL_OF_RUN, {"b_run_seq": run.seq}, wait_seconds)
 
     async def cancel_experiment(self, user: User, name: str, wait_seconds: float) -> tuple[list[str], list[str]]:
         """Cancel one experiment; return its name among those that have ended, or among the others."""
         row = await self._database.read(lambda connection: self.find_experiment(connection, user, name))
         if row is None:
             raise ApiError(ErrorCode.EXPERIMENT_NOT_FOUND, f"you have no experiment named {name[:200]!r}")
-        return await self._cancel(row.run_seq, row.run_name, experiments.c.seq == row.seq, wait_seconds)
+        return await self._cancel(row.run_seq, row.run_name, lifecycle.ONE, {"b_seq": row.seq}, wait_seconds)
 
     @staticmethod
     def find_experiment(connection: Connection, user: User, name: str) -> Row[Any] | None:
@@ -180,16 +179,16 @@ class Runs:
     # Cancelling
 
     async def _cancel(
-        self, run_seq: int, run_name: str, which: sa.ColumnElement[bool], wait_seconds: float
+        self, run_seq: int, run_name: str, which: sa.ColumnElement[bool], meant: dict[str, int], wait_seconds: float
     ) -> tuple[list[str], list[str]]:
         if not 0 <= wait_seconds <= _MAX_WAIT_SECONDS:
             raise _invalid("waitSeconds", wait_seconds, f"0 to {_MAX_WAIT_SECONDS:g}")
-        await self._scheduler.cancel(which)
+        await self._scheduler.cancel(which, meant)
         deadline = asyncio.get_running_loop().time() + wait_seconds
         with self._changes.listen(run_seq) as changed:
             while True:
                 changed.clear()
-                ended, pending = await self._database.read(lambda connection: _ended(connection, which))
+                ended, pending = await self._database.read(lambda connection: _ended(connection, which, meant))
                 remaining = deadline - asyncio.get_running_loop().time()
                 if not pending or remaining <= 0:
                     return [f"{run_name}-exp{i}" for i in ended], [f"{run_name}-exp{i}" for i in pending]
@@ -245,11 +244,11 @@ class Runs:
         return f"{names[0]}-{self._sources.below(2**31)}"
 
 
-def _ended(connection: Connection, which: sa.ColumnElement[bool]) -> tuple[list[int], list[int]]:
+def _ended(connection: Connection, which: sa.ColumnElement[bool], meant: dict[str, int]) -> tuple[list[int], list[int]]:
     ended: list[int] = []
     pending: list[int] = []
     query = sa.select(experiments.c.index, experiments.c.status).where(which).order_by(experiments.c.index)
-    for index, status in connection.execute(query):
+    for index, status in connection.execute(query, meant):
         (ended if ExperimentStatus(status).is_terminal else pending).append(index)
     return ended, pending
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,15 @@ from grid.service.cluster import LocalCluster
 from grid.service.executors import Ending, Executor, Job
 from grid.service.lifecycle import Change
 from grid.service.sources import Sources
-from grid.service.store import accounts, runs
+from grid.service.store import runs
 from grid.service.store.database import Database
 from grid.service.store.tables import experiments
 from grid.wire import ExperimentStatus
 
 _log = logging.getLogger(__name__)
+
+_AFTER_FAULT = 1.0
+"""Seconds until the queue is looked at again after a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Scheduler:
         self._changes = changes
         self._sources = sources
         self._held: dict[int, _Held] = {}
+        # What the executor has told and no transaction has recorded yet, in order.
+        self._reports: list[Callable[[Connection], list[Change]]] = []
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
@@ -58,11 +63,11 @@ class Scheduler:
     async def open(self) -> None:
         """Go on with what an earlier service left active, and begin to start what is queued."""
         await self._executor.open(self)
-        rows = await self._database.read(runs.active)
-        given = {row.seq: self._executor.gpu_ids(row.id, row.attempt) for row in rows}
-        # Those that were given GPUs keep them; the others had not been started yet, and get of what is left.
-        for row in sorted(rows, key=lambda row: not given[row.seq]):
-            await self._executor.adopt(self._hold(row, given[row.seq] or self._free_gpus()[: row.gpus]))
+        for row in await self._database.read(runs.active):
+            if row.cancel_requested_at is not None:
+                # Recorded, and then the service was killed: perhaps before anybody was told.
+                await self._executor.cancel(row.id, row.attempt)
+            await self._executor.adopt(self._hold(row, orjson.loads(row.gpu_ids or "[]")))
         self._wake.set()
         self._loop = asyncio.create_task(self._run())
 
@@ -77,23 +82,25 @@ class Scheduler:
         """Look at the queue again."""
         self._wake.set()
 
-    async def cancel(self, which: sa.ColumnElement[bool]) -> None:
-        """Record that experiments shall end, and begin to end those that have processes."""
+    async def cancel(self, which: sa.ColumnElement[bool], meant: dict[str, int]) -> None:
+        """Record that experiments shall end, and begin to end those that have processes.
+
+        Parameters
+        ----------
+        which, meant
+            One of the conditions of `lifecycle`, and the values of its parameters.
+        """
         at = self._sources.now()
 
-        def record(connection: Connection) -> tuple[list[Change], list[sa.Row[Any]]]:
-            queued = which & (experiments.c.status == ExperimentStatus.QUEUED)
-            reason = lifecycle.Reason.CANCELLED_BY_USER
-            requested = which & experiments.c.status.in_(lifecycle.UNFINISHED)
-            connection.execute(
-                sa.update(experiments)
-                .where(requested & experiments.c.cancel_requested_at.is_(None))
-                .values(cancel_requested_at=at)
+        def record(connection: Connection) -> tuple[list[Change], Sequence[Any]]:
+            unfinished = which & experiments.c.status.in_(lifecycle.UNFINISHED)
+            first = unfinished & experiments.c.cancel_requested_at.is_(None)
+            connection.execute(sa.update(experiments).where(first).values(cancel_requested_at=at), meant)
+            active = sa.select(experiments.c.id, experiments.c.attempt).where(
+                which & experiments.c.status.in_(lifecycle.ACTIVE)
             )
-            changed = lifecycle.change(connection, queued, ExperimentStatus.CANCELLED, at=at, reason=reason)
-            active = which & experiments.c.status.in_(lifecycle.ACTIVE)
-            rows = connection.execute(sa.select(experiments.c.id, experiments.c.attempt).where(active)).all()
-            return changed, list(rows)
+            rows = connection.execute(active, meant).all()
+            return lifecycle.cancel_queued(connection, which, meant, at=at), rows
 
         changed, active = await self._database.write(record)
         self._announce(changed)
@@ -102,27 +109,29 @@ class Scheduler:
 
     # What the executor tells
 
-    async def on_started(self, experiment_seq: int, attempt: int, started_at: int) -> None:
+    def on_started(self, experiment_seq: int, attempt: int, started_at: int) -> None:
         """The script's process exists."""
-        which = (experiments.c.seq == experiment_seq) & (experiments.c.attempt == attempt)
-        changed = await self._database.write(
+        meant = {"b_seq": experiment_seq, "b_attempt": attempt}
+        self._reports.append(
             lambda connection: lifecycle.change(
-                connection, which, ExperimentStatus.RUNNING, at=started_at, values={"started_at": started_at}
+                connection,
+                lifecycle.ONE_ATTEMPT,
+                meant,
+                ExperimentStatus.RUNNING,
+                at=started_at,
+                values={"started_at": started_at},
             )
         )
-        self._announce(changed)
+        self.wake()
 
-    async def on_ended(self, experiment_seq: int, attempt: int, ending: Ending) -> None:
-        """No process of the attempt is left: its resources are free, and its end is recorded."""
+    def on_ended(self, experiment_seq: int, attempt: int, ending: Ending) -> None:
+        """No process of the attempt is left: its resources are free, and its end is to be recorded."""
         held = self._held.get(experiment_seq)
         if held is not None and held.attempt == attempt:
             del self._held[experiment_seq]
         at = self._sources.now()
-        recorded = self._database.write(
-            lambda connection: lifecycle.end(connection, experiment_seq, attempt, ending, at=at)
-        )
+        self._reports.append(lambda connection: lifecycle.end(connection, experiment_seq, attempt, ending, at=at))
         self.wake()
-        self._announce(await recorded)
 
     # The queue
 
@@ -131,48 +140,56 @@ class Scheduler:
             await self._wake.wait()
             self._wake.clear()
             try:
-                while await self._start_next():
+                while await self._turn():
                     pass
-            except sa.exc.SQLAlchemyError:
-                _log.exception("the queue could not be read; trying again")
-                await asyncio.sleep(1)
+            except Exception:  # noqa: BLE001 - a full disk, a locked database: whatever it is, the queue goes on after it
+                _log.exception("the queue has met a fault; trying again")
+                await asyncio.sleep(_AFTER_FAULT)
                 self._wake.set()
 
-    async def _start_next(self) -> bool:
-        """Start those at the head of the queue that fit; return whether there may be more of them."""
+    async def _turn(self) -> bool:
+        """Record what was reported and start what fits, in one transaction; return whether there may be more to do."""
+        reports = list(self._reports)
         free_cpus = self._cluster.resources.cpus - sum(held.cpus for held in self._held.values())
-        free_gpus = self._free_gpus()
-        if free_cpus <= 0:
+        if not reports and free_cpus <= 0:
             return False
+        taken = {gpu for held in self._held.values() for gpu in held.gpu_ids}
+        free_gpus = [gpu for gpu in range(self._cluster.resources.gpus) if gpu not in taken]
         at = self._sources.now()
 
-        def claim(connection: Connection) -> tuple[list[sa.Row[Any]], list[Change]]:
-            if accounts.is_paused(connection, self._cluster.name):
-                return [], []
-            fitting, cpus, gpus = [], free_cpus, len(free_gpus)
-            for row in runs.next_in_queue(connection, free_cpus):
-                cpus, gpus = cpus - self._cpus(row), gpus - row.gpus
-                if cpus < 0 or gpus < 0:
-                    break  # nothing overtakes it: else it might wait for ever
-                fitting.append(row)
-            which = experiments.c.seq.in_([row.seq for row in fitting])
-            return fitting, lifecycle.change(connection, which, ExperimentStatus.PENDING, at=at)
+        def write(connection: Connection) -> tuple[list[Change], list[tuple[sa.Row[Any], list[int]]]]:
+            changed = [change for report in reports for change in report(connection)]
+            claimed = self._fitting(connection, free_cpus, free_gpus) if free_cpus > 0 else []
+            for row, gpu_ids in claimed:
+                meant = {"b_seq": row.seq, "b_attempt": row.attempt}
+                values = {"gpu_ids": orjson.dumps(gpu_ids).decode()}
+                pending = ExperimentStatus.PENDING
+                changed += lifecycle.change(connection, lifecycle.ONE_ATTEMPT, meant, pending, at=at, values=values)
+            return changed, claimed
 
-        claimed, changed = await self._database.write(claim)
+        changed, claimed = await self._database.write(write)
+        del self._reports[: len(reports)]
+        for row, gpu_ids in claimed:
+            await self._executor.start(self._hold(row, gpu_ids))
         self._announce(changed)
-        for row in claimed:
-            job = self._hold(row, free_gpus[: row.gpus])
-            del free_gpus[: row.gpus]
-            await self._executor.start(job)
-        return bool(claimed)
+        return bool(claimed or self._reports)
 
-    def _free_gpus(self) -> list[int]:
-        taken = {gpu for held in self._held.values() for gpu in held.gpu_ids}
-        return [gpu for gpu in range(self._cluster.resources.gpus) if gpu not in taken]
+    def _fitting(
+        self, connection: Connection, free_cpus: int, free_gpus: list[int]
+    ) -> list[tuple[sa.Row[Any], list[int]]]:
+        """Return those at the head of the queue that fit, with the GPUs that each gets."""
+        fitting = []
+        for row in runs.next_in_queue(connection, self._cluster.name, free_cpus, self._cluster.resources.gpus):
+            free_cpus -= self._cpus(row)
+            if free_cpus < 0 or len(free_gpus) < row.gpus:
+                break  # nothing overtakes it: else it might wait for ever
+            fitting.append((row, free_gpus[: row.gpus]))
+            free_gpus = free_gpus[row.gpus :]
+        return fitting
 
     def _cpus(self, row: sa.Row[Any]) -> int:
         # A service that was started again with fewer CPUs must not wait for ever for more than there are.
-        return min(row.cpus, self._cluster.resources.cpus)
+        return min(int(row.cpus), self._cluster.resources.cpus)
 
     def _hold(self, row: sa.Row[Any], gpu_ids: Iterable[int]) -> Job:
         settings = orjson.loads(row.settings)
@@ -184,7 +201,6 @@ class Scheduler:
             snapshot=row.snapshot,
             command=self._cluster.command(row.script, orjson.loads(row.arguments), row.interpreter),
             environment=self._cluster.environment(row, settings, held.gpu_ids),
-            gpu_ids=held.gpu_ids,
         )
 
     def _announce(self, changed: list[Change]) -> None:

@@ -19,7 +19,6 @@ import uvicorn
 from grid._version import __version__
 from grid.service.app import Application, opened
 from grid.service.executors.supervisor import boot_id, process_start
-from grid.service.machine import account
 from grid.service.options import MAX_BODY_BYTES, OptionError, Options
 from grid.service.sources import Sources
 from grid.service.workspace import PRIVATE_FILE, Workspace, write_private
@@ -54,7 +53,7 @@ async def serve(options: Options, sources: Sources | None = None) -> None:
     with _lock(workspace), _socket(options) as listening:
         async with opened(options, sources) as application:
             key = _api_key(workspace, sources)
-            user = await application.add_user(account(), key)
+            user = await application.add_user(sources.account(), key)
             url = f"http://{options.host}:{listening.getsockname()[1]}"
             record = {
                 "url": url,
@@ -109,8 +108,8 @@ def _lock(workspace: Workspace) -> Iterator[None]:
 def _socket(options: Options) -> Iterator[socket.socket]:
     try:
         listening = socket.create_server((options.host, options.port), backlog=512)
-    except OSError as error:
-        message = f"cannot listen on {options.host}:{options.port}: {error.strerror}"
+    except (OSError, OverflowError) as error:
+        message = f"cannot listen on {options.host}:{options.port}: {getattr(error, 'strerror', None) or error}"
         raise OptionError(message) from error
     with listening:
         yield listening
@@ -133,7 +132,7 @@ async def _announced(path: Path, record: dict[str, Any]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - of one small file, at the very end
 
 
 @asynccontextmanager

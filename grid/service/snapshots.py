@@ -6,11 +6,13 @@ A snapshot is an uncompressed tar archive, known by the SHA-256 of its bytes; th
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import hmac
 import os
 import re
 import shutil
+import stat
 import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -28,10 +30,15 @@ MAX_BYTES = 2 * 1024**3
 """The largest archive."""
 
 _MAX_MEMBERS = 200_000
+_MAX_DEPTH = 200
+"""Folders within folders: what removes a tree goes down by calling itself."""
+_UNUSABLE = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOENT})
+"""What a file system says of a name, or of what a link leads to, that it does not take."""
 _UPLOAD_SECONDS = 15 * 60
 """How long an upload may take to begin."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +77,28 @@ class Snapshots:
         """Whether the content of this digest is here."""
         return await self._database.read(lambda connection: accounts.has_snapshot(connection, digest))
 
+    async def check_space(self, digest: str, copies: int) -> None:
+        """Refuse a run whose working copies would not find space on the disk.
+
+        Parameters
+        ----------
+        digest
+            Of a stored snapshot.
+        copies
+            How many working copies there may be at once: when an experiment has ended, what it did not change is removed.
+        """
+        size = await self._database.read(lambda connection: accounts.snapshot_size(connection, digest))
+        needed, free = copies * size, shutil.disk_usage(self._workspace.experiments).free
+        if needed > free:
+            message = (
+                f"{copies} working copies of the source code need {needed / 2**20:,.0f} MiB in {self._workspace.experiments}, "
+                f"where {free / 2**20:,.0f} MiB are free; make space, or take large files out of the source code"
+            )
+            raise ApiError(ErrorCode.UNSUPPORTED, message)
+
     def holds(self, digest: str, script: str) -> bool:
         """Whether a stored snapshot has such a file."""
-        return self._workspace.snapshot(digest).joinpath(script).is_file()
+        return os.path.isfile(self._workspace.snapshot(digest) / script)
 
     async def receive(self, digest: str, size: str, expires: str, signature: str, body: AsyncIterator[bytes]) -> None:
         """Take an archive that comes to the address that `announce` gave, check it and keep its tree.
@@ -83,10 +109,13 @@ class Snapshots:
             Where the address is not ours or has expired, the archive is another than was announced, or it holds something
             that may not be unpacked. Nothing is kept then.
         """
-        if not (size.isdigit() and expires.isdigit() and _DIGEST.fullmatch(digest)) or not hmac.compare_digest(
+        numbers = _WHOLE_NUMBER.fullmatch(size) and _WHOLE_NUMBER.fullmatch(expires)
+        if not (numbers and _DIGEST.fullmatch(digest)) or not hmac.compare_digest(
             self._signature(digest, int(size), int(expires)).encode(), signature.encode()
         ):
-            raise ApiError(ErrorCode.FORBIDDEN, "this address does not take an upload: createSnapshot gives one that does")
+            raise ApiError(
+                ErrorCode.FORBIDDEN, "this address does not take an upload: createSnapshot gives one that does"
+            )
         if self._sources.now() > int(expires):
             raise ApiError(ErrorCode.FORBIDDEN, "this address has expired: createSnapshot gives a new one")
         archive = self._workspace.incoming / f"{self._sources.new_id()}.tar"
@@ -146,8 +175,13 @@ def unpack(archive: Path, folder: Path) -> None:
             for number, member in enumerate(members):
                 if number >= _MAX_MEMBERS:
                     _refuse(member, f"the archive has more than {_MAX_MEMBERS:,} members")
-                _unpack_member(members, member, folder)
-    except (tarfile.TarError, UnicodeError, ValueError, EOFError) as error:
+                try:
+                    _unpack_member(members, member, folder)
+                except OSError as error:
+                    if error.errno not in _UNUSABLE:
+                        raise
+                    _refuse(member, f"it cannot be written here: {error.strerror}")
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         raise ApiError(ErrorCode.INVALID_SNAPSHOT, "the snapshot is not an uncompressed tar archive") from error
     root = os.path.realpath(folder)
     for path, folders, names in os.walk(folder):
@@ -164,14 +198,20 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\0" in member.name:
         _refuse(member, "it would be written outside the folder")
-    target = folder.joinpath(*path.parts)
-    parent = target.parent
-    parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    if os.path.realpath(parent) != os.path.join(os.path.realpath(folder), *path.parts[:-1]):
-        _refuse(member, "it would be written through a link")
+    if len(path.parts) > _MAX_DEPTH:
+        _refuse(member, f"it lies more than {_MAX_DEPTH} folders deep")
+    target = folder
+    for part in path.parts if member.isdir() else path.parts[:-1]:
+        target /= part
+        # Looked at before anything is made in it: a link among them must not lead out even for a moment.
+        if not os.path.lexists(target):
+            target.mkdir(mode=PRIVATE_FOLDER)
+        elif not stat.S_ISDIR(target.lstat().st_mode):
+            _refuse(member, "it would be written through a link or a file")
     if member.isdir():
-        target.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-    elif os.path.lexists(target):
+        return
+    target = folder.joinpath(*path.parts)
+    if os.path.lexists(target):
         _refuse(member, "it is there twice")
     elif member.issym():
         target.symlink_to(member.linkname)
@@ -180,7 +220,7 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
         assert content is not None
         with target.open("xb") as file:
             shutil.copyfileobj(content, file)
-        target.chmod(0o755 if member.mode & 0o100 else 0o644)
+        target.chmod(0o700 if member.mode & 0o100 else PRIVATE_FILE)
         os.utime(target, (member.mtime, member.mtime))
     else:
         _refuse(member, "it is neither a regular file nor a folder nor a symbolic link")

@@ -1,10 +1,15 @@
-"""Where the service takes from what it cannot compute: the time, and randomness. Injected, so that a recording is reproducible."""
+"""Where the service takes from what it cannot compute: the time, randomness, and whose machine this is.
+
+They are injected, so that what somebody records of a service can be recorded again and be the same.
+"""
 
 from __future__ import annotations
 
 import secrets
 import time
 import uuid
+
+from grid.service import machine
 
 
 class Sources:
@@ -29,3 +34,7 @@ class Sources:
     def secret(self) -> bytes:
         """A new signing secret: 256 bits."""
         return secrets.token_bytes(32)
+
+    def account(self) -> str:
+        """The name of whoever's home this is."""
+        return machine.account()

@@ -1,12 +1,13 @@
 """Names every file and folder below the service's home. Nothing else builds such a path.
 
-The supervisor does not import this module: it is told its folder, and knows the names in it (``AttemptFolder``'s constants
-come from there, so that the two cannot differ).
+The supervisor does not import this module: it is told its folder, and knows the names in it (``AttemptFolder``'s
+constants come from there, so that the two cannot differ).
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,10 @@ class AttemptFolder:
 
     path: Path
 
-    @property
-    def job(self) -> Path:
-        """What the supervisor is to do."""
-        return self.path / supervisor.JOB
+    def make(self) -> None:
+        """Make the folder where it is not there, and the experiment's around it, readable by their user only."""
+        for folder in (self.path.parent, self.path):
+            folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
 
     @property
     def claim(self) -> Path:
@@ -68,6 +69,11 @@ class Workspace:
         """Make the folders, readable by their user only."""
         for folder in (self.home, self.snapshots, self.incoming, self.experiments, self.service):
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+
+    def clear_incoming(self) -> None:
+        """Remove what a service that was killed had of uploads. Nobody else may have this home."""
+        shutil.rmtree(self.incoming)
+        self.incoming.mkdir(mode=PRIVATE_FOLDER)
 
     @property
     def database(self) -> Path:

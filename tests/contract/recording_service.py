@@ -1,4 +1,7 @@
-"""A service that is the same every time: `python -m tests.contract.recording_service HOME`. Only time and chance are fixed."""
+"""A service that is the same every time: `python -m tests.contract.recording_service HOME`.
+
+Nothing is put in place of its parts but time and chance.
+"""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grid.service.api_errors import ApiError
+from grid.service.cost import MAX_COST, CostPlan
 from grid.service.documents import DocumentRefused, Documents
-from grid.service.limits import MAX_COST, MAX_TOKENS, CostPlan, check_depth, check_text, limit_body
+from grid.service.limits import MAX_TOKENS, check_depth, check_text, limit_body
 from grid.wire import ErrorCode
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The sweep grammar on arbitrary text: what holds for all of it. Single forms and messages are in `test_sweeps.py`."""
+"""The sweep grammar on arbitrary text: what holds for all of it. Single forms are in `test_sweep_values.py`."""
 
 from __future__ import annotations
 

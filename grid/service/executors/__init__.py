@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 
@@ -19,7 +18,6 @@ class Job:
     """Digest of the source code."""
     command: tuple[str, ...]
     environment: Mapping[str, str]
-    gpu_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +39,10 @@ class Ending:
 class Listener(Protocol):
     """Whom an executor tells what happens, on the event loop."""
 
-    async def on_started(self, experiment_seq: int, attempt: int, started_at: int) -> None:
+    def on_started(self, experiment_seq: int, attempt: int, started_at: int) -> None:
         """The script's process exists."""
 
-    async def on_ended(self, experiment_seq: int, attempt: int, ending: Ending) -> None:
+    def on_ended(self, experiment_seq: int, attempt: int, ending: Ending) -> None:
         """No process of the attempt is left."""
 
 
@@ -62,9 +60,6 @@ class Executor(Protocol):
 
     async def cancel(self, experiment_id: str, attempt: int) -> None:
         """Begin to end an attempt; its end is told to the listener."""
-
-    def gpu_ids(self, experiment_id: str, attempt: int) -> tuple[int, ...]:
-        """The GPUs that an attempt was given when it was started; empty where it was not."""
 
     async def close(self) -> None:
         """Stop watching; what runs goes on."""

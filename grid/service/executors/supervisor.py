@@ -1,8 +1,11 @@
 """The processes between the service and a script: one spawner, and one supervisor for each experiment.
 
-Run as a script by the service's interpreter, with nothing but the standard library: the spawner reads attempt folders from
-stdin, one a line, and forks a supervisor for each; what happens is told on stdout. ``docs/lifecycle.md`` says what each
-file in an attempt's folder means. Nothing here knows of databases, users or GraphQL.
+Run as a script by the service's interpreter, with nothing but the standard library: the spawner reads jobs from stdin, one
+a line, and forks a supervisor for each; what happens is told on stdout. ``docs/lifecycle.md`` says what each file in an
+attempt's folder means. Nothing here knows of databases, users or GraphQL.
+
+All of it is paid once for each experiment, so that it counts how often the disk and the kernel are asked. Measured beside
+``/bin/true`` as the script: see ``docs/benchmarks.md``.
 """
 
 from __future__ import annotations
@@ -10,16 +13,18 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import filecmp
+import functools
+import gc
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from typing import Any
 
-JOB = "job.json"
 CLAIM = "claim"
 CANCEL = "cancel"
 STARTED = "started"
@@ -49,6 +54,7 @@ def process_start(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
+@functools.cache
 def boot_id() -> str:
     """Which boot of the machine this is; empty where the system does not say."""
     try:
@@ -67,7 +73,7 @@ def microseconds() -> int:
 
 
 def spawn(commands: int, reports: int) -> None:
-    """Fork a supervisor for each attempt folder read from ``commands``, until its end.
+    """Fork a supervisor for each job read from ``commands``, until its end.
 
     Parameters
     ----------
@@ -86,9 +92,13 @@ def spawn(commands: int, reports: int) -> None:
             report(reports, "gone", children.pop(pid))
 
     signal.signal(signal.SIGCHLD, reap)
-    with os.fdopen(commands, encoding="utf-8") as lines:
+    # What a child never writes to, it need not copy: neither to count references nor to look for garbage.
+    boot_id()
+    gc.disable()
+    gc.freeze()
+    with os.fdopen(commands, "rb") as lines:
         for line in lines:
-            folder = line.rstrip("\n")
+            job = json.loads(line)
             # Between fork and the note of its pid a child may already have ended: it is reaped after the note.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
             pid = os.fork()
@@ -98,78 +108,89 @@ def spawn(commands: int, reports: int) -> None:
                 os.close(commands)
                 code = 1
                 try:
-                    Supervisor(folder, reports).run()
+                    Supervisor(job, reports).run()
                     code = 0
                 finally:
                     # Not sys.exit: what the spawner had begun is not ours to finish.
                     os._exit(code)
-            children[pid] = folder
-            report(reports, "forked", folder, str(pid))
+            children[pid] = job["folder"]
+            report(reports, "forked", job["folder"], str(pid))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 def report(reports: int, *words: str) -> None:
     """Tell the service; one that has died hears nothing, and finds it in the folder."""
     with suppress(BrokenPipeError):
-        os.write(reports, ("\t".join(words) + "\n").encode())
+        os.write(reports, os.fsencode("\t".join(words) + "\n"))
 
 
 # --- The supervisor
 
 
 class Supervisor:
-    """Runs one attempt and outlives every process of it."""
+    """Runs one attempt and outlives every process of it.
 
-    def __init__(self, folder: str, reports: int) -> None:
-        self.folder = folder
+    Parameters
+    ----------
+    job
+        ``folder`` of the attempt, ``snapshot`` to copy, ``command`` (its first word a path), ``environment``, and
+        ``grace_seconds``.
+    reports
+        File descriptor of the pipe to the service.
+    """
+
+    def __init__(self, job: dict[str, Any], reports: int) -> None:
+        self.job = job
+        self.folder: str = job["folder"]
+        self.grace: float = job["grace_seconds"]
         self.reports = reports
-        self.script: subprocess.Popen[bytes] | None = None
+        self.script: int | None = None
         self.cancelled = False
-        self.grace = 0.0
 
     def run(self) -> None:
         """Claim the attempt, run it and record how it ended; do nothing where another has claimed it."""
         os.setsid()
+        # What is written here is this user's alone; what the script writes is as it would be without us.
+        umask = os.umask(0o077)
         _become_subreaper()
+        self._make_folder()
         if not self._claim():
             return
         signal.signal(signal.SIGTERM, self._on_cancel)
         signal.signal(signal.SIGALRM, self._on_grace_over)
-        with open(self._path(JOB), encoding="utf-8") as file:
-            job: dict[str, Any] = json.load(file)
-        self.grace = job["grace_seconds"]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         # A cancel that came before the handler left only its file.
         self.cancelled = self.cancelled or os.path.exists(self._path(CANCEL))
 
         end: dict[str, Any] = {"code": None, "signal": None, "error": None, "finished": None}
         try:
-            copied = self._make_working_copy(job["snapshot"])
+            self._make_working_copy(self.job["snapshot"])
             if not self.cancelled:
-                self._start(job)
+                self._start(umask)
         except OSError as error:
             end["error"] = f"{error.strerror}: {os.path.basename(error.filename or '')}"
-            copied = []
+        except ValueError as error:  # text that this system cannot hand to a process
+            end["error"] = str(error)
         if self.script is not None:
             end.update(self._wait())
         end["finished"] = end["finished"] or microseconds()
-        self._remove_unchanged(job["snapshot"], copied)
+        self._remove_unchanged(self.job["snapshot"])
         self._record(EXIT, json.dumps(end))
 
     def _path(self, name: str) -> str:
         return f"{self.folder}/{name}"
 
+    def _make_folder(self) -> None:
+        for folder in (os.path.dirname(self.folder), self.folder):
+            with suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+
     def _claim(self) -> bool:
-        # Written first and linked after: who finds a claim finds all of it.
-        written = self._path(f"{CLAIM}.{os.getpid()}")
-        with open(written, "w", encoding="utf-8") as file:
-            file.write(f"{os.getpid()} {process_start(os.getpid())} {boot_id()}\n")
+        # A link that leads nowhere: made only where there is none, and with all that it says, in one step.
         try:
-            os.link(written, self._path(CLAIM))
+            os.symlink(f"{os.getpid()} {process_start(os.getpid())} {boot_id()}", self._path(CLAIM))
         except FileExistsError:
             return False
-        finally:
-            os.unlink(written)
         return True
 
     def _record(self, name: str, content: str) -> None:
@@ -179,25 +200,34 @@ class Supervisor:
 
     # The script
 
-    def _start(self, job: dict[str, Any]) -> None:
-        with open(self._path(OUTPUT), "ab", buffering=0) as output:
-            self.script = subprocess.Popen(
-                job["command"],
-                cwd=self._path(WORK),
-                env=job["environment"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+    def _start(self, umask: int) -> None:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, self._path(OUTPUT), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        command = self.job["command"]
+        os.chdir(self._path(WORK))
+        before = os.umask(umask)
+        try:
+            self.script = os.posix_spawn(
+                command[0],
+                command,
+                self.job["environment"],
+                file_actions=actions,
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python itself ignores
             )
+        finally:
+            os.umask(before)
         started = microseconds()
-        self._record(STARTED, f"{self.script.pid} {started}")
+        with suppress(OSError):  # it runs, even where the disk is full
+            os.symlink(f"{self.script} {started}", self._path(STARTED))
         report(self.reports, "started", self.folder, str(started))
         if self.cancelled:
             self._on_cancel()
 
     def _wait(self) -> dict[str, Any]:
         """Wait for the script and then for everything that it left behind; return how the script ended."""
-        assert self.script is not None
         end: dict[str, Any] = {}
         while True:
             try:
@@ -205,7 +235,7 @@ class Supervisor:
             except ChildProcessError:
                 # A subreaper inherits every orphan of its descendants: no child means no process of the experiment.
                 break
-            if pid != self.script.pid:
+            if pid != self.script:
                 continue
             code = os.waitstatus_to_exitcode(status)
             end = {"code": code} if code >= 0 else {"signal": -code}
@@ -239,9 +269,8 @@ class Supervisor:
 
     # The working copy
 
-    def _make_working_copy(self, snapshot: str) -> list[str]:
-        """Copy the snapshot, sharing blocks where the file system can; return the relative paths of its files."""
-        copied: list[str] = []
+    def _make_working_copy(self, snapshot: str) -> None:
+        """Copy the snapshot, sharing blocks where the file system can."""
         work = self._path(WORK)
         os.mkdir(work, 0o700)
         clone = sys.platform == "linux"
@@ -259,26 +288,26 @@ class Supervisor:
                         pending.append(path)
                     else:
                         clone = _copy(entry.path, target, clone=clone)
-                        copied.append(path)
-        return copied
 
-    def _remove_unchanged(self, snapshot: str, copied: list[str]) -> None:
-        work = self._path(WORK)
-        for path in copied:
+    def _remove_unchanged(self, snapshot: str) -> None:
+        """Remove from the working copy what still equals the snapshot; nothing that a link of the script leads to."""
+        folders, pending = [], [""]
+        while pending:
+            relative = pending.pop()
+            work = f"{self._path(WORK)}{relative}"
             with suppress(OSError):  # whatever the script did to it, it is not as it was
-                target = f"{work}/{path}"
-                if not os.path.islink(target) and filecmp.cmp(f"{snapshot}/{path}", target):
-                    os.unlink(target)
-        for folder, folders, names in os.walk(snapshot, topdown=False):
-            relative = os.path.relpath(folder, snapshot)
-            for name in (*folders, *names):
-                source, target = f"{folder}/{name}", os.path.normpath(f"{work}/{relative}/{name}")
-                with suppress(OSError):
-                    if os.path.islink(source):
-                        if os.readlink(target) == os.readlink(source):
-                            os.unlink(target)
-                    elif os.path.isdir(source):
-                        os.rmdir(target)
+                if not stat.S_ISDIR(os.lstat(work).st_mode):
+                    continue
+                folders.append(work)
+                with os.scandir(f"{snapshot}{relative}") as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(f"{relative}/{entry.name}")
+                        elif _is_unchanged(entry, f"{work}/{entry.name}"):
+                            os.unlink(f"{work}/{entry.name}")
+        for folder in reversed(folders[1:]):
+            with suppress(OSError):  # something is left in it
+                os.rmdir(folder)
 
 
 def _has_children() -> bool:
@@ -312,6 +341,49 @@ def _copy(source: str, target: str, *, clone: bool) -> bool:
         os.fchmod(writer.fileno(), 0o700 if status.st_mode & 0o100 else 0o600)
     os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
     return clone
+
+
+def _is_unchanged(source: os.DirEntry[str], target: str) -> bool:
+    with suppress(OSError):
+        if source.is_symlink():
+            return os.readlink(target) == os.readlink(source.path)
+        # Not shallow: a script may give a file that it has written the time that it had.
+        return stat.S_ISREG(os.lstat(target).st_mode) and filecmp.cmp(source.path, target, shallow=False)
+    return False
+
+
+def leftovers(supervisor: int, experiment_id: str) -> list[int]:
+    """Return what is left of an experiment whose supervisor has died: with it went the knowledge of what was below it.
+
+    Parameters
+    ----------
+    supervisor
+        The pid that it had, in this boot of the machine.
+    experiment_id
+        What the environment of its processes says.
+
+    Returns
+    -------
+    list of int
+        Processes of its session, processes that carry the id, and everything below both. Empty where the system has no
+        ``/proc``.
+    """
+    mark = f"GRID_EXPERIMENT_ID={experiment_id}".encode()
+    # A session without its leader is still the old one: its number is not given away while it has members.
+    session = str(supervisor).encode() if process_start(supervisor) is None else None
+    found: list[int] = []
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+        if not name.isdigit():
+            continue
+        with suppress(OSError), open(f"/proc/{name}/stat", "rb") as status:
+            fields = status.read().rpartition(b")")[2].split()
+            if fields[0] in b"ZX":
+                continue
+            with open(f"/proc/{name}/environ", "rb") as environment:
+                if fields[3] == session or mark in environment.read().split(b"\0"):
+                    found += [int(name), *_descendants(int(name))]
+    # Not ourselves, where a script has started the service that looks after it.
+    return [pid for pid in found if pid not in (os.getpid(), os.getppid())]
 
 
 def _descendants(root: int) -> list[int]:

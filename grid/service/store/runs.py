@@ -9,12 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from grid.service import lifecycle
-from grid.service.store.tables import experiments, runs, users
+from grid.service.store.tables import clusters, events, experiments, runs, users
 from grid.wire import ExperimentStatus
 
 _ORDER = {status.value: place for place, status in enumerate(ExperimentStatus)}
 
-_RUNS = sa.select(runs, users.c.name.label("username")).join_from(runs, users)
+_REVISION = (
+    sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)).where(events.c.run_seq == runs.c.seq).scalar_subquery()
+)
+_RUNS = sa.select(runs, users.c.name.label("username"), _REVISION.label("revision")).join_from(runs, users)
 _EXPERIMENTS = sa.select(
     experiments,
     runs.c.id.label("run_id"),
@@ -59,7 +62,9 @@ def page(connection: Connection, user_id: str, first: int, after: int | None) ->
 
 def count(connection: Connection, user_id: str) -> int:
     """How many runs a user has."""
-    return connection.execute(sa.select(sa.func.count()).select_from(runs).where(runs.c.user_id == user_id)).scalar_one()
+    return connection.execute(
+        sa.select(sa.func.count()).select_from(runs).where(runs.c.user_id == user_id)
+    ).scalar_one()
 
 
 def experiment_page(connection: Connection, run_seq: int, first: int, after: int | None) -> Sequence[Row[Any]]:
@@ -78,9 +83,7 @@ def experiment_by_id(connection: Connection, user_id: str, experiment_id: str) -
 
 def experiment_by_index(connection: Connection, user_id: str, run_name: str, index: int) -> Row[Any] | None:
     """The experiment of that index of a user's run."""
-    query = _EXPERIMENTS.where(
-        runs.c.user_id == user_id, runs.c.name == run_name, experiments.c.index == index
-    )
+    query = _EXPERIMENTS.where(runs.c.user_id == user_id, runs.c.name == run_name, experiments.c.index == index)
     return connection.execute(query).one_or_none()
 
 
@@ -110,33 +113,40 @@ def indices_by_status(connection: Connection, run_seqs: Sequence[int]) -> dict[i
     return {seq: dict(sorted(groups.items(), key=lambda group: _ORDER[group[0]])) for seq, groups in found.items()}
 
 
-def next_in_queue(connection: Connection, limit: int, gpus: int) -> Sequence[Row[Any]]:
-    """The experiments whose turn comes next, in order, with what their executor needs to know of their run.
+_JOBS = sa.select(
+    experiments,
+    runs.c.name.label("run_name"),
+    runs.c.user_id,
+    runs.c.cluster,
+    runs.c.snapshot,
+    runs.c.script,
+    runs.c.interpreter,
+    runs.c.settings,
+).join_from(experiments, runs)
+
+_QUEUE = (
+    _JOBS.where(
+        experiments.c.status == ExperimentStatus.QUEUED,
+        experiments.c.gpus <= sa.bindparam("all_gpus"),
+        runs.c.cluster == sa.bindparam("on"),
+        sa.exists().where(clusters.c.name == sa.bindparam("on"), ~clusters.c.paused),
+    )
+    .order_by(experiments.c.seq)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+)
+
+
+def next_in_queue(connection: Connection, cluster: str, limit: int, gpus: int) -> Sequence[Row[Any]]:
+    """The experiments whose turn comes next, in order, with what their executor needs to know; none of a paused cluster.
 
     One that wants more than all the GPUs there are, since a service was started again with fewer, holds up nobody.
     """
-    queued = (experiments.c.status == ExperimentStatus.QUEUED) & (experiments.c.gpus <= gpus)
-    return connection.execute(_jobs().where(queued).order_by(experiments.c.seq).limit(limit)).all()
+    return connection.execute(_QUEUE, {"on": cluster, "most": limit, "all_gpus": gpus}).all()
 
 
 def active(connection: Connection) -> Sequence[Row[Any]]:
     """The experiments that hold resources."""
-    return connection.execute(
-        _jobs().where(experiments.c.status.in_(lifecycle.ACTIVE)).order_by(experiments.c.seq)
-    ).all()
-
-
-def _jobs() -> sa.Select[Any]:
-    return sa.select(
-        experiments,
-        runs.c.name.label("run_name"),
-        runs.c.user_id,
-        runs.c.cluster,
-        runs.c.snapshot,
-        runs.c.script,
-        runs.c.interpreter,
-        runs.c.settings,
-    ).join_from(experiments, runs)
+    return connection.execute(_JOBS.where(experiments.c.status.in_(lifecycle.ACTIVE)).order_by(experiments.c.seq)).all()
 
 
 def unfinished(connection: Connection) -> int:

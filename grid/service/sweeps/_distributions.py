@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MAX_INT64 = 2**63 - 1
+_LONGEST_SHOWN = 40  # characters of a number in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +138,10 @@ class Draws:
         state = np.random.RandomState(list(seed))
         try:
             if self.name in ("randint", "random_integers", "choice"):
-                low, high = self.arguments if len(self.arguments) == 2 else (0, self.arguments[0])
+                *low, high = self.arguments  # without a lower bound it is 0
                 # int64 by name: the default is 32 bits wide on some systems.
                 bound = int(high) + (self.name == "random_integers")
-                drawn = state.randint(int(low), bound, size=self.samples, dtype=np.int64).tolist()
+                drawn = state.randint(int(low[0]) if low else 0, bound, size=self.samples, dtype=np.int64).tolist()
             else:
                 method = getattr(state, "random_sample" if self.name in ("ranf", "sample") else self.name)
                 drawn = method(*self.arguments, self.samples).tolist()
@@ -172,7 +173,7 @@ def check(name: str, arguments: Sequence[object]) -> None:
     for (parameter, domain), value in zip(DISTRIBUTIONS[name].parameters.items(), arguments, strict=True):
         if value not in domain:
             shown = repr(value)
-            shown = shown if len(shown) <= 40 else f"{shown[:30]} …"
+            shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:30]} …"
             raise WrongForm(f"in {signature(name)}, {parameter} is {domain.text}, and not {shown}", example(name))
     wrong = _relation(name, *(value for value in arguments if isinstance(value, (int, float))))
     if wrong:

@@ -22,8 +22,8 @@ class SweepError(ValueError):
         self.flag = flag
 
 
-class WrongForm(Exception):  # noqa: N818 - never leaves the package: the expansion makes it a SweepError
-    """A value looks like one of the forms of the grammar and is none.
+class WrongForm(Exception):
+    """A value looks like one of the forms of the grammar and is none. The expansion makes it a `SweepError`.
 
     Parameters
     ----------

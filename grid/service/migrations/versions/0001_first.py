@@ -64,7 +64,6 @@ def upgrade() -> None:
         sa.Column("settings", sa.Text(), nullable=False),
         sa.Column("warnings", sa.Text(), nullable=False),
         sa.Column("experiment_count", sa.Integer(), nullable=False),
-        sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["cluster"], ["clusters.name"], name=op.f("fk_runs_cluster")),
         sa.ForeignKeyConstraint(["snapshot"], ["snapshots.digest"], name=op.f("fk_runs_snapshot")),
@@ -86,6 +85,7 @@ def upgrade() -> None:
         sa.Column("parameters", sa.Text(), nullable=False),
         sa.Column("cpus", sa.Integer(), nullable=False),
         sa.Column("gpus", sa.Integer(), nullable=False),
+        sa.Column("gpu_ids", sa.Text(), nullable=True),
         sa.Column("reason", sa.String(length=32), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("signal", sa.Integer(), nullable=True),
@@ -106,12 +106,15 @@ def upgrade() -> None:
     op.create_table(
         "events",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("run_seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("experiment_seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.String(length=32), nullable=True),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["experiment_seq"], ["experiments.seq"], name=op.f("fk_events_experiment_seq")),
+        sa.ForeignKeyConstraint(["run_seq"], ["runs.seq"], name=op.f("fk_events_run_seq")),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
     )
     op.create_index(op.f("ix_events_experiment_seq"), "events", ["experiment_seq"], unique=False)
+    op.create_index(op.f("ix_events_run_seq_seq"), "events", ["run_seq", "seq"], unique=False)

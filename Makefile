@@ -1,0 +1,91 @@
+# Everything that is done with this repository. `make` alone lists the targets.
+#
+# The environment is made in .venv, and made again when setup.cfg changes. Another interpreter has an environment of its own:
+# `make PYTHON=python3.12 test` uses .venv-3.12.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+SUPPORTED := 3.10 3.11 3.12 3.13
+IS_SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info)
+
+ifeq ($(origin PYTHON), undefined)
+# `python3` first; on a machine where that is too old, the newest that there is. A name on PATH may be one that does not run.
+PYTHON := $(shell for name in python3 $(foreach version,3.13 3.12 3.11 3.10,python$(version)) python; do \
+	if "$$name" -c '$(IS_SUPPORTED)' 2>/dev/null; then echo "$$name"; break; fi; done)
+VENV := .venv
+else
+VENV := .venv-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+endif
+
+RUN := $(VENV)/bin/python
+# What was installed for its users, and what was installed for its developers.
+INSTALLED := $(VENV)/.installed
+PREPARED := $(VENV)/.prepared
+
+# More for pytest: `make test PYTEST="-k sweeps"`.
+PYTEST :=
+
+.PHONY: help demo test lint format test-all record bench clean
+
+help: ## Say what can be made.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
+
+demo: $(INSTALLED) ## Play the walk-through with a project of its own; leaves nothing behind.
+	@$(RUN) examples/walk_through.py
+
+test: $(PREPARED) ## Run all tests.
+	@$(RUN) -m pytest -n 2 $(PYTEST)
+
+lint: $(PREPARED) ## Check style (ruff), types (mypy), and that schema, queries, models and cassettes fit.
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+	@$(RUN) -m grid.schema_tools check --cassettes tests/cassettes
+
+format: $(PREPARED) ## Write the code as `make lint` wants it, as far as ruff can.
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+test-all: ## Run all tests on every interpreter from 3.10 to 3.13 that this machine has.
+	@found=; failed=; \
+	for version in $(SUPPORTED); do \
+		for python in python$$version $$(ls -d "$$HOME"/.pyenv/versions/$$version.*/bin/python 2>/dev/null); do \
+			"$$python" -c 'import ensurepip' 2>/dev/null || continue; \
+			found="$$found $$version"; \
+			echo "--- Python $$version"; \
+			$(MAKE) PYTHON="$$python" test || failed="$$failed $$version"; \
+			break; \
+		done; \
+	done; \
+	test -n "$$found" || { echo "no Python of $(SUPPORTED) is here" >&2; exit 1; }; \
+	echo "--- tested on:$$found; failed on:$${failed:- none}"; \
+	test -z "$$failed"
+
+record: $(PREPARED) ## Record the cassettes again, from a service of its own.
+	@$(RUN) -m tests.record
+
+bench: $(PREPARED) ## Measure, each figure beside its baseline.
+	@$(RUN) -m benchmarks
+
+clean: ## Remove the environments and everything else that was made here.
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Grid needs Python 3.10 or newer, and there is none on PATH" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(IS_SUPPORTED)' || { echo "PYTHON=$(PYTHON) is not a Python of 3.10 or newer" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: its modules ensurepip and venv are missing." >&2; \
+		echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(RUN) -c '' 2>/dev/null || { echo "making $(VENV)"; "$(PYTHON)" -m venv --clear $(VENV); }
+	@echo "installing Grid into $(VENV)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(PREPARED): $(INSTALLED)
+	@echo "installing what tests and checks need into $(VENV)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@

@@ -1,0 +1,86 @@
+"""Starting scripts on a service, and what a service keeps of them: its files and its database, past its own code."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from grid import Run
+from grid.errors import GridWarning
+from grid.experiment import Experiment
+from tests.support import ServiceProcess, ask
+
+FACTS = "query($name: String!) { experimentByName(name: $name) { status reason exitCode signal startedRunningAt } }"
+
+
+def starter(folder: Path) -> Callable[..., Run]:
+    """Return a function that starts runs of scripts, each in a folder of its own below this one."""
+    numbers = iter(range(1_000_000))
+
+    def start(text: str, arguments: str = "", *, script: str = "run.py", **options: Any) -> Run:
+        project = folder / f"project-{next(numbers)}"
+        project.mkdir()
+        (project / script).write_text(text)
+        run = Run(entrypoint=str(project / script), script_args=arguments, localdir=True, **{"cpus": 1, **options})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GridWarning)
+            run.start()
+        return run
+
+    return start
+
+
+def only(run: Run) -> Experiment:
+    """The only experiment of a run."""
+    (experiment,) = run
+    return experiment
+
+
+def folder_of(service: ServiceProcess, experiment: Experiment) -> Path:
+    """The folder of an experiment's attempt."""
+    return service.home / "experiments" / experiment.id / "attempt-1"
+
+
+def output_of(service: ServiceProcess, experiment: Experiment) -> str:
+    """What an experiment has written so far."""
+    file = folder_of(service, experiment) / "output"
+    return file.read_text() if file.exists() else ""
+
+
+def facts_of(service: ServiceProcess, experiment: Experiment) -> dict[str, Any]:
+    """What the service says of an experiment's end, beyond what the client shows."""
+    return ask(service.endpoint, FACTS, name=experiment.name)["data"]["experimentByName"]
+
+
+def events_of(service: ServiceProcess, experiment: Experiment) -> list[str]:
+    """The statuses that an experiment has come through, as the events tell it."""
+    with database_of(service) as connection:
+        query = (
+            "SELECT events.status FROM events JOIN experiments ON experiments.seq = events.experiment_seq "
+            "WHERE experiments.id = ? ORDER BY events.seq"
+        )
+        return [status for (status,) in connection.execute(query, [experiment.id])]
+
+
+@contextmanager
+def database_of(service: ServiceProcess) -> Iterator[sqlite3.Connection]:
+    """Give the database of a service, past the service."""
+    connection = sqlite3.connect(service.home / "grid.sqlite3", timeout=30)
+    try:
+        with connection:
+            yield connection
+    finally:
+        connection.close()
+
+
+def pids_in(text: str) -> dict[str, int]:
+    """Read the processes that a script has told of: a JSON object a line, from names to pids."""
+    pids: dict[str, int] = {}
+    for line in text.splitlines():
+        pids |= json.loads(line)
+    return pids

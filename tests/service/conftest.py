@@ -1,0 +1,29 @@
+"""The fixture with which tests of the service start scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grid import Run
+from grid.session import Session
+from tests.experiments import starter
+
+
+@pytest.fixture
+def start(session: Session, tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    """Start a run of a script whose text is given; one CPU for each experiment unless something else is asked for."""
+    started: list[Run] = []
+    start_one = starter(tmp_path)
+
+    def start(*arguments: Any, **options: Any) -> Run:
+        started.append(start_one(*arguments, **options))
+        return started[-1]
+
+    yield start
+    # A test that has failed must not keep the machine from the next one.
+    for run in started:
+        run.cancel()

@@ -1,0 +1,194 @@
+"""Tests of who may call and whose runs they see: keys on every request, and users who know nothing of each other."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from grid import Run, get_experiment_by_id, get_experiment_by_name, list_runs, models
+from grid import session as sessions
+from grid.errors import AuthenticationFailed, ExperimentNotFound, PermissionDenied, RunNotFound
+from grid.service.app import opened
+from grid.service.options import Options
+from grid.session import Session
+from grid.transport import Endpoint
+from tests.experiments import database_of, only
+from tests.support import ServiceProcess, ask, code_of, wait_for_run
+
+Start = Callable[..., Run]
+
+VIEWER = "{ viewer { id username } }"
+PAUSE = 'mutation { pauseCluster(name: "local") { name } }'
+
+
+def basic(user: str, key: str) -> str:
+    """The value of an Authorization header."""
+    return "Basic " + base64.b64encode(f"{user}:{key}".encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def other(service: ServiceProcess) -> Endpoint:
+    """Another user of the module's service."""
+    key = "the-key-of-somebody-else"
+    with database_of(service) as connection:
+        connection.execute("INSERT INTO users VALUES ('u2', 'somebody', 0)")
+        connection.execute("INSERT INTO api_keys VALUES (?, 'u2', 0)", [hashlib.sha256(key.encode()).hexdigest()])
+    return Endpoint(service.endpoint.url, "u2", key)
+
+
+@pytest.fixture
+def other_session(other: Endpoint) -> Session:
+    """Being logged in as the other user, beside the first."""
+    return Session(other, is_embedded=False)
+
+
+def test_id_or_name_goes_with_the_key(service: ServiceProcess) -> None:
+    """A request is its user's, who may say their id or their name."""
+    endpoint = service.endpoint
+    viewer = {"id": endpoint.user_id, "username": service.username}
+    for user in (endpoint.user_id, service.username):
+        answer = ask(endpoint.graphql_url, VIEWER, basic(user, endpoint.api_key))
+        assert answer == {"data": {"viewer": viewer}}
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        pytest.param(lambda user, key: None, id="none"),
+        pytest.param(lambda user, key: "", id="empty"),
+        pytest.param(lambda user, key: "Basic", id="scheme alone"),
+        pytest.param(lambda user, key: "Basic !!!", id="not base64"),
+        pytest.param(lambda user, key: "Basic " + base64.b64encode(key.encode()).decode(), id="no colon"),
+        pytest.param(lambda user, key: "Basic " + base64.b64encode(b"\xff:\xff").decode(), id="not UTF-8"),
+        pytest.param(lambda user, key: f"Bearer {key}", id="another scheme"),
+        pytest.param(lambda user, key: basic(user, "wrong"), id="wrong key"),
+        pytest.param(lambda user, key: basic(user, ""), id="empty key"),
+        pytest.param(lambda user, key: basic(user, key + " "), id="more than the key"),
+        pytest.param(lambda user, key: basic(user, key[:-1]), id="less than the key"),
+        pytest.param(lambda user, key: basic(user, hashlib.sha256(key.encode()).hexdigest()), id="what is kept of the key"),
+        pytest.param(lambda user, key: basic("", key), id="no user"),
+        pytest.param(lambda user, key: basic("somebody", key), id="another user"),
+        pytest.param(lambda user, key: basic(user.upper() + "X", key), id="no such user"),
+    ],
+)
+@pytest.mark.parametrize("query", [VIEWER, "{ __typename }", "{ apiVersion }", PAUSE])
+def test_no_request_without_its_key(
+    service: ServiceProcess, query: str, authorization: Callable[[str, str], str | None]
+) -> None:
+    """Nothing is answered, and nothing is done, without a key that is known and a user that it belongs to."""
+    endpoint = service.endpoint
+    answer = ask(endpoint.graphql_url, query, authorization(endpoint.user_id, endpoint.api_key))
+    assert code_of(answer) == "UNAUTHENTICATED"
+    assert not answer.get("data")
+    assert ask(endpoint, '{ cluster(name: "local") { paused } }') == {"data": {"cluster": {"paused": False}}}
+
+
+def test_no_websocket_without_a_key(service: ServiceProcess) -> None:
+    """A WebSocket is closed before it has told anything to somebody without a key."""
+
+    async def play() -> int | None:
+        url = service.endpoint.graphql_url.replace("http", "ws", 1)
+        async with (
+            aiohttp.ClientSession() as client,
+            client.ws_connect(url, protocols=["graphql-transport-ws"]) as socket,
+        ):
+            await socket.send_json({"type": "connection_init"})
+            message = await socket.receive(30)
+            assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+            return socket.close_code
+
+    assert asyncio.run(play()) == 4403
+
+
+def test_keys_are_not_kept(service: ServiceProcess, session: object) -> None:
+    """No file of the database holds a key."""
+    list_runs()
+    files = list(service.home.glob("grid.sqlite3*"))
+    assert files
+    for file in files:
+        assert service.endpoint.api_key.encode() not in file.read_bytes()
+    digest = hashlib.sha256(service.endpoint.api_key.encode()).hexdigest()
+    assert any(digest.encode() in file.read_bytes() for file in files)
+
+
+def test_users_do_not_see_each_other(session: Session, other_session: Session, start: Start) -> None:
+    """Another user finds none of one's runs and experiments, by name, by id or by owner."""
+    run = start("print(1)", name="mine-alone")
+    experiment = only(run)
+    wait_for_run(run)
+    sessions.use(other_session)
+    assert run.name not in list_runs()
+    owner = session.viewer.username
+    for name in (run.name, f"{owner}:{run.name}"):
+        with pytest.raises(RunNotFound):
+            Run(name)
+    for name in (experiment.name, f"{owner}:{experiment.name}"):
+        with pytest.raises(ExperimentNotFound):
+            get_experiment_by_name(name)
+    with pytest.raises(ExperimentNotFound):
+        get_experiment_by_id(experiment.id)
+    sessions.use(session)
+    assert Run(f"{owner}:{run.name}").id == run.id
+    assert run.name in list_runs()
+
+
+def test_users_cannot_touch_each_other(
+    service: ServiceProcess, other: Endpoint, other_session: Session, start: Start
+) -> None:
+    """Another user can neither cancel one's experiments nor watch them."""
+    run = start("import time\nwhile True: time.sleep(1)")
+    for mutation, name, code in (
+        ("cancelRun", run.name, "RUN_NOT_FOUND"),
+        ("cancelExperiment", only(run).name, "EXPERIMENT_NOT_FOUND"),
+    ):
+        query = f"mutation($name: String!) {{ {mutation}(name: $name) {{ ended }} }}"
+        assert code_of(ask(other, query, name=name)) == code
+    with pytest.raises((RunNotFound, PermissionDenied)):
+        next(other_session.subscribe(models.RunStatusChanged, name=run.name))
+    with pytest.raises((RunNotFound, PermissionDenied)):
+        next(other_session.subscribe(models.RunStatusChanged, name=run.name, owner=service.username))
+    assert list(run.status()) != ["CANCELLED"]
+
+
+def test_two_users_may_choose_one_name(session: Session, other_session: Session, start: Start) -> None:
+    """A name is taken among one's own runs alone."""
+    mine = start("print(1)", name="same-name")
+    sessions.use(other_session)
+    theirs = start("print(2)", name="same-name")
+    assert (mine.name, mine.user) == ("same-name", session.viewer.username)
+    assert (theirs.name, theirs.user) == ("same-name", "somebody")
+    assert mine.id != theirs.id
+    wait_for_run(mine)
+    wait_for_run(theirs)
+
+
+def test_client_with_a_wrong_key(service: ServiceProcess) -> None:
+    """A client whose key is not known says so, and has no session."""
+    with pytest.raises(AuthenticationFailed):
+        Session(Endpoint(service.endpoint.url, service.username, "wrong"), is_embedded=False)
+
+
+def test_a_key_stays_whose_it_is(tmp_path: Path) -> None:
+    """An account that was renamed keeps its user, and with it its runs; another key makes another user."""
+
+    async def play() -> list[Any]:
+        async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
+            before = await application.add_user("before", "key-1")
+            return [
+                before,
+                await application.add_user("after", "key-1"),
+                await application.add_user("before", "key-2"),
+                await application.add_user("after", "key-3"),
+            ]
+
+    before, renamed, second_key, another = asyncio.run(play())
+    assert before == renamed == second_key
+    assert another.id != before.id
+    assert another.name == "after"

@@ -1,0 +1,142 @@
+"""Tests of what the local cluster can do for a run: what it refuses, what it warns of, and what it gives a script."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from grid.service.api_errors import ApiError
+from grid.service.catalogue import Catalogue
+from grid.service.cluster import LocalCluster, Resources
+from grid.wire import ErrorCode
+
+HOME = Path("/home/somebody/.grid")
+
+
+def cluster(cpus: int = 4, gpus: int = 0) -> LocalCluster:
+    """Return a cluster of a machine of that size."""
+    return LocalCluster(Catalogue.read(), Resources(cpus, gpus), HOME)
+
+
+def settings(**others: Any) -> dict[str, Any]:
+    """Return the settings of a run, as the service has them when nothing was said."""
+    return {
+        "entrypoint": "run.py",
+        "instanceType": "t2.medium",
+        "framework": "LIGHTNING",
+        "cpus": 0,
+        "gpus": 0,
+        "memory": "",
+        "useSpot": False,
+        "dependencyFile": "",
+        "datastoreName": "",
+        "datastoreVersion": "",
+        "datastoreMountDir": "",
+        "scratchSize": "",
+        "scratchMountPath": "/tmp/scratch",
+        "dockerfile": "",
+        "autoResume": False,
+        "actions": None,
+        "environment": {},
+        **others,
+    }
+
+
+def row(**others: Any) -> Any:
+    """Return an experiment, as far as its environment depends on it."""
+    given = {"interpreter": None, "cluster": "local", "id": "e", "run_name": "r", "index": 3, "user_id": "u", **others}
+    return SimpleNamespace(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"dockerfile": "Dockerfile"}, "dockerfile"),
+        ({"datastoreName": "mnist"}, "datastore_name"),
+        ({"datastoreVersion": "2"}, "datastore_version"),
+        ({"datastoreMountDir": "/data"}, "datastore_mount_dir"),
+        ({"actions": {"onBuildStart": [], "onExperimentEnd": ["rm -rf /"]}}, "actions"),
+        ({"gpus": 1}, "asks for 1 GPUs"),
+        ({"instanceType": "g4dn.xlarge"}, "asks for 1 GPUs"),
+    ],
+)
+def test_refused(given: dict[str, Any], word: str) -> None:
+    """What the cluster cannot do is refused with the name of what was asked for."""
+    with pytest.raises(ApiError, match=word) as caught:
+        cluster().check(settings(**given))
+    assert caught.value.code == ErrorCode.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"dependencyFile": "requirements.txt"}, "requirements.txt"),
+        ({"useSpot": True}, "use_spot"),
+        ({"memory": "16G"}, "memory"),
+        ({"scratchSize": "1G"}, "scratch"),
+        ({"scratchMountPath": "/scratch"}, "scratch"),
+        ({"framework": "TORCHELASTIC"}, "torchelastic"),
+        ({"autoResume": True}, "auto_resume"),
+        ({"cpus": 5}, "asks for 5 CPUs; this machine has 4"),
+    ],
+)
+def test_warned_of(given: dict[str, Any], word: str) -> None:
+    """What is done otherwise than asked for is said, and nothing else is."""
+    _, _, warnings = cluster().check(settings(**given))
+    assert len(warnings) == 1
+    assert word in warnings[0]
+
+
+def test_nothing_to_say() -> None:
+    """A plain run is done as it was asked for, without a word; empty actions are none."""
+    instance, resources, warnings = cluster().check(settings(actions={"onBuildStart": []}))
+    assert (instance.name, resources, warnings) == ("t2.medium", Resources(2, 0), [])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Resources(2, 0)),
+        ({"cpus": 3}, Resources(3, 0)),
+        ({"cpus": 64}, Resources(4, 0)),
+        ({"instanceType": "t2.2xlarge"}, Resources(4, 0)),
+        ({"gpus": 2}, Resources(2, 2)),
+        ({"instanceType": "g4dn.xlarge", "cpus": 1}, Resources(1, 1)),
+    ],
+)
+def test_resources(given: dict[str, Any], expected: Resources) -> None:
+    """What was asked for wins over the instance type; CPUs are no more than the machine's."""
+    assert cluster(gpus=2).check(settings(**given))[1] == expected
+
+
+def test_gpus_that_nobody_asked_for() -> None:
+    """On a machine with GPUs a run that asks for none is told that it sees none."""
+    assert any("CUDA_VISIBLE_DEVICES" in warning for warning in cluster(gpus=1).check(settings())[2])
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's own variables come after what is inherited, and what Grid says comes last."""
+    monkeypatch.setenv("LANG", "C")
+    monkeypatch.setenv("SECRET", "secret")
+    monkeypatch.setenv("PATH", "/usr/bin")
+    own = {"LANG": "de_DE.UTF-8", "MINE": "1", "GRID_RUN_NAME": "another", "CUDA_VISIBLE_DEVICES": "7"}
+    given = cluster(gpus=2).environment(row(interpreter="/opt/env/bin/python"), settings(environment=own), (0, 1))
+    assert given["LANG"] == "de_DE.UTF-8"
+    assert given["MINE"] == "1"
+    assert given["PATH"] == os.pathsep.join(("/opt/env/bin", "/usr/bin"))
+    assert given["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert {name: value for name, value in given.items() if name.startswith("GRID_")} == {
+        "GRID_HOME": str(HOME),
+        "GRID_CLUSTER_ID": "local",
+        "GRID_EXPERIMENT_ID": "e",
+        "GRID_EXPERIMENT_NAME": "r-exp3",
+        "GRID_INSTANCE_TYPE": "t2.medium",
+        "GRID_RUN_NAME": "r",
+        "GRID_USER_ID": "u",
+    }
+    assert "SECRET" not in given

@@ -1,0 +1,173 @@
+"""Tests of the queue: which experiments run at once, in which order, on which resources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from grid import Run, list_clusters, pause_cluster, resume_cluster
+from grid.errors import ClusterNotFound, GridWarning, Unsupported
+from tests.experiments import only, output_of
+from tests.support import ServiceProcess, service_process, wait_for_run, wait_until
+
+Start = Callable[..., Run]
+
+# Says that it has begun, waits until there is a file, and says that it has ended: in one ledger for all.
+HOLD = """
+import os, sys, time
+ledger, release, _, name = sys.argv[1:]
+def note(what):
+    descriptor = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, f'{what} {name}\\n'.encode())
+    os.close(descriptor)
+note('begin')
+while not os.path.exists(release): time.sleep(0.01)
+note('end')
+"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A service of three CPUs and two GPUs, whatever the machine has."""
+    options = ("--grace", "1", "--cpus", "3", "--gpus", "2")
+    with service_process(tmp_path_factory.mktemp("service"), *options) as running:
+        yield running
+
+
+class Ledger:
+    """What the scripts of a test say, in the order in which they say it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "ledger"
+        self.path.touch()
+        self.release = folder / "release"
+
+    def arguments(self, name: str, *, held: bool = True) -> str:
+        """The arguments of a script of that name, which goes on when it is released, or at once."""
+        return f"{self.path} {self.release if held else self.path} --name {name}"
+
+    def lines(self) -> list[str]:
+        """What was said so far."""
+        return self.path.read_text().splitlines()
+
+    def most_at_once(self) -> int:
+        """How many scripts ran at once at most."""
+        most = now = 0
+        for line in self.lines():
+            now += 1 if line.startswith("begin") else -1
+            most = max(most, now)
+        return most
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """A ledger of the test's own."""
+    return Ledger(tmp_path)
+
+
+def test_never_more_at_once_than_fit(start: Start, ledger: Ledger) -> None:
+    """As many experiments run at once as there are CPUs for, and never one more; each runs once, in order."""
+    run = start(HOLD, ledger.arguments("'[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]'"))
+    wait_until(lambda: len(ledger.lines()) == 3, "three that run")
+    ledger.release.touch()
+    assert list(wait_for_run(run)) == ["SUCCEEDED"]
+    assert ledger.most_at_once() == 3
+    assert sorted(ledger.lines()) == sorted(f"{what} {n}" for n in range(10) for what in ("begin", "end"))
+
+
+def test_order_is_kept(start: Start, ledger: Ledger) -> None:
+    """Where each experiment takes the whole machine, they run one after the other in the order of the queue."""
+    first = start(HOLD, ledger.arguments("'[0, 1, 2]'", held=False), cpus=3)
+    second = start(HOLD, ledger.arguments("'[3, 4]'", held=False), cpus=3)
+    wait_for_run(first)
+    wait_for_run(second)
+    assert ledger.lines() == [f"{what} {n}" for n in range(5) for what in ("begin", "end")]
+
+
+def test_nothing_overtakes(start: Start, ledger: Ledger) -> None:
+    """While the head of the queue does not fit, what is behind it waits, though it would fit."""
+    pause_cluster("local")
+    try:
+        small = start(HOLD, ledger.arguments("small"))
+        large = start(HOLD, ledger.arguments("large"), cpus=3)
+        behind = start(HOLD, ledger.arguments("behind"))
+    finally:
+        resume_cluster("local")
+    wait_until(lambda: ledger.lines() == ["begin small"], "the first")
+    assert list(large.status()) == list(behind.status()) == ["QUEUED"]
+    ledger.release.touch()
+    wait_for_run(behind)
+    assert ledger.lines() == [f"{what} {name}" for name in ("small", "large", "behind") for what in ("begin", "end")]
+    assert list(small.status()) == ["SUCCEEDED"]
+
+
+def test_each_has_its_own_gpus(service: ServiceProcess, start: Start, ledger: Ledger) -> None:
+    """Experiments that run at once never share a GPU, one that asked for none sees none, and the third has to wait."""
+    text = f"import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'])\n{HOLD}"
+    run = start(text, ledger.arguments("'[1, 2, 3]'"), gpus=1)
+    wait_until(lambda: len(ledger.lines()) == 2, "two that run")
+    assert {status: len(names) for status, names in run.status().items()} == {"RUNNING": 2, "QUEUED": 1}
+    seen = [output_of(service, each) for each in run]
+    assert sorted(seen[:2]) == ["0\n", "1\n"]
+    ledger.release.touch()
+    wait_for_run(run)
+    both, none = start(text, ledger.arguments("both"), gpus=2), start(text, ledger.arguments("none"))
+    wait_for_run(both)
+    wait_for_run(none)
+    assert [output_of(service, only(each)) for each in (both, none)] == ["0,1\n", "\n"]
+
+
+def test_pausing_and_resuming(start: Start, ledger: Ledger) -> None:
+    """While a cluster is paused nothing new starts, and what runs goes on."""
+    running = start(HOLD, ledger.arguments("running"))
+    wait_until(lambda: ledger.lines() == ["begin running"], "the first")
+    pause_cluster("local")
+    try:
+        assert [cluster.paused for cluster in list_clusters()] == [True]
+        waiting = start(HOLD, ledger.arguments("waiting"))
+        ledger.release.touch()
+        # The queue is looked at after every end: this one is over, and the other had its chance.
+        assert list(wait_for_run(running)) == ["SUCCEEDED"]
+        assert list(waiting.status()) == ["QUEUED"]
+    finally:
+        resume_cluster("local")
+    assert [cluster.paused for cluster in list_clusters()] == [False]
+    assert list(wait_for_run(waiting)) == ["SUCCEEDED"]
+
+
+def test_cancelled_experiment_holds_its_resources(service: ServiceProcess, start: Start) -> None:
+    """Nothing takes the place of a cancelled experiment before its processes are gone."""
+    stubborn = start(
+        "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(os.getpid())\ntime.sleep(1000)",
+        cpus=3,
+    )
+    pid = wait_until(lambda: output_of(service, only(stubborn)).strip(), "the first")
+    following = start("import os, sys\nos.kill(int(sys.argv[1]), 0)", pid, cpus=3)
+    stubborn.cancel()
+    # It fails because it found nobody of that pid.
+    assert list(wait_for_run(following)) == ["FAILED"]
+    assert "ProcessLookupError" in output_of(service, only(following))
+
+
+def test_more_cpus_than_there_are(session: object, tmp_path: Path) -> None:
+    """A run that asks for more CPUs than the machine has gets those there are, and says so."""
+    script = tmp_path / "run.py"
+    script.write_text("")
+    run = Run(entrypoint=str(script), localdir=True, cpus=64)
+    with pytest.warns(GridWarning, match=r"asks for 64 CPUs; this machine has 3"), pytest.warns(GridWarning, match="GPUs"):
+        run.start()
+    assert list(wait_for_run(run)) == ["SUCCEEDED"]
+
+
+def test_more_gpus_than_there_are(start: Start) -> None:
+    """A run that asks for more GPUs than the machine has is refused."""
+    with pytest.raises(Unsupported, match="asks for 3 GPUs; this machine has 2"):
+        start("", gpus=3)
+
+
+def test_unknown_cluster(session: object) -> None:
+    """Only a cluster that is there can be paused."""
+    with pytest.raises(ClusterNotFound, match="'elsewhere'; there is 'local'"):
+        pause_cluster("elsewhere")

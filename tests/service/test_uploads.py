@@ -1,0 +1,279 @@
+"""Tests of uploads: which are taken, which are refused with nothing kept, and that the same content is kept once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import http.client
+import io
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from grid import Run
+from grid.errors import SourceError
+from grid.service.api_errors import ApiError
+from grid.service.app import opened
+from grid.service.options import Options
+from grid.service.snapshots import MAX_BYTES
+from grid.service.sources import Sources
+from grid.wire import ErrorCode
+from tests.experiments import database_of
+from tests.support import ServiceProcess, ask, code_of, requests, wait_for_run
+
+Start = Callable[..., Run]
+
+ANNOUNCE = """
+mutation($digest: String!, $size: Float!) {
+  createSnapshot(input: {digest: $digest, sizeBytes: $size}) { digest stored uploadPath expiresAt }
+}
+"""
+START = """
+mutation($key: String!, $digest: String!, $script: String!) {
+  startRun(input: {key: $key, settings: {entrypoint: "run.py", cpus: 1}, snapshot: $digest, script: $script}) { run { name } }
+}
+"""
+
+
+def archive(text: str, name: str = "run.py") -> bytes:
+    """Return an archive of one file."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as members:
+        info = tarfile.TarInfo(name)
+        info.size = len(text)
+        members.addfile(info, io.BytesIO(text.encode()))
+    return written.getvalue()
+
+
+def digest_of(content: bytes) -> str:
+    """Return the digest of an archive."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def announce(service: ServiceProcess, digest: str, size: float) -> dict[str, Any]:
+    """Ask where to upload an archive."""
+    return ask(service.endpoint, ANNOUNCE, digest=digest, size=size)
+
+
+def upload_path(service: ServiceProcess, content: bytes) -> str:
+    """Return where an archive goes that is not stored yet."""
+    answer = announce(service, digest_of(content), len(content))["data"]["createSnapshot"]
+    assert answer["stored"] is False
+    return answer["uploadPath"]
+
+
+def put(service: ServiceProcess, path: str, content: bytes, method: str = "PUT") -> int:
+    """Upload, without any key; return the status of the answer."""
+    parts = urlsplit(service.endpoint.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    try:
+        connection.request(method, path, content)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def kept(service: ServiceProcess, digest: str) -> bool:
+    """Whether anything of an upload is kept, in whatever state."""
+    with database_of(service) as connection:
+        rows = connection.execute("SELECT * FROM snapshots WHERE digest = ?", [digest]).fetchall()
+    incoming = list((service.home / "incoming").iterdir())
+    return bool(rows or incoming or (service.home / "snapshots" / digest).exists())
+
+
+def test_upload(service: ServiceProcess, session: object) -> None:
+    """What was announced and uploaded is stored as a tree, and is not asked for again."""
+    content = archive("print(1)")
+    assert put(service, upload_path(service, content), content) == 204
+    tree = service.home / "snapshots" / digest_of(content)
+    assert (tree / "run.py").read_text() == "print(1)"
+    assert announce(service, digest_of(content), len(content))["data"]["createSnapshot"] == {
+        "digest": digest_of(content),
+        "stored": True,
+        "uploadPath": None,
+        "expiresAt": None,
+    }
+
+
+def test_uploading_again(service: ServiceProcess) -> None:
+    """An upload that is repeated, after a lost answer perhaps, is taken again and changes nothing."""
+    content = archive("print('again')")
+    path = upload_path(service, content)
+    assert [put(service, path, content) for _ in range(2)] == [204, 204]
+    assert list((service.home / "incoming").iterdir()) == []
+
+
+def test_the_same_code_is_stored_once(service: ServiceProcess, session: Any, start: Start) -> None:
+    """A second run of the same code uploads nothing and keeps nothing more."""
+    text = "print('the same code')"
+    first = start(text, "--n 1")
+    stored = sorted((service.home / "snapshots").iterdir())
+    with requests(session) as sent:
+        second = start(text, "--n 2")
+    assert sent == [3]  # estimate, createSnapshot, startRun
+    assert sorted((service.home / "snapshots").iterdir()) == stored
+    assert list(wait_for_run(first)) == list(wait_for_run(second)) == ["SUCCEEDED"]
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        pytest.param(lambda path: path.replace("signature=", "signature=0"), id="longer"),
+        pytest.param(lambda path: path[:-1] + ("0" if path[-1] != "0" else "1"), id="other signature"),
+        pytest.param(lambda path: path.rpartition("&")[0], id="no signature"),
+        pytest.param(lambda path: path.partition("?")[0], id="nothing signed"),
+        pytest.param(lambda path: path.replace("size=", "size=9"), id="other size"),
+        pytest.param(lambda path: path.replace("expires=", "expires=9"), id="later"),
+        pytest.param(lambda path: path.replace("expires=", "expires=-"), id="negative"),
+        pytest.param(lambda path: path.replace("size=", "size=%C2%B2"), id="a digit that is no number"),
+        pytest.param(lambda path: path.replace("size=", "size=" + "9" * 5_000), id="huge"),
+        pytest.param(lambda path: path.replace("signature=", "signature=%C3%A9"), id="not ASCII"),
+        pytest.param(lambda path: path.replace("/snapshots/", "/snapshots/0")[:-1], id="other digest"),
+        pytest.param(lambda path: path.replace("/snapshots/", "/snapshots/..%2F"), id="other folder"),
+    ],
+)
+def test_forged_address(service: ServiceProcess, forge: Callable[[str], str]) -> None:
+    """An address that is not to the letter the one that was given takes nothing."""
+    content = archive("print('forged')")
+    assert put(service, forge(upload_path(service, content)), content) in (403, 404)
+    assert not kept(service, digest_of(content))
+
+
+def test_address_of_another_archive(service: ServiceProcess) -> None:
+    """The signature for one archive is none for another."""
+    mine, other = archive("print('mine')"), archive("print('other')")
+    query = upload_path(service, mine).partition("?")[2]
+    assert put(service, f"/snapshots/{digest_of(other)}?{query}", other) == 403
+    assert not kept(service, digest_of(other))
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        pytest.param(lambda content: content[:-1], id="too short"),
+        pytest.param(lambda content: content + b"x", id="too long"),
+        pytest.param(lambda content: content * 200, id="much too long"),
+        pytest.param(lambda content: b"x" + content[1:], id="other content"),
+        pytest.param(lambda content: b"", id="nothing"),
+    ],
+)
+def test_another_archive_than_announced(service: ServiceProcess, alter: Callable[[bytes], bytes]) -> None:
+    """An upload of another size or another hash is refused, and nothing of it is kept."""
+    content = archive("print('altered')")
+    assert put(service, upload_path(service, content), alter(content)) == 400
+    assert not kept(service, digest_of(content))
+
+
+@pytest.mark.parametrize("content", [archive("x", "../../escaped"), b"no archive at all"])
+def test_what_cannot_be_unpacked(service: ServiceProcess, content: bytes) -> None:
+    """What is announced truly but may not be unpacked is refused, and nothing of it is kept."""
+    assert put(service, upload_path(service, content), content) == 400
+    assert not kept(service, digest_of(content))
+    assert not (service.home / "escaped").exists()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_only_put(service: ServiceProcess, method: str) -> None:
+    """Nothing but an upload happens at the address."""
+    content = archive("print('method')")
+    assert put(service, upload_path(service, content), content, method) == 405
+    assert not kept(service, digest_of(content))
+
+
+@pytest.mark.parametrize(
+    ("digest", "size", "code"),
+    [
+        ("0" * 63, 10, "INVALID_ARGUMENT"),
+        ("A" * 64, 10, "INVALID_ARGUMENT"),
+        ("../" + "0" * 61, 10, "INVALID_ARGUMENT"),
+        ("0" * 64 + "\n", 10, "INVALID_ARGUMENT"),
+        ("0" * 64, 0, "INVALID_ARGUMENT"),
+        ("0" * 64, -1, "INVALID_ARGUMENT"),
+        ("0" * 64, 1.5, "INVALID_ARGUMENT"),
+        ("0" * 64, MAX_BYTES + 1, "LIMIT_EXCEEDED"),
+        ("0" * 64, 1e300, "LIMIT_EXCEEDED"),
+    ],
+)
+def test_what_cannot_be_announced(service: ServiceProcess, digest: str, size: float, code: str) -> None:
+    """A digest that is none, and a size that is none or too much, are refused before anything is sent."""
+    assert code_of(announce(service, digest, size)) == code
+
+
+@pytest.mark.parametrize("script", ["other.py", "run.py/x.py", "n" * 300 + ".py"])
+def test_run_of_a_script_that_is_not_in_the_snapshot(service: ServiceProcess, script: str) -> None:
+    """A run is refused whose script is no file of its snapshot."""
+    content = archive("print('script')")
+    put(service, announce(service, digest_of(content), len(content))["data"]["createSnapshot"]["uploadPath"] or "", content)
+    answer = ask(service.endpoint, START, key="k" * 16, digest=digest_of(content), script=script)
+    assert code_of(answer) == "INVALID_ARGUMENT"
+
+
+def test_run_of_a_snapshot_that_is_not_stored(service: ServiceProcess) -> None:
+    """A run is refused whose snapshot was not uploaded."""
+    answer = ask(service.endpoint, START, key="k" * 16, digest="0" * 64, script="run.py")
+    assert code_of(answer) == "INVALID_SNAPSHOT"
+
+
+def test_client_says_what_is_wrong_with_an_upload(session: Any, tmp_path: Path) -> None:
+    """A client whose upload is refused raises what the service's code stands for."""
+    content = archive("print('client')")
+    (tmp_path / "other").write_bytes(content[:-1] + b"x")
+    with pytest.raises(SourceError, match="not the archive that was announced"):
+        from grid import models
+
+        announced = {"digest": digest_of(content), "sizeBytes": len(content)}
+        path = session.execute(models.CreateSnapshot, input=announced).create_snapshot.upload_path
+        session.upload(path, tmp_path / "other", len(content))
+
+
+class Clock(Sources):
+    """Sources whose time is what it is told to be."""
+
+    at = 1_000_000_000_000_000
+
+    def now(self) -> int:
+        """Say the time."""
+        return self.at
+
+
+def test_expired_address(tmp_path: Path) -> None:
+    """An address works until the moment that was given with it, and not after."""
+    content, clock = archive("print('late')"), Clock()
+    digest = digest_of(content)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield content
+
+    async def play() -> None:
+        async with opened(Options(home=tmp_path / "home", cpus=1), clock) as application:
+            snapshots = application.service.snapshots
+            given = await snapshots.announce(digest, len(content))
+            assert given is not None
+            query = {name: values[0] for name, values in parse_qs(urlsplit(given.path).query).items()}
+            clock.at = given.expires_at + 1
+            with pytest.raises(ApiError, match="has expired") as caught:
+                await snapshots.receive(digest, query["size"], query["expires"], query["signature"], body())
+            assert caught.value.code == ErrorCode.FORBIDDEN
+            assert not await snapshots.is_stored(digest)
+            clock.at = given.expires_at
+            await snapshots.receive(digest, query["size"], query["expires"], query["signature"], body())
+            assert await snapshots.is_stored(digest)
+
+    asyncio.run(play())
+
+
+def test_what_a_killed_service_had_of_an_upload_is_removed(tmp_path: Path) -> None:
+    """Uploads that were cut off by the end of a service do not stay for ever."""
+    incoming = tmp_path / "home" / "incoming"
+    (incoming / "half").mkdir(parents=True)
+    (incoming / "half.tar").write_bytes(b"half")
+
+    async def play() -> None:
+        async with opened(Options(home=tmp_path / "home", cpus=1)):
+            assert list(incoming.iterdir()) == []
+
+    asyncio.run(play())

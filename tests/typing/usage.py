@@ -1,0 +1,139 @@
+"""What users write, for mypy alone: it is checked as strictly as their own code would be, and never executed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import ItemsView, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import assert_type
+
+import grid
+from grid import (
+    Experiment,
+    GridError,
+    GridWarning,
+    Run,
+    cancel_experiment,
+    cancel_run,
+    create_run,
+    errors,
+    get_experiment_by_id,
+    get_experiment_by_name,
+    get_instance_types,
+    get_run,
+    list_clusters,
+    list_runs,
+    login,
+    pause_cluster,
+    resume_cluster,
+    runs,
+    schema_path,
+)
+
+
+def walk_through() -> list[str]:
+    """Define a run, start it and look at it."""
+    login()
+    login(user_id="ada", api_key="key", url="https://grid.example.org")
+    run = Run(
+        entrypoint="train.py",
+        script_args="--lr '[0.1, 0.01]'",
+        description=None,
+        strategy="random_search",
+        num_trials=2,
+        instance_type="t2.xlarge",
+        use_spot=True,
+        cpus=3,
+        seed=1,
+    )
+    run.description = "before the start it can be changed"
+    run.cpus = 2
+    assert_type(run.estimated_hourly_cost, float)
+    run.start()
+    assert_type(run.status(), "defaultdict[str, list[str]]")
+    assert_type(run.id, "str | None")
+    assert_type(run.created_at, "datetime | None")
+    assert_type(run.name, str)
+    assert_type(run.seed, "int | None")
+    assert_type(run.localdir, bool)
+    config: dict[str, Any] = run.grid_config
+    print(config["compute"]["train"]["cpus"])
+    assert_type(run.script_command, str)
+    assert_type(len(run) + len(run.experiments), int)
+    if "a-exp0" in run and run:
+        assert_type(iter(run), Iterator[Experiment])
+    return [experiment.name for experiment in run]
+
+
+def mappings(run: Run) -> None:
+    """Both views are mappings."""
+    experiments: Mapping[str, Experiment] = run.experiments
+    all_runs: Mapping[str, Run] = runs
+    assert_type(run.experiments["a-exp0"], Experiment)
+    assert_type(experiments.get("a-exp0"), "Experiment | None")
+    assert_type(all_runs["a"].user, str)
+    assert_type(runs.items(), ItemsView[str, Run])
+    for name, each in runs.items():
+        assert_type(name, str)
+        assert_type(each, Run)
+
+
+def experiment_of(name: str) -> Experiment:
+    """Look at an experiment, cancel it, and find it again."""
+    experiment = get_experiment_by_name(name)
+    assert_type(experiment.status(), str)
+    assert_type(experiment.created_at, datetime)
+    assert_type(experiment.started_running_at, "datetime | None")
+    assert_type(experiment.finished_at, "datetime | None")
+    assert_type(experiment.parameters, Mapping[str, str])
+    assert_type(experiment.invocation_commands + experiment.github_id + experiment.commit_sha + experiment.user, str)
+    assert_type(experiment.cancel(), str)
+    assert_type(cancel_experiment(name), str)
+    return get_experiment_by_id(experiment.id)
+
+
+def functions() -> Path:
+    """Every function of the interface."""
+    assert_type(create_run("train.py", script_args="--lr 1", cpus=1, localdir=True), Run)
+    assert_type(get_run("a"), Run)
+    assert_type(cancel_run("a"), "list[str]")
+    assert_type(list_runs(), "list[str]")
+    for cluster in list_clusters():
+        pause_cluster(cluster.name)
+        resume_cluster(cluster.name)
+        assert_type(cluster.cpus, int)
+        assert_type([each.on_demand_usd_per_hour for each in get_instance_types(cluster.name)], "list[float]")
+    assert_type(grid.__version__, str)
+    return schema_path()
+
+
+def failures(run: Run) -> str | list[str]:
+    """Each error is caught by its own name, by the tree's root, or as the built-in that it is."""
+    try:
+        run.start()
+    except errors.SweepError as error:
+        return str(error)
+    except (errors.NotFound, errors.RequestTimeout) as error:
+        problem: KeyError | TimeoutError = error
+        return repr(problem)
+    except GridError as error:
+        return str(error)
+    warning: type[UserWarning] = GridWarning
+    return [warning.__name__]
+
+
+def mistakes(run: Run) -> None:
+    """What mypy has to refuse: each of these lines would be an unused comment if it did not."""
+    Run(entrypont="train.py")  # type: ignore[call-arg]
+    Run(entrypoint="train.py", cpus="3")  # type: ignore[arg-type]
+    create_run("train.py", clusters="local")  # type: ignore[call-arg]
+    create_run("train.py", seed="1")  # type: ignore[arg-type]
+    run.cpus = "3"  # type: ignore[assignment]
+    run.id = "a"  # type: ignore[misc]
+    run.experiments["a-exp0"] = None  # type: ignore[index]
+    grid.list_run()  # type: ignore[attr-defined]
+    wrong: dict[str, int] = run.status()  # type: ignore[assignment]
+    assert isinstance(wrong, defaultdict)

@@ -1,0 +1,184 @@
+"""Subscriptions against a small real service of graphql-transport-ws: results, ends, and failures."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import WSMsgType, web
+
+from grid import errors
+from grid.endpoint import Endpoint, RetryPolicy
+from grid.transport import Transport
+from tests.raw_service import KEY, Query
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+async def protocol(socket: web.WebSocketResponse, heard: list[dict[str, Any]]) -> AsyncIterator[str]:
+    """Play the service's part of graphql-transport-ws, and yield the id of each subscription."""
+    async for message in socket:
+        if message.type is WSMsgType.TEXT:
+            heard.append(message.json())
+            if heard[-1]["type"] == "connection_init":
+                await socket.send_json({"type": "connection_ack"})
+            elif heard[-1]["type"] == "subscribe":
+                yield heard[-1]["id"]
+
+
+def watch(play: Any, stop_after: int | None = None, prepare: Any = None) -> tuple[list[Any], Any, list[dict[str, Any]]]:
+    """Subscribe to a service whose answers `play` sends; return results, the error, and what the service heard."""
+    results: list[Any] = []
+    heard: list[dict[str, Any]] = []
+
+    async def main() -> Any:
+        done = asyncio.Event()
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            assert request.headers["Authorization"].startswith("Basic ")
+            if prepare is not None:
+                return await prepare(request)
+            socket = web.WebSocketResponse(protocols=["graphql-transport-ws"])
+            await socket.prepare(request)
+            async for number in protocol(socket, heard):
+                await play(socket, number)
+            done.set()
+            return socket
+
+        application = web.Application()
+        application.router.add_get("/graphql", serve)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        policy = RetryPolicy(connect_timeout=5, read_timeout=0.2 if prepare is silent else 5)
+        transport = Transport(Endpoint(f"http://127.0.0.1:{port}", "ada", KEY), policy)
+        error = None
+        source = transport.subscribe(Query("runStatusChanged"), {"name": "x"})
+        try:
+            async for result in source:
+                results.append(result)
+                if len(results) == stop_after:
+                    break
+            await source.aclose()
+            await asyncio.wait_for(done.wait(), 5)
+        except errors.GridError as caught:
+            error = caught
+        assert transport.requests_sent == 1
+        await transport.close()
+        await runner.cleanup()
+        return error
+
+    return results, asyncio.run(main()), heard
+
+
+def following(*messages: dict[str, Any]) -> Any:
+    """Return the part of a service that sends these messages."""
+
+    async def play(socket: web.WebSocketResponse, number: str) -> None:
+        for message in messages:
+            await socket.send_json({"id": number, **message})
+
+    return play
+
+
+def test_subscription_until_the_service_ends_it() -> None:
+    """The results come in order until the service completes, and the request is the query's."""
+    play = following(
+        {"type": "next", "payload": {"data": {"n": 1}}},
+        {"type": "next", "payload": {"data": {"n": 2}}},
+        {"type": "complete"},
+    )
+    results, error, heard = watch(play)
+    assert (results, error) == ([{"n": 1}, {"n": 2}], None)
+    assert heard[1]["payload"] == {"query": Query.text, "operationName": "runStatusChanged", "variables": {"name": "x"}}
+
+
+def test_subscription_that_the_client_leaves() -> None:
+    """A subscription that is not read to its end is completed by the client, and its socket closed."""
+    results, error, heard = watch(following({"type": "next", "payload": {"data": {"n": 1}}}), stop_after=1)
+    assert (results, error) == ([{"n": 1}], None)
+    assert [message["type"] for message in heard] == ["connection_init", "subscribe", "complete"]
+
+
+def coded(code: str) -> dict[str, Any]:
+    """Return an error as the service writes it."""
+    return {"message": "no", "extensions": {"code": code}}
+
+
+async def refuse(_: web.Request) -> web.StreamResponse:
+    """Answer the upgrade with a refusal."""
+    return web.Response(status=401)
+
+
+async def plain(_: web.Request) -> web.StreamResponse:
+    """Answer the upgrade as if it were a page."""
+    return web.Response(text="<html>", content_type="text/html")
+
+
+async def closing(request: web.Request) -> web.StreamResponse:
+    """Accept the upgrade, and close with the code for a refused key."""
+    socket = web.WebSocketResponse(protocols=["graphql-transport-ws"])
+    await socket.prepare(request)
+    await socket.receive()
+    await socket.close(code=4401)
+    return socket
+
+
+async def silent(request: web.Request) -> web.StreamResponse:
+    """Accept the upgrade, and never acknowledge."""
+    socket = web.WebSocketResponse(protocols=["graphql-transport-ws"])
+    await socket.prepare(request)
+    async for _ in socket:
+        pass
+    return socket
+
+
+@pytest.mark.parametrize(
+    ("prepare", "kind"),
+    [
+        (refuse, errors.AuthenticationFailed),
+        (plain, errors.InvalidResponse),
+        (closing, errors.AuthenticationFailed),
+        (silent, errors.RequestTimeout),
+    ],
+)
+def test_subscription_that_does_not_begin(
+    prepare: Any, kind: type[errors.GridError], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What goes wrong with the upgrade is mapped as it is for a query, and leaves nothing open."""
+    results, error, _ = watch(None, prepare=prepare)
+    assert (results, type(error)) == ([], kind)
+    gc.collect()
+    assert "Unclosed" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ({"type": "error", "payload": [coded("RUN_NOT_FOUND")]}, errors.RunNotFound),
+        ({"type": "error", "payload": ["what"]}, errors.ServiceError),
+        ({"type": "next", "payload": {"data": None, "errors": [coded("FORBIDDEN")]}}, errors.PermissionDenied),
+        ({"type": "next", "payload": {"data": 1}}, errors.InvalidResponse),
+        ({"type": "next", "payload": {"neither": 1}}, errors.InvalidResponse),
+    ],
+)
+def test_subscription_that_fails(message: dict[str, Any], kind: type[errors.GridError]) -> None:
+    """Errors that come over the socket are mapped as they are for a query."""
+    results, error, _ = watch(following({"type": "next", "payload": {"data": {"n": 1}}}, message))
+    assert (results, type(error)) == ([{"n": 1}], kind)
+
+
+def test_subscription_whose_line_is_cut() -> None:
+    """A line that is cut is an error, not the end of the subscription."""
+
+    async def play(socket: web.WebSocketResponse, number: str) -> None:
+        await socket.send_json({"id": number, "type": "next", "payload": {"data": {"n": 1}}})
+        await socket.close()
+
+    results, error, _ = watch(play)
+    assert (results, type(error)) == ([{"n": 1}], errors.ConnectionFailed)
