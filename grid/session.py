@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid import credentials, embedded
 from grid.endpoint import Endpoint, RetryPolicy
-from grid.errors import AuthenticationFailed, ConnectionFailed, NotLoggedIn
+from grid.errors import AuthenticationFailed, ConnectionFailed, InvalidResponse, NotLoggedIn
 
 if TYPE_CHECKING:
     from grid.models import Model, Viewer
@@ -80,7 +80,7 @@ class Session:
         GridError
             Whatever went wrong: see :mod:`grid.errors`.
         """
-        from grid import decoding, loop  # noqa: PLC0415 - not before the first call
+        from grid import loop  # noqa: PLC0415 - not before the first call
 
         query = self.registry.get(model.__name__)
         if within is not None:
@@ -88,7 +88,7 @@ class Session:
             answer = loop.run(self.transport.execute(query, variables, policy=hurry))
         else:
             answer = self._patiently(lambda policy: self.transport.execute(query, variables, policy=policy))
-        return decoding.decode(model, answer)
+        return self._decoded(model, answer)
 
     def upload(self, path: str, archive: Path, size: int) -> None:
         """Send a file to where the service said, below its address."""
@@ -96,11 +96,20 @@ class Session:
 
     def subscribe(self, model: type[_M], **variables: Any) -> Iterator[_M]:
         """Send the subscription that the model is named after, and yield its answers until the service ends it."""
-        from grid import decoding, loop  # noqa: PLC0415 - not before the first call
+        from grid import loop  # noqa: PLC0415 - not before the first call
 
         query = self.registry.get(model.__name__)
         for answer in loop.iterate(self.transport.subscribe(query, variables)):
-            yield decoding.decode(model, answer)
+            yield self._decoded(model, answer)
+
+    def _decoded(self, model: type[_M], answer: dict[str, Any]) -> _M:
+        from grid.decoding import decode  # noqa: PLC0415 - not before the first call
+
+        try:
+            return decode(model, answer)
+        except InvalidResponse as error:
+            message = f"{model.__name__} at {self.url}: {error}"
+            raise InvalidResponse(message) from error
 
     def _handshake(self) -> None:
         from grid.models import Login  # noqa: PLC0415 - not before the first call

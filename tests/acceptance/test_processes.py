@@ -58,6 +58,7 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
 
     def read(self) -> str:
@@ -82,8 +83,9 @@ class Script:
         return rest.splitlines()
 
     def close(self) -> None:
-        """End it, whatever it does."""
-        self._process.kill()
+        """End it, whatever it does, and what it forked."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
 
 

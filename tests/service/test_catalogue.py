@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,7 +87,8 @@ def test_a_catalogue_of_the_operator(tmp_path: Path) -> None:
     """A service that is given another catalogue offers what stands there and nothing else."""
     file = tmp_path / "types.csv"
     file.write_text(f"{HEADER}\nbig.one,2,0,8,,2_cpu_8gb,1.5,0.25\n")
-    with service_process(tmp_path / "home", "--cpus", "2", "--instance-types", str(file)) as running:
+    (tmp_path / "service").mkdir()
+    with service_process(tmp_path / "service", "--cpus", "2", "--instance-types", str(file)) as running:
         sessions.use(running.session())
         assert [each.name for each in get_instance_types("local")] == ["big.one"]
         assert run_of(tmp_path, instance_type="big.one", use_spot=True).estimated_hourly_cost == 0.5

@@ -1,0 +1,294 @@
+"""What a run may be described with: what is refused, by whom, what is warned about, and until when it can be set."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import grid
+from grid import errors
+from grid import session as sessions
+from grid.definition import ARGUMENTS
+from grid.session import Session
+from tests.support import ServiceProcess, make_project, requests, service_process, wait_for_run
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A script that is committed, in the current folder."""
+    make_project(tmp_path / "project", "")
+    monkeypatch.chdir(tmp_path / "project")
+    return "run.py"
+
+
+# Arguments
+
+LONG = "a" * 201
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "entrypoint.*name"),
+        ({"name": "Run"}, "lower-case letters, digits and inner '-'.*'Run'"),
+        ({"name": "1st"}, "starting with a letter"),
+        ({"name": "run-"}, "ending in a letter or digit"),
+        ({"name": "a_b", "entrypoint": "run.py"}, "lower-case.*'a_b'"),
+        ({"name": "fine", "script_args": "--a 1"}, "script_args.*entrypoint="),
+        ({"entrypoint": "gone.py"}, "'gone.py' does not exist"),
+        ({"entrypoint": "run.txt"}, r"\.py, \.sh or \.jl.*'run.txt'"),
+        ({"entrypoint": "run.py", "description": LONG}, "at most 200 characters, not 201"),
+        ({"entrypoint": "run.py", "strategy": "grid"}, "'grid_search', 'random_search' or 'none', not 'grid'"),
+        ({"entrypoint": "run.py", "strategy": "random_search"}, "num_trials of 1 or more"),
+        ({"entrypoint": "run.py", "strategy": "random_search", "num_trials": -1}, "num_trials"),
+        ({"entrypoint": "run.py", "framework": "jax"}, "'lightning', 'torch', 'tensorflow', 'julia' or 'torchelastic'"),
+        ({"entrypoint": "run.py", "cpus": -1}, "cpus must be a whole number"),
+        ({"entrypoint": "run.py", "cpus": 1.5}, "cpus must be a whole number"),
+        ({"entrypoint": "run.py", "gpus": "two"}, "gpus must be a whole number.*'two'"),
+        ({"entrypoint": "run.py", "num_trials": True}, "num_trials must be a whole number"),
+        ({"entrypoint": "run.py", "seed": -1}, "seed must be a whole number"),
+        ({"entrypoint": "run.py", "use_spot": "yes"}, "use_spot must be True or False"),
+        ({"entrypoint": "run.py", "localdir": 1}, "localdir must be True or False"),
+        ({"entrypoint": "run.py", "instance_type": ""}, r"instance_type.*get_instance_types\(\)"),
+        ({"entrypoint": "run.py", "script_args": "--a 'open"}, "script_args cannot be split.*quot"),
+        ({"entrypoint": "run.py", "script_args": ["--a", "1"]}, r"script_args must be one text.*shlex\.join"),
+        ({"entrypoint": "run.py", "config_file": "gone.yml"}, "gone.yml"),
+    ],
+)
+def test_argument_that_is_refused_before_anything_is_sent(
+    session: Session, arguments: dict[str, Any], words: str
+) -> None:
+    """The constructor refuses what can never be right, with what is allowed, and sends nothing."""
+    with requests(session) as sent, pytest.raises(errors.InvalidArgument, match=words) as caught:
+        grid.Run(**arguments)
+
+    assert sent == [0]
+    assert isinstance(caught.value, ValueError)
+
+
+REFUSED_BY_THE_CLUSTER = [
+    ({"instance_type": "t2.xlrge"}, errors.InvalidArgument, "t2.xlrge.*near it:.*t2.xlarge"),
+    ({"cluster": "moon"}, errors.ClusterNotFound, "'moon'.*'local'"),
+    ({"dockerfile": "Dockerfile"}, errors.Unsupported, "dockerfile='Dockerfile'"),
+    ({"datastore_name": "images"}, errors.Unsupported, "datastore_name='images'"),
+    ({"datastore_version": "2"}, errors.Unsupported, "datastore_version='2'"),
+    ({"datastore_mount_dir": "/images"}, errors.Unsupported, "datastore_mount_dir"),
+    ({"gpus": 1}, errors.Unsupported, "1 GPUs; this machine has 0"),
+    ({"instance_type": "p3.2xlarge"}, errors.Unsupported, "GPUs; this machine has 0"),
+    ({"script_args": "--a 'uniform(1e-3)'"}, errors.SweepError, "--a"),
+    ({"script_args": "--a 1 --bad '[1, 2'"}, errors.SweepError, "--bad"),
+    ({"script_args": "--empty 'range(0)'"}, errors.SweepError, "--empty"),
+    ({"script_args": "--lr 'normal(0, 1)'"}, errors.SweepError, r"--lr.*normal\(0, 1, "),
+    ({"script_args": "--lr 'uniform(0, 1, 1.5)'"}, errors.SweepError, "--lr"),
+    ({"script_args": "--a 'range(200)' --b 'range(200)'"}, errors.LimitExceeded, "40,000.*10,000"),
+    ({"script_args": "--a 'range(1000000)' --b 'range(1000000)'"}, errors.LimitExceeded, "10,000"),
+]
+
+
+@pytest.fixture(scope="module")
+def machine_without_gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A service of a small machine, whatever this one is."""
+    with service_process(tmp_path_factory.mktemp("small"), "--cpus", "2", "--gpus", "0", "--grace", "1") as running:
+        yield running
+
+
+@pytest.mark.parametrize(("arguments", "kind", "words"), REFUSED_BY_THE_CLUSTER)
+def test_argument_that_the_cluster_refuses(
+    machine_without_gpus: ServiceProcess,
+    script: str,
+    arguments: dict[str, Any],
+    kind: type[errors.GridError],
+    words: str,
+) -> None:
+    """Estimate and start refuse what the cluster cannot do; no run exists then, and no source code was uploaded."""
+    sessions.use(machine_without_gpus.session())
+    before = grid.list_runs()
+    run = grid.Run(entrypoint=script, **arguments)
+
+    with pytest.raises(kind, match=words):
+        _ = run.estimated_hourly_cost
+    with pytest.raises(kind, match=words):
+        run.start()
+
+    assert grid.list_runs() == before
+    assert (run.id, run.name, run.status()) == (None, "", {})
+    assert list((machine_without_gpus.home / "incoming").iterdir()) == []
+
+
+def test_refused_run_can_be_put_right(machine_without_gpus: ServiceProcess, script: str) -> None:
+    """After a refusal the argument can be set, and the same run be started."""
+    sessions.use(machine_without_gpus.session())
+    run = grid.Run(entrypoint=script, script_args="--a '[1, 2'")
+    with pytest.raises(errors.SweepError):
+        run.start()
+
+    run.script_args = "--a '[1, 2]'"
+    run.start()
+
+    assert wait_for_run(run) == {"SUCCEEDED": [f"{run.name}-exp0", f"{run.name}-exp1"]}
+
+
+def test_cpus_are_clamped_with_a_warning(machine_without_gpus: ServiceProcess, script: str) -> None:
+    """More CPUs than the machine has are not refused: a warning says what each experiment gets."""
+    sessions.use(machine_without_gpus.session())
+    run = grid.Run(entrypoint=script, cpus=64)
+
+    with pytest.warns(grid.GridWarning, match="64 CPUs; this machine has 2"):
+        run.start()
+
+    assert wait_for_run(run).keys() == {"SUCCEEDED"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"use_spot": True}, "use_spot"),
+        ({"memory": "16G"}, "memory"),
+        ({"scratch_size": "10G"}, "scratch_size"),
+        ({"scratch_mount_path": "/scratch"}, "scratch_mount_path"),
+        ({"dependency_file": "requirements.txt"}, "dependency_file='requirements.txt'"),
+        ({"framework": "torchelastic"}, "torchelastic"),
+    ],
+)
+def test_what_is_not_honoured_is_said(
+    machine_without_gpus: ServiceProcess, script: str, arguments: dict[str, Any], words: str
+) -> None:
+    """An argument that the local cluster does not act on is warned about at the start, never silently ignored."""
+    sessions.use(machine_without_gpus.session())
+
+    with pytest.warns(grid.GridWarning, match=words):
+        run = grid.create_run(script, cpus=1, **arguments)
+
+    assert wait_for_run(run).keys() == {"SUCCEEDED"}
+
+
+def test_nothing_to_say_is_not_said(machine_without_gpus: ServiceProcess, script: str) -> None:
+    """A run that is done as it was asked for warns of nothing."""
+    sessions.use(machine_without_gpus.session())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = grid.create_run(script, cpus=1)
+
+    wait_for_run(run)
+
+
+# Source code
+
+
+@pytest.mark.usefixtures("session")
+def test_script_outside_any_repository(tmp_path: Path) -> None:
+    """A script that is in no repository is refused by naming localdir=True, which then works."""
+    (tmp_path / "loose").mkdir()
+    entrypoint = tmp_path / "loose" / "run.py"
+    entrypoint.write_text("")
+    before = grid.list_runs()
+    run = grid.Run(entrypoint=str(entrypoint))
+
+    with pytest.raises(errors.SourceError, match="localdir=True"):
+        run.start()
+
+    assert grid.list_runs() == before
+    run.localdir = True
+    run.start()
+    assert wait_for_run(run).keys() == {"SUCCEEDED"}
+
+
+@pytest.mark.usefixtures("session")
+def test_script_that_is_not_committed(script: str) -> None:
+    """A script that is not in HEAD is refused by naming localdir=True."""
+    Path("new.py").write_text("")
+    before = grid.list_runs()
+
+    with pytest.raises(errors.SourceError, match="localdir=True"):
+        grid.create_run("new.py")
+
+    assert grid.list_runs() == before
+
+
+@pytest.mark.usefixtures("session")
+def test_changes_that_are_not_committed_are_listed(script: str) -> None:
+    """What was changed since HEAD is not run, and a warning names the file."""
+    Path(script).write_text("raise SystemExit(1)")
+
+    with pytest.warns(grid.GridWarning, match=script):
+        run = grid.create_run(script)
+
+    assert wait_for_run(run).keys() == {"SUCCEEDED"}
+
+
+# Before and after the start
+
+NEW_VALUES: dict[str, Any] = {
+    "name": "other",
+    "entrypoint": "other.py",
+    "script_args": "--a 1",
+    "description": "words",
+    "strategy": "none",
+    "num_trials": 3,
+    "framework": "torch",
+    "dependency_file": "requirements.txt",
+    "instance_type": "t2.large",
+    "use_spot": True,
+    "cpus": 1,
+    "gpus": 1,
+    "memory": "4G",
+    "datastore_name": "images",
+    "datastore_version": "2",
+    "datastore_mount_dir": "/images",
+    "scratch_size": "1G",
+    "scratch_mount_path": "/scratch",
+    "localdir": True,
+    "dockerfile": "Dockerfile",
+    "config_file": "",
+    "cluster": "local",
+    "seed": 7,
+}
+
+
+def test_every_argument_can_be_set_until_the_start(session: Session, script: str) -> None:
+    """Each argument can be set before the start, where a wrong value is refused; after it each says that it cannot."""
+    assert NEW_VALUES.keys() == set(ARGUMENTS)
+    run, described = grid.Run(entrypoint=script), grid.Run(entrypoint=script)
+    run.start()
+
+    for name, value in NEW_VALUES.items():
+        setattr(described, name, value)
+        assert getattr(described, name) == value
+        before = getattr(run, name)
+        with pytest.raises(errors.RunStarted, match=name) as caught:
+            setattr(run, name, value)
+        assert isinstance(caught.value, AttributeError)
+        assert getattr(run, name) == before
+    with pytest.raises(errors.InvalidArgument, match="strategy"):
+        described.strategy = "guess"
+    assert described.strategy == "none"
+    with pytest.raises(AttributeError):
+        described.colour = "blue"  # type: ignore[attr-defined]
+    wait_for_run(run)
+
+
+@pytest.mark.usefixtures("session")
+def test_started_run_cannot_be_started_again(script: str) -> None:
+    """A second start is refused and starts nothing; so is the start of a run that was loaded."""
+    run = grid.create_run(script)
+    before = grid.list_runs()
+
+    for started in (run, grid.Run(run.name)):
+        with pytest.raises(errors.RunStarted, match=run.name):
+            started.start()
+
+    assert grid.list_runs() == before
+    wait_for_run(run)
+
+
+@pytest.mark.usefixtures("session")
+def test_run_that_is_not_started_has_nothing_to_cancel(script: str) -> None:
+    """Cancelling a run before its start says so."""
+    with pytest.raises(errors.RunNotStarted, match="not started"):
+        grid.Run(entrypoint=script).cancel()

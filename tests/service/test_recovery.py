@@ -1,0 +1,307 @@
+"""Tests of what survives the death of a process of Grid's own: the service, its spawner, a supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from grid import Run, pause_cluster, resume_cluster
+from grid import session as sessions
+from grid.service.executors import supervisor
+from tests.experiments import (
+    database_of,
+    events_of,
+    facts_of,
+    folder_of,
+    only,
+    output_of,
+    pids_in,
+    starter,
+)
+from tests.support import ServiceProcess, is_alive, service_process, wait_for_run, wait_until
+
+Start = Callable[..., Run]
+
+# Writes its name into a ledger once it has started, and ends when there is a file.
+HOLD = """
+import os, sys, time
+ledger, release, _, name = sys.argv[1:]
+descriptor = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.write(descriptor, f'{name}\\n'.encode())
+print('ready')
+while not os.path.exists(release): time.sleep(0.01)
+"""
+FAMILY = """
+import json, os, subprocess, sys, time
+stay = 'import json, os, sys, time; print(json.dumps({sys.argv[1]: os.getpid()}), flush=True); time.sleep(1000)'
+subprocess.Popen([sys.executable, '-c', stay, 'child'])
+subprocess.Popen([sys.executable, '-c', stay, 'session'], start_new_session=True)
+subprocess.Popen(['env', '-i', sys.executable, '-c', stay, 'bare'])
+print(json.dumps({'supervisor': os.getppid()}))
+os.execv(sys.executable, [sys.executable, '-c', stay, 'script'])
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[ServiceProcess]:
+    """A service of the test's own: it will not live long."""
+    with service_process(tmp_path, "--grace", "1", "--cpus", "2", "--gpus", "1") as running:
+        yield running
+
+
+@pytest.fixture
+def start(session: object, tmp_path: Path) -> Start:
+    """Start a run of a script whose text is given; what is left of it ends with the service."""
+    return starter(tmp_path)
+
+
+def restart(service: ServiceProcess, run: Run, *options: str) -> Run:
+    """Start the service again; return the run as it is there."""
+    service.start(*options)
+    sessions.use(service.session())
+    return Run(run.name)
+
+
+def spawner_of(service: ServiceProcess) -> psutil.Process:
+    """The spawner of a service."""
+    (spawner,) = psutil.Process(service.process.pid).children()
+    return spawner
+
+
+def ready(service: ServiceProcess, *experiments: object) -> None:
+    """Wait until scripts have said that they are."""
+    for each in experiments:
+        wait_until(lambda each=each: "ready" in output_of(service, each), "a script")
+
+
+def test_service_killed_while_experiments_run(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
+    """What ended while there was no service is recorded as it ended, what was queued goes on, and nothing runs twice."""
+    ledger, release = tmp_path / "ledger", tmp_path / "release"
+    run = start(HOLD + "sys.exit(int(name) % 3)", f"{ledger} {release} --name '[0, 1, 2, 3, 4, 5]'")
+    first, second, *others = run
+    ready(service, first, second)
+    service.kill()
+    release.touch()
+    for each in (first, second):
+        wait_until((folder_of(service, each) / "exit").exists, "the end of a script without its service")
+    again = restart(service, run)
+    wait_for_run(again)
+    assert [facts_of(service, each)["exitCode"] for each in again] == [0, 1, 2, 0, 1, 2]
+    assert sorted(ledger.read_text().split()) == list("012345")
+    assert all(events_of(service, each)[:2] == ["PENDING", "RUNNING"] for each in again)
+    assert len({event for each in again for event in events_of(service, each)}) == 4
+    ended = [each.finished_at for each in again]
+    assert max(ended[:2]) < min(each.started_running_at for each in list(again)[2:])
+
+
+def test_service_killed_while_an_experiment_goes_on(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
+    """A script that outlives its service is watched by the next one, holds its resources, and can be cancelled."""
+    ledger, release = tmp_path / "ledger", tmp_path / "release"
+    run = start(HOLD, f"{ledger} {release} --name '[0, 1, 2]'")
+    ready(service, *list(run)[:2])
+    service.kill()
+    again = restart(service, run)
+    first, second, third = again
+    assert [each.status() for each in again] == ["RUNNING", "RUNNING", "QUEUED"]
+    second.cancel()
+    assert [first.status(), second.status()] == ["RUNNING", "CANCELLED"]
+    ready(service, third)
+    release.touch()
+    wait_for_run(again)
+    assert [each.status() for each in again] == ["SUCCEEDED", "CANCELLED", "SUCCEEDED"]
+    assert sorted(ledger.read_text().split()) == list("012")
+
+
+def test_stopping_leaves_experiments_alone(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
+    """A service that is stopped in good order ends at once, though an experiment runs; and that goes on."""
+    run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
+    ready(service, only(run))
+    service.stop()
+    assert service.process.returncode == 0
+    again = restart(service, run)
+    assert only(again).status() == "RUNNING"
+    (tmp_path / "release").touch()
+    assert list(wait_for_run(again)) == ["SUCCEEDED"]
+
+
+def test_killed_between_pending_and_spawning(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
+    """An experiment whose turn was recorded, but that nobody was told to start, is started by the next service, once."""
+    (tmp_path / "release").touch()
+    pause_cluster("local")
+    run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name '[0, 1]'")
+    service.kill()
+    with database_of(service) as connection:
+        connection.execute('UPDATE experiments SET status = \'PENDING\' WHERE "index" = 0')
+    again = restart(service, run)
+    first, second = again
+    wait_until(lambda: first.status() == "SUCCEEDED", "the one whose turn had come")
+    assert second.status() == "QUEUED"
+    resume_cluster("local")
+    wait_for_run(again)
+    assert sorted((tmp_path / "ledger").read_text().split()) == ["0", "1"]
+
+
+def test_killed_between_recording_a_cancel_and_telling(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
+    """A cancel that was recorded is carried out by the next service."""
+    run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
+    ready(service, only(run))
+    service.kill()
+    with database_of(service) as connection:
+        connection.execute("UPDATE experiments SET cancel_requested_at = 1")
+    assert list(wait_for_run(restart(service, run))) == ["CANCELLED"]
+    assert facts_of(service, only(run))["signal"] == signal.SIGTERM
+
+
+def test_spawner_killed(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
+    """Without its spawner the service makes another: what ran goes on and its end is seen, and others can start."""
+    ledger, release = tmp_path / "ledger", tmp_path / "release"
+    run = start(HOLD, f"{ledger} {release} --name 0")
+    ready(service, only(run))
+    spawner_of(service).kill()
+    other = start("print('other')")
+    assert list(wait_for_run(other)) == ["SUCCEEDED"]
+    assert only(run).status() == "RUNNING"
+    release.touch()
+    assert list(wait_for_run(run)) == ["SUCCEEDED"]
+    assert ledger.read_text().split() == ["0"]
+
+
+def test_spawner_killed_before_it_forks(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
+    """What a spawner that died had not begun yet is begun by the next one, once."""
+    (tmp_path / "release").touch()
+    spawner = spawner_of(service)
+    spawner.suspend()
+    run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name '[0, 1, 2]'")
+    wait_until(lambda: len(run.status().get("PENDING", ())) == 2, "two whose turn has come")
+    spawner.kill()
+    assert list(wait_for_run(run)) == ["SUCCEEDED"]
+    assert sorted((tmp_path / "ledger").read_text().split()) == list("012")
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_supervisor_killed(service: ServiceProcess, start: Start, cancelled: bool) -> None:
+    """Without its supervisor an experiment is lost; its processes are gone before anybody says so."""
+    run = start(FAMILY)
+    pids = wait_until(lambda: len(told := pids_in(output_of(service, only(run)))) == 5 and told, "the family")
+    supervising = psutil.Process(pids.pop("supervisor"))
+    if cancelled:
+        # It can do nothing about the cancel any more.
+        supervising.suspend()
+        with database_of(service) as connection:
+            connection.execute("UPDATE experiments SET cancel_requested_at = 1")
+    supervising.kill()
+
+    def is_over() -> bool:
+        status = only(run).status()
+        left = {name for name, pid in pids.items() if is_alive(pid)}
+        assert status == "RUNNING" or not left
+        return status != "RUNNING"
+
+    wait_until(is_over, "the end of the experiment")
+    facts = facts_of(service, only(run))
+    expected = ("CANCELLED", "CANCELLED_BY_USER") if cancelled else ("FAILED", "LOST")
+    assert (facts["status"], facts["reason"]) == expected
+    assert (facts["exitCode"], facts["signal"]) == (None, None)
+    assert list(wait_for_run(start("print(1)", cpus=2))) == ["SUCCEEDED"]
+
+
+def test_files_that_say_nothing(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
+    """Files that a power failure has left empty keep no service from starting: the experiment is lost, others are not."""
+    ledger, release = tmp_path / "ledger", tmp_path / "release"
+    run = start(HOLD, f"{ledger} {release} --name '[0, 1, 2, 3]'")
+    first, second, *_ = run
+    ready(service, first, second)
+    service.kill()
+    release.touch()
+    for each in (first, second):
+        wait_until((folder_of(service, each) / "exit").exists, "the end of a script without its service")
+    (folder_of(service, first) / "exit").write_text("")
+    (folder_of(service, second) / "exit").write_text('{"code": 0')
+    for name in ("claim", "started"):
+        (folder_of(service, second) / name).unlink()
+        (folder_of(service, second) / name).symlink_to("nonsense")
+    again = restart(service, run)
+    wait_for_run(again)
+    assert [each.status() for each in again] == ["FAILED", "FAILED", "SUCCEEDED", "SUCCEEDED"]
+    assert facts_of(service, first)["reason"] == "LOST"
+    assert sorted(ledger.read_text().split()) == list("0123")
+
+
+def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
+    """After a reboot an experiment is lost, and whoever has its supervisor's number now is left alone."""
+    run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
+    ready(service, only(run))
+    service.kill()
+    claim = folder_of(service, only(run)) / "claim"
+    supervising = psutil.Process(int(os.readlink(claim).split()[0]))
+    tree = [supervising, *supervising.children(recursive=True)]
+    for process in tree:
+        process.kill()
+    psutil.wait_procs(tree, 30)
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as bystander:
+        try:
+            claim.unlink()
+            claim.symlink_to(f"{bystander.pid} {supervisor.process_start(bystander.pid)} an-earlier-boot")
+            again = restart(service, run)
+            assert list(wait_for_run(again)) == ["FAILED"]
+            assert facts_of(service, only(again))["reason"] == "LOST"
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+
+
+def test_two_supervisors_of_one_attempt(tmp_path: Path) -> None:
+    """Of two that are told to run the same attempt one does, and the other ends without a trace."""
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "run.sh").write_text(f"echo once >> {tmp_path / 'ledger'}\n")
+    job = {
+        "folder": str(tmp_path / "experiment" / "attempt-1"),
+        "snapshot": str(tmp_path / "snapshot"),
+        "command": ["/bin/sh", "run.sh"],
+        "environment": dict(os.environ),
+        "grace_seconds": 1,
+    }
+    spawners = [
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", supervisor.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for spawner in spawners:
+        assert spawner.stdin is not None
+        spawner.stdin.write(f"{json.dumps(job)}\n" * 5)
+        spawner.stdin.flush()
+    said: list[str] = []
+    for spawner in spawners:
+        assert spawner.stdout is not None
+        # Five that were forked and five that are gone; one of all says that it has started.
+        while sum(line.startswith("gone") for line in said) % 5 or not said[-1:] or not said[-1].startswith("gone"):
+            said.append(spawner.stdout.readline())
+            assert said[-1]
+        said.append("")
+        spawner.communicate()
+    assert (tmp_path / "ledger").read_text() == "once\n"
+    assert sum(line.startswith("started") for line in said) == 1
+    record = json.loads((tmp_path / "experiment" / "attempt-1" / "exit").read_text())
+    assert (record["code"], record["signal"], record["error"]) == (0, None, None)
+
+
+def test_fewer_gpus_than_before(service: ServiceProcess, start: Start) -> None:
+    """What waits for a GPU that is not there any more holds up nobody, and has its turn when there is one again."""
+    pause_cluster("local")
+    with_gpu, without = start("print(1)", gpus=1), start("print(1)")
+    service.stop()
+    without = restart(service, without, "--gpus", "0")
+    resume_cluster("local")
+    assert list(wait_for_run(without)) == ["SUCCEEDED"]
+    assert list(Run(with_gpu.name).status()) == ["QUEUED"]
+    service.stop()
+    assert list(wait_for_run(restart(service, with_gpu))) == ["SUCCEEDED"]

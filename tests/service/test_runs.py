@@ -1,0 +1,221 @@
+"""Tests of starting runs: one key makes one run, one name is taken once, and what is more than the service takes."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from graphql import get_introspection_query
+
+from grid import Run, list_runs, pause_cluster, runs, schema_path
+from grid import session as sessions
+from grid.errors import LimitExceeded, NameTaken, SweepError
+from grid.schema_tools import diff_introspection, load_schema
+from grid.service.graphql_http import make_graphql_app  # noqa: F401 - what the limits below belong to
+from grid.wire import MAX_PAGE_SIZE
+from tests.support import ServiceProcess, ask, code_of, service_process
+
+START = """
+mutation($input: StartRunInput!) { startRun(input: $input) { run { id name experimentCount } warnings } }
+"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A service that starts nothing: here runs are only made."""
+    with service_process(tmp_path_factory.mktemp("service"), "--cpus", "2") as running:
+        sessions.use(running.session())
+        pause_cluster("local")
+        sessions.use(None)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def snapshot(service: ServiceProcess) -> str:
+    """The digest of a stored snapshot of a script."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as members:
+        members.addfile(tarfile.TarInfo("run.py"))
+    content = written.getvalue()
+    digest = hashlib.sha256(content).hexdigest()
+    announce = "mutation($d: String!, $n: Float!) { createSnapshot(input: {digest: $d, sizeBytes: $n}) { uploadPath } }"
+    path = ask(service.endpoint, announce, d=digest, n=len(content))["data"]["createSnapshot"]["uploadPath"]
+    parts = urlsplit(service.endpoint.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    connection.request("PUT", path, content)
+    assert connection.getresponse().status == 204
+    connection.close()
+    return digest
+
+
+def given(snapshot: str, key: str, settings: dict[str, Any] | None = None, **others: Any) -> dict[str, Any]:
+    """Return what a run is started with."""
+    settings = {"entrypoint": "run.py", "cpus": 1, **(settings or {})}
+    return {"key": key.rjust(16, "0"), "settings": settings, "snapshot": snapshot, "script": "run.py", **others}
+
+
+def test_one_key_makes_one_run(service: ServiceProcess, snapshot: str) -> None:
+    """A request that is repeated, at once or later or with anything else in it, gives the run that the first one made."""
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: ask(service.endpoint, START, input=given(snapshot, "same")), range(8)))
+    later = given(snapshot, "same", {"scriptArgs": "--n '[1, 2]'"}, name="another-name")
+    answers.append(ask(service.endpoint, START, input=later))
+    made = [answer["data"]["startRun"]["run"] for answer in answers]
+    assert made[1:] == made[:-1]
+    assert made[0]["experimentCount"] == 1
+    other = ask(service.endpoint, START, input=given(snapshot, "other"))["data"]["startRun"]["run"]
+    assert other["id"] != made[0]["id"]
+
+
+def test_names_are_taken_once(service: ServiceProcess, snapshot: str) -> None:
+    """Of several that want the same name at once one gets it; the others are told, and make nothing."""
+    with ThreadPoolExecutor(8) as threads:
+        wanted = [given(snapshot, f"name{number}", name="wanted") for number in range(8)]
+        answers = list(threads.map(lambda each: ask(service.endpoint, START, input=each), wanted))
+    refused = [answer for answer in answers if "errors" in answer]
+    assert len(refused) == 7
+    assert {code_of(answer) for answer in refused} == {"NAME_TAKEN"}
+    count = ask(service.endpoint, "{ runs { totalCount } }")["data"]["runs"]["totalCount"]
+    ask(service.endpoint, START, input=given(snapshot, "name-again", name="wanted"))
+    assert ask(service.endpoint, "{ runs { totalCount } }")["data"]["runs"]["totalCount"] == count
+
+
+def test_client_whose_name_is_taken(session: object, start: Any) -> None:
+    """The client says which name is taken; a run without a name gets one of its own."""
+    start("", name="taken-name")
+    with pytest.raises(NameTaken, match="'taken-name' already"):
+        start("", name="taken-name")
+    assert start("").name != start("").name
+
+
+@pytest.mark.parametrize(
+    ("others", "settings", "code"),
+    [
+        ({"key": "short"}, {}, "INVALID_ARGUMENT"),
+        ({"key": "k" * 65}, {}, "INVALID_ARGUMENT"),
+        ({"key": "k" * 15 + "\n"}, {}, "INVALID_ARGUMENT"),
+        ({"name": "Upper"}, {}, "INVALID_ARGUMENT"),
+        ({"name": "ends-"}, {}, "INVALID_ARGUMENT"),
+        ({"name": "n" * 201}, {}, "INVALID_ARGUMENT"),
+        ({"description": "d" * 201}, {}, "INVALID_ARGUMENT"),
+        ({"script": "/etc/passwd.py"}, {}, "INVALID_ARGUMENT"),
+        ({"script": "../run.py"}, {}, "INVALID_ARGUMENT"),
+        ({"script": "run.exe"}, {}, "INVALID_ARGUMENT"),
+        ({"script": "run\0.py"}, {}, "INVALID_ARGUMENT"),
+        ({"interpreter": "python"}, {}, "INVALID_ARGUMENT"),
+        ({"commitSha": "c" * 65}, {}, "INVALID_ARGUMENT"),
+        ({}, {"entrypoint": "run.exe"}, "INVALID_ARGUMENT"),
+        ({}, {"cpus": -1}, "INVALID_ARGUMENT"),
+        ({}, {"seed": -1}, "INVALID_ARGUMENT"),
+        ({}, {"strategy": "RANDOM_SEARCH"}, "INVALID_ARGUMENT"),
+        ({}, {"environment": {"1X": "y"}}, "INVALID_ARGUMENT"),
+        ({}, {"environment": {"X": "a\0b"}}, "INVALID_ARGUMENT"),
+        ({}, {"scriptArgs": "a\0b"}, "INVALID_ARGUMENT"),
+        ({}, {"environment": {"X": 1}}, "GRAPHQL_VALIDATION_FAILED"),
+        ({}, {"instanceType": "no-such-type"}, "INVALID_ARGUMENT"),
+        ({}, {"cluster": "elsewhere"}, "CLUSTER_NOT_FOUND"),
+        ({}, {"gpus": 99}, "UNSUPPORTED"),
+        ({}, {"dockerfile": "Dockerfile"}, "UNSUPPORTED"),
+        ({}, {"scriptArgs": "--lr uniform(1)"}, "INVALID_SWEEP"),
+        ({}, {"scriptArgs": "--n 'range(10001)'"}, "LIMIT_EXCEEDED"),
+        ({}, {"scriptArgs": "--a 'range(1000)' --b 'range(1000)' --c 'range(1000)'"}, "LIMIT_EXCEEDED"),
+        ({"snapshot": "0" * 64}, {}, "INVALID_SNAPSHOT"),
+    ],
+)
+def test_what_is_refused(
+    service: ServiceProcess, snapshot: str, others: dict[str, Any], settings: dict[str, Any], code: str
+) -> None:
+    """What is wrong with a run is told by its code, and nothing is made."""
+    count = ask(service.endpoint, "{ runs { totalCount } }")
+    answer = ask(service.endpoint, START, input={**given(snapshot, "refused", settings), **others})
+    assert code_of(answer) == code
+    assert ask(service.endpoint, "{ runs { totalCount } }") == count
+
+
+def test_client_with_too_many_experiments(session: object, start: Any) -> None:
+    """The client raises what the limit's code stands for, before anything is uploaded."""
+    with pytest.raises(LimitExceeded, match="10,001 experiments; a run has at most 10,000"):
+        start("", "--n 'range(10001)'")
+    with pytest.raises(SweepError, match="--lr"):
+        start("", "--lr 'uniform(1)'")
+
+
+def test_as_many_experiments_as_a_run_may_have(service: ServiceProcess, snapshot: str, session: object) -> None:
+    """A run of 10,000 experiments is made, and read page by page; cancelled, it is over at once."""
+    settings = {"scriptArgs": "--a 'range(100)' --b 'range(100)'"}
+    made = ask(service.endpoint, START, input=given(snapshot, "many", settings))["data"]["startRun"]["run"]
+    assert made["experimentCount"] == 10_000
+    run = Run(made["name"])
+    assert list(run.experiments) == [f"{run.name}-exp{index}" for index in range(10_000)]
+    assert dict(run.experiments[f"{run.name}-exp9999"].parameters) == {"Script": "run.py", "a": "99", "b": "99"}
+    assert len(run.cancel()) == 10_000
+    assert {status: len(names) for status, names in run.status().items()} == {"CANCELLED": 10_000}
+
+
+@pytest.mark.parametrize(
+    ("query", "variables", "code"),
+    [
+        ("{ runs(first: 1001) { totalCount } }", {}, "LIMIT_EXCEEDED"),
+        ("{ runs(first: 0) { totalCount } }", {}, "INVALID_ARGUMENT"),
+        ("query($n: Int!) { runs(first: $n) { totalCount } }", {"n": MAX_PAGE_SIZE + 1}, "LIMIT_EXCEEDED"),
+        ("query($n: Int!) { runs(first: $n) { totalCount } }", {"n": -1}, "INVALID_ARGUMENT"),
+        ('{ runs(after: "!") { totalCount } }', {}, "INVALID_ARGUMENT"),
+        ("{ runs(first: 1000) { nodes { experiments(first: 1000) { nodes { id } } } } }", {}, "LIMIT_EXCEEDED"),
+        ("{ " + "__schema { types { " + "ofType { " * 60 + "name" + " }" * 63, {}, "LIMIT_EXCEEDED"),
+        ("{ viewer { password } }", {}, "GRAPHQL_VALIDATION_FAILED"),
+        ("{ viewer { id }", {}, "GRAPHQL_PARSE_FAILED"),
+    ],
+)
+def test_limits_of_one_request(service: ServiceProcess, query: str, variables: dict[str, Any], code: str) -> None:
+    """A request that asks for more than one may is refused with a code, each time that it is sent."""
+    if "ofType" in query:
+        query = query.replace("types { ofType", "types { fields { type { ofType", 1) + " } }"
+    for _ in range(2):
+        answer = ask(service.endpoint, query, **variables)
+        assert {error["extensions"]["code"] for error in answer["errors"]} == {code}
+
+
+def test_the_limit_holds_for_a_document_that_was_answered(service: ServiceProcess) -> None:
+    """A document that is cached because it was answered is refused with variables that ask for too much."""
+    query = "query Cached($n: Int!) { runs(first: $n) { nodes { id } } }"
+    assert "data" in ask(service.endpoint, query, n=1)
+    assert code_of(ask(service.endpoint, query, n=MAX_PAGE_SIZE + 1)) == "LIMIT_EXCEEDED"
+    assert "data" in ask(service.endpoint, query, n=1)
+
+
+def test_body_of_more_than_16_mib(service: ServiceProcess) -> None:
+    """A request body over the limit is refused before it is read."""
+    parts = urlsplit(service.endpoint.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    headers = {"Authorization": service.endpoint.authorization, "Content-Type": "application/json"}
+    connection.putrequest("POST", "/graphql")
+    for name, value in {**headers, "Content-Length": str(16 * 1024**2 + 1)}.items():
+        connection.putheader(name, value)
+    connection.endheaders(b"{")
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert code_of(json.load(answer)) == "LIMIT_EXCEEDED"
+    connection.close()
+
+
+def test_runs_newest_first_and_all_of_them(service: ServiceProcess, session: object, snapshot: str) -> None:
+    """Every run is listed, the newest first."""
+    before = list_runs()
+    for number in range(3):
+        ask(service.endpoint, START, input=given(snapshot, f"listed{number}", name=f"listed-{number}"))
+    assert list_runs() == ["listed-2", "listed-1", "listed-0", *before]
+    assert len(runs) == len(before) + 3
+
+
+def test_the_service_answers_what_the_schema_says(service: ServiceProcess) -> None:
+    """The schema that the service tells of itself is the file, descriptions included."""
+    answer = ask(service.endpoint, get_introspection_query(descriptions=True))
+    assert diff_introspection(answer["data"], load_schema(schema_path())) == []
