@@ -23,7 +23,9 @@ def main(names: list[str]) -> int:
     """Run them; return the exit code."""
     unknown = set(names) - _BENCHMARKS.keys()
     if unknown:
-        sys.stderr.write(f"error: no benchmark is named {', '.join(sorted(unknown))}; there are {', '.join(_BENCHMARKS)}\n")
+        sys.stderr.write(
+            f"error: no benchmark is named {', '.join(sorted(unknown))}; there are {', '.join(_BENCHMARKS)}\n"
+        )
         return 2
     for name in names or _BENCHMARKS:
         with tempfile.TemporaryDirectory() as folder:

@@ -102,4 +102,10 @@ def decoding(_: Path) -> None:
     number = 20_000
     ours = seconds(lambda: [decode(ExperimentRecord, payload) for _ in range(number)], 5) / number
     hand = seconds(lambda: [by_hand(payload) for _ in range(number)], 5) / number
-    line("decoding one experiment", f"{ours * 1e6:.1f} us", f"constructor by hand {hand * 1e6:.1f} us", ours / hand, "1.5 x")
+    line(
+        "decoding one experiment",
+        f"{ours * 1e6:.1f} us",
+        f"constructor by hand {hand * 1e6:.1f} us",
+        ours / hand,
+        "1.5 x",
+    )

@@ -38,9 +38,21 @@ def sessions(folder: Path) -> None:
 
     try:
         taken = seconds(cold, 3)
-        line("login, list runs: cold start", milliseconds(taken), f"python -c pass {milliseconds(bare)}", taken / bare, "2.5 s")
+        line(
+            "login, list runs: cold start",
+            milliseconds(taken),
+            f"python -c pass {milliseconds(bare)}",
+            taken / bare,
+            "2.5 s",
+        )
         taken = seconds(lambda: _python(code, folder / "0"), 5)
-        line("login, list runs: service running", milliseconds(taken), f"python -c pass {milliseconds(bare)}", taken / bare, "0.8 s")
+        line(
+            "login, list runs: service running",
+            milliseconds(taken),
+            f"python -c pass {milliseconds(bare)}",
+            taken / bare,
+            "0.8 s",
+        )
     finally:
         for number in range(3):
             end_everything(folder / str(number) / ".grid")

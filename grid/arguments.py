@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 def noting_what_was_given(init: Callable[_P, None]) -> Callable[_P, None]:
-    """Let an ``__init__`` know which arguments its caller wrote: those win over a configuration file, defaults do not."""
+    """Let an ``__init__`` know what its caller wrote: that wins over a configuration file, a default does not."""
     signature = inspect.signature(init)
 
     @functools.wraps(init)

@@ -27,8 +27,8 @@
     └── RequestTimeout            (TimeoutError) no answer in time
         └── CancelTimeout         the processes of a cancelled experiment are still there
 
-A message says what was asked, what is wrong, and what to do. Errors of the service travel as codes; nothing here is chosen
-by matching on text.
+A message says what was asked, what is wrong, and what to do. Errors of the service travel as codes; nothing here is
+chosen by matching on text.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ _SETTINGS_ELSEWHERE = {"name", "description", "cluster"}
 class Run:
     """A sweep over one script: described, started, and then the mapping of its experiments.
 
-    With an `entrypoint` it describes a new run, and nothing is sent until :meth:`start`. With a `name` alone it loads a run
-    that exists (``username:run-name`` for a teammate's).
+    With an `entrypoint` it describes a new run, and nothing is sent until :meth:`start`. With a `name` alone it loads a
+    run that exists (``username:run-name`` for a teammate's).
 
     Parameters
     ----------
@@ -159,7 +159,10 @@ class Run:
             validate(self._definition)
             return
         if others := sorted(self._given.keys() - {"name"}):
-            message = f"Run({name!r}) loads a run that exists, so {', '.join(others)} cannot be given; a new run needs entrypoint="
+            message = (
+                f"Run({name!r}) loads a run that exists, so {', '.join(others)} cannot be given; "
+                "a new run needs entrypoint="
+            )
             raise InvalidArgument(message)
         self._load(name)
 
@@ -394,8 +397,8 @@ class Run:
     def _of(cls, record: RunRecord, session: Session) -> Run:
         """Return the run of a record, without its experiments."""
         run = cls.__new__(cls)
-        run._reset(session)
-        run._adopt(record)
+        run._reset(session)  # noqa: SLF001 - of this class
+        run._adopt(record)  # noqa: SLF001
         return run
 
     def _reset(self, session: Session) -> None:

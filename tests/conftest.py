@@ -43,8 +43,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 
 
 @pytest.fixture
-def session(service: ServiceProcess) -> Iterator[sessions.Session]:
+def session(service: ServiceProcess) -> sessions.Session:
     """Being logged in to the module's service, as `grid.login()` would leave it."""
     opened = service.session()
     sessions.use(opened)
-    yield opened
+    return opened

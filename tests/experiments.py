@@ -10,9 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
 from grid import Run
 from grid.errors import GridWarning
 from grid.experiment import Experiment
+from grid.service.store import runs as statements
+from grid.service.store.tables import clusters, experiments, runs, snapshots, users
+from grid.wire import ExperimentStatus
 from tests.support import ServiceProcess, ask
 
 FACTS = "query($name: String!) { experimentByName(name: $name) { status reason exitCode signal startedRunningAt } }"
@@ -84,3 +90,25 @@ def pids_in(text: str) -> dict[str, int]:
     for line in text.splitlines():
         pids |= json.loads(line)
     return pids
+
+
+def insert_run(connection: Connection, *statuses: ExperimentStatus, **values: Any) -> list[int]:
+    """Insert a run with an experiment of each status, past everything that decides of statuses; return their seqs."""
+    number = connection.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
+    for table, row in (
+        (users, {"id": "u", "name": "u", "created_at": 0}),
+        (clusters, {"name": "local", "paused": False}),
+        (snapshots, {"digest": "d", "size_bytes": 1, "created_at": 0}),
+    ):
+        connection.execute(sa.insert(table).prefix_with("OR IGNORE").values(row))
+    run = {column.name: "x" for column in runs.c if not column.nullable and column.name != "seq"}
+    run |= {"id": f"r{number}", "name": f"r{number}", "key": f"r{number}", "user_id": "u", "cluster": "local"}
+    run |= {"snapshot": "d", "settings": "{}", "warnings": "[]", "experiment_count": len(statuses), "created_at": 0}
+    experiment = {"attempt": 1, "arguments": "[]", "parameters": "{}", "cpus": 1, "gpus": 0, "created_at": 0, **values}
+    rows = [
+        {"id": f"r{number}e{index}", "index": index, "status": status.value, **experiment}
+        for index, status in enumerate(statuses)
+    ]
+    run_seq = statements.insert(connection, run, rows)
+    query = sa.select(experiments.c.seq).where(experiments.c.run_seq == run_seq).order_by(experiments.c.index)
+    return list(connection.scalars(query))

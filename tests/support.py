@@ -58,7 +58,9 @@ class ServiceProcess:
     def start(self, *more: str) -> None:
         """Start it, and wait until it answers; with more options than the first time, which win."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*self._command, *more], env=self._environment, stdout=log, stderr=log, cwd="/")
+            self.process = subprocess.Popen(
+                [*self._command, *more], env=self._environment, stdout=log, stderr=log, cwd="/"
+            )
         wait_until(lambda: self.process.poll() is not None or self._record().get("pid") == self.process.pid, "service")
         assert self.process.poll() is None, self.log.read_text()
         record = self._record()

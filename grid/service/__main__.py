@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -74,20 +75,23 @@ def _serve(home: Path, given: argparse.Namespace) -> int:
     # Imported here: the other commands need nothing of it, and it takes most of a second.
     from grid.service.server import HomeInUse, serve  # noqa: PLC0415
 
-    def choose(option: str | None, variable: str, default: float, *, least: float) -> float:
-        text = option if option is not None else os.environ.get(variable)
-        return default if text is None else number(variable, text, least=least)
+    def choose(option: str, variable: str, default: float, *, least: float, whole: bool = False) -> float:
+        text = getattr(given, option)
+        if text is not None:
+            return number(f"--{option}", text, least=least, whole=whole)
+        text = os.environ.get(variable)
+        return default if text is None else number(variable, text, least=least, whole=whole)
 
-    gpus = choose(given.gpus, "GRID_LOCAL_GPUS", -1, least=0)
+    gpus = choose("gpus", "GRID_LOCAL_GPUS", -1, least=0, whole=True)
     options = Options(
         home=home,
         host=given.host,
         port=given.port,
         database=given.database,
-        cpus=int(choose(given.cpus, "GRID_LOCAL_CPUS", 0, least=1)),
+        cpus=int(choose("cpus", "GRID_LOCAL_CPUS", 0, least=1, whole=True)),
         gpus=None if gpus < 0 else int(gpus),
-        grace_seconds=choose(given.grace, "GRID_CANCEL_GRACE", DEFAULT_GRACE_SECONDS, least=0),
-        idle_seconds=choose(given.idle, "GRID_IDLE_TIMEOUT", 0, least=0),
+        grace_seconds=choose("grace", "GRID_CANCEL_GRACE", DEFAULT_GRACE_SECONDS, least=0),
+        idle_seconds=choose("idle", "GRID_IDLE_TIMEOUT", 0, least=0),
         instance_types=given.instance_types,
         embedded=given.embedded,
     )
@@ -111,7 +115,8 @@ def _stop(home: Path, _: argparse.Namespace) -> int:
     if record is None:
         sys.stdout.write(f"no service has {home}\n")
         return 0
-    os.kill(record["pid"], signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):  # it has ended just now
+        os.kill(record["pid"], signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
     while process_start(record["pid"]) == record["start"]:
         if time.monotonic() > deadline:

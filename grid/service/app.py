@@ -128,8 +128,9 @@ class Application:
         return asgi
 
     async def _context(self, request: HTTPConnection, _data: Any) -> Context:
+        user = await self.accounts.authenticate(request.headers.get("authorization"))
         self.last_call = time.monotonic()
-        return Context(self.service, await self.accounts.authenticate(request.headers.get("authorization")))
+        return Context(self.service, user)
 
     async def _health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok", "version": __version__, "apiVersion": API_VERSION})

@@ -48,7 +48,7 @@ ALL_OF_RUN = experiments.c.run_seq == sa.bindparam("b_run_seq")
 """All experiments of a run: ``b_run_seq``."""
 
 
-def change(
+def change(  # noqa: PLR0913 - what a change is made of
     connection: Connection,
     which: ColumnElement[bool],
     meant: dict[str, int],

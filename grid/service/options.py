@@ -38,13 +38,13 @@ class Options:
     max_experiments: int = MAX_EXPERIMENTS
 
 
-def number(name: str, text: str, *, least: float) -> float:
-    """Read a number that is at least so large."""
+def number(name: str, text: str, *, least: float, whole: bool = False) -> float:
+    """Read a number that is at least so large, and a whole one where that is asked for."""
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not least <= value < float("inf"):
-        message = f"{name}={text!r}: a number of at least {least:g} is expected"
+    if not least <= value < float("inf") or (whole and value != int(value)):
+        message = f"{name}={text!r}: a {'whole ' if whole else ''}number of at least {least:g} is expected"
         raise OptionError(message)
     return value

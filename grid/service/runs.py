@@ -52,7 +52,7 @@ class Estimate:
 class Runs:
     """Runs and their experiments."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is wired to, once
         self,
         database: Database,
         cluster: LocalCluster,
@@ -155,7 +155,7 @@ class Runs:
         return made, orjson.loads(made.warnings)
 
     async def cancel_run(self, user: User, name: str, wait_seconds: float) -> tuple[list[str], list[str]]:
-        """Cancel what is unfinished of a run; return the names of the experiments that have ended, and of the others."""
+        """Cancel what is unfinished of a run; return the names of experiments that have ended, and of the others."""
         run = await self._database.read(lambda connection: runs.by_name(connection, user.id, name))
         if run is None:
             raise ApiError(ErrorCode.RUN_NOT_FOUND, f"you have no run named {name[:200]!r}")

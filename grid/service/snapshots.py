@@ -85,14 +85,15 @@ class Snapshots:
         digest
             Of a stored snapshot.
         copies
-            How many working copies there may be at once: when an experiment has ended, what it did not change is removed.
+            How many working copies there may be at once: when an experiment has ended, what it did not change is
+            removed.
         """
         size = await self._database.read(lambda connection: accounts.snapshot_size(connection, digest))
         needed, free = copies * size, shutil.disk_usage(self._workspace.experiments).free
         if needed > free:
             message = (
-                f"{copies} working copies of the source code need {needed / 2**20:,.0f} MiB in {self._workspace.experiments}, "
-                f"where {free / 2**20:,.0f} MiB are free; make space, or take large files out of the source code"
+                f"{copies} working copies of the source code need {needed / 2**20:,.0f} MiB on the service's disk, where "
+                f"{free / 2**20:,.0f} MiB are free; make space, or take large files out of the source code"
             )
             raise ApiError(ErrorCode.UNSUPPORTED, message)
 
@@ -106,8 +107,8 @@ class Snapshots:
         Raises
         ------
         ApiError
-            Where the address is not ours or has expired, the archive is another than was announced, or it holds something
-            that may not be unpacked. Nothing is kept then.
+            Where the address is not ours or has expired, the archive is another than was announced, or it holds
+            something that may not be unpacked. Nothing is kept then.
         """
         numbers = _WHOLE_NUMBER.fullmatch(size) and _WHOLE_NUMBER.fullmatch(expires)
         if not (numbers and _DIGEST.fullmatch(digest)) or not hmac.compare_digest(

@@ -126,9 +126,7 @@ def test_two_versions_fit(schema: GraphQLSchema, load_models: LoadModels) -> Non
         ("v1/fragments/RunFields.graphql", "  id", "  ...Nothing", "no version up to 1 has a fragment 'Nothing'"),
     ],
 )
-def test_broken_query(  # noqa: PLR0913, PLR0917
-    queries: Path, schema: GraphQLSchema, file: str, old: str, new: str, message: str
-) -> None:
+def test_broken_query(queries: Path, schema: GraphQLSchema, file: str, old: str, new: str, message: str) -> None:
     """A query that does not fit is reported at the file and the line that are at fault."""
     line = replace(queries / file, old, new)
 

@@ -72,7 +72,9 @@ def test_id_or_name_goes_with_the_key(service: ServiceProcess) -> None:
         pytest.param(lambda user, key: basic(user, ""), id="empty key"),
         pytest.param(lambda user, key: basic(user, key + " "), id="more than the key"),
         pytest.param(lambda user, key: basic(user, key[:-1]), id="less than the key"),
-        pytest.param(lambda user, key: basic(user, hashlib.sha256(key.encode()).hexdigest()), id="what is kept of the key"),
+        pytest.param(
+            lambda user, key: basic(user, hashlib.sha256(key.encode()).hexdigest()), id="what is kept of the key"
+        ),
         pytest.param(lambda user, key: basic("", key), id="no user"),
         pytest.param(lambda user, key: basic("somebody", key), id="another user"),
         pytest.param(lambda user, key: basic(user.upper() + "X", key), id="no such user"),

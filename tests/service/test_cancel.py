@@ -125,7 +125,7 @@ def test_sigkill_after_the_grace_period(service: ServiceProcess, start: Start) -
 
 
 def test_stopped_script_meets_sigterm(service: ServiceProcess, start: Start) -> None:
-    """A script that somebody has stopped is woken to meet its SIGTERM, and is not left to the end of the grace period."""
+    """A script that somebody has stopped is woken to meet its SIGTERM, and not left to the end of the grace period."""
     run = start(f"import os\nprint(os.getpid())\n{WAIT}")
     ready(service, run)
     os.kill(int(output_of(service, only(run)).split()[0]), signal.SIGSTOP)

@@ -169,15 +169,20 @@ def test_closing_commits_what_waits(tmp_path: Path) -> None:
     try:
         assert asyncio.run(second.read(names)) == ["a"]
         with second.engine.connect() as connection:
-            pragmas = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "foreign_keys", "synchronous")]
+            pragmas = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "foreign_keys", "synchronous")
+            ]
         assert pragmas == ["wal", 1, 2]
     finally:
         second.close()
 
 
 def test_head_is_the_newest_migration() -> None:
-    """The version that a service looks for is the one that the newest migration makes, and each follows the one before."""
-    modules = [importlib.import_module(f"{versions.__name__}.{each.name}") for each in pkgutil.iter_modules(versions.__path__)]
+    """The version that a service looks for is the newest migration's, and each migration follows the one before."""
+    modules = [
+        importlib.import_module(f"{versions.__name__}.{each.name}") for each in pkgutil.iter_modules(versions.__path__)
+    ]
     found = {module.revision: module.down_revision for module in modules}
     chain = [HEAD]
     while (before := found[chain[-1]]) is not None:

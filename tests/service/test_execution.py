@@ -1,4 +1,4 @@
-"""Tests of what a script meets when it runs, and of what is known of it afterwards: real processes of a real service."""
+"""Tests of what a script meets when it runs, and of what is known of it afterwards: real processes, a real service."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_output_is_there_while_the_script_runs(service: ServiceProcess, start: S
 def test_interpreter_is_the_one_of_the_client(
     service: ServiceProcess, session: Session, start: Start, tmp_path: Path
 ) -> None:
-    """`python` is the interpreter of whoever logged in, which is not the service's, and its folder comes first on PATH."""
+    """`python` is the interpreter of whoever logged in, not the service's, and its folder comes first on PATH."""
     session.interpreter = str(tmp_path / "environment" / "bin" / "python")
     Path(session.interpreter).parent.mkdir(parents=True)
     Path(session.interpreter).symlink_to(sys.executable)
@@ -155,7 +155,7 @@ def test_interpreter_that_is_not_there(service: ServiceProcess, session: Session
 
 
 def test_stdin_is_empty_and_umask_is_ours(service: ServiceProcess, start: Start) -> None:
-    """A script that reads from stdin meets its end, and the files it makes have the mode that they would have at home."""
+    """A script that reads from stdin meets its end, and the files it makes have the mode they would have at home."""
     umask = os.umask(0o022)
     os.umask(umask)
     run = start("import os, sys\nprint(repr(sys.stdin.read()), os.umask(0))")
@@ -222,7 +222,7 @@ def test_each_experiment_has_a_working_copy(service: ServiceProcess, start: Star
 
 
 def test_what_stays_is_what_the_script_made(service: ServiceProcess, session: Session, tmp_path: Path) -> None:
-    """After the end the files that equal the snapshot are gone; what was changed, made or put in their place is there."""
+    """After the end the files that equal the snapshot are gone; what was changed, made or put in their place stays."""
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     files = {
         "same": "same",
@@ -269,9 +269,10 @@ def test_what_a_script_leaves_running_is_ended(service: ServiceProcess, start: S
     """An experiment has ended when its script and everything that it left running in the background has."""
     run = start(
         "import subprocess, sys\n"
-        "leave = 'import subprocess; print(subprocess.Popen([\"sleep\", \"1000\"], start_new_session=True).pid)'\n"
+        'leave = \'import subprocess; print(subprocess.Popen(["sleep", "1000"], start_new_session=True).pid)\'\n'
         "subprocess.run([sys.executable, '-c', leave])\n"
-        "print(subprocess.Popen(['nohup', 'sleep', '1000'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)\n"
+        "quiet = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}\n"
+        "print(subprocess.Popen(['nohup', 'sleep', '1000'], **quiet).pid)\n"
     )
     assert list(wait_for_run(run)) == ["SUCCEEDED"]
     pids = [int(line) for line in output_of(service, only(run)).split()]

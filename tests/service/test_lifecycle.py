@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 from grid.service import lifecycle
 from grid.service.executors import Ending
 from grid.service.store import runs as statements
-from grid.service.store.tables import clusters, events, experiments, metadata, runs, snapshots, users
+from grid.service.store.tables import events, experiments, metadata
 from grid.wire import ExperimentStatus, Reason
+from tests.experiments import insert_run
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "lifecycle.md"
 PENDING, RUNNING, CANCELLED = ExperimentStatus.PENDING, ExperimentStatus.RUNNING, ExperimentStatus.CANCELLED
@@ -28,37 +29,8 @@ def connection() -> Iterator[Connection]:
     engine = sa.create_engine("sqlite://")
     with engine.begin() as opened:
         metadata.create_all(opened)
-        opened.execute(sa.insert(users).values(id="u", name="u", created_at=0))
-        opened.execute(sa.insert(clusters).values(name="local", paused=False))
-        opened.execute(sa.insert(snapshots).values(digest="d", size_bytes=1, created_at=0))
         yield opened
     engine.dispose()
-
-
-def add(connection: Connection, *statuses: ExperimentStatus, **values: Any) -> list[int]:
-    """Insert a run with an experiment of each status; return their seqs."""
-    number = connection.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
-    run = {column.name: "x" for column in runs.c if not column.nullable and column.name != "seq"}
-    run |= {"id": f"r{number}", "name": f"r{number}", "key": f"r{number}", "user_id": "u", "cluster": "local", "snapshot": "d"}
-    run |= {"settings": "{}", "warnings": "[]", "experiment_count": len(statuses), "created_at": 0}
-    rows = [
-        {
-            "id": f"r{number}e{index}",
-            "index": index,
-            "status": status.value,
-            "attempt": 1,
-            "arguments": "[]",
-            "parameters": "{}",
-            "cpus": 1,
-            "gpus": 0,
-            "created_at": 0,
-            **values,
-        }
-        for index, status in enumerate(statuses)
-    ]
-    run_seq = statements.insert(connection, run, rows)
-    query = sa.select(experiments.c.seq).where(experiments.c.run_seq == run_seq).order_by(experiments.c.index)
-    return list(connection.scalars(query))
 
 
 def row(connection: Connection, seq: int) -> sa.Row[Any]:
@@ -101,7 +73,7 @@ def test_the_document_says_what_the_code_does() -> None:
 @pytest.mark.parametrize(("source", "to"), list(product(ExperimentStatus, lifecycle.TRANSITIONS)))
 def test_every_pair(connection: Connection, source: ExperimentStatus, to: ExperimentStatus) -> None:
     """A change that the table has is made, told as an event and counted; any other is dropped without a trace."""
-    (seq,) = add(connection, source)
+    (seq,) = insert_run(connection, source)
     sources, reasons = lifecycle.TRANSITIONS[to]
     before = row(connection, seq)
     changed = lifecycle.change(connection, *of(seq), to, at=7, reason=reasons[0])
@@ -118,22 +90,33 @@ def test_every_pair(connection: Connection, source: ExperimentStatus, to: Experi
 
 
 @pytest.mark.parametrize(
-    ("to", "reason"), [(CANCELLED, Reason.LOST), (CANCELLED, None), (RUNNING, Reason.EXIT_CODE), (ExperimentStatus.SUCCEEDED, Reason.SIGNAL)]
+    ("to", "reason"),
+    [
+        (CANCELLED, Reason.LOST),
+        (CANCELLED, None),
+        (RUNNING, Reason.EXIT_CODE),
+        (ExperimentStatus.SUCCEEDED, Reason.SIGNAL),
+    ],
 )
 def test_wrong_reason(connection: Connection, to: ExperimentStatus, reason: Reason | None) -> None:
     """A status that is not reached for a reason is a fault of whoever asked, and nothing is changed."""
-    (seq,) = add(connection, PENDING)
+    (seq,) = insert_run(connection, PENDING)
     with pytest.raises(ValueError, match="is not reached for the reason"):
         lifecycle.change(connection, *of(seq), to, at=7, reason=reason)
     assert row(connection, seq).status == PENDING
 
 
 def test_many_at_once(connection: Connection) -> None:
-    """Of many experiments those are changed that may be, each with an event; a run's revision grows with its changes."""
-    first = add(connection, *ExperimentStatus)
-    second = add(connection, *ExperimentStatus)
+    """Of many experiments those are changed that may be, each with an event; a run's revision grows with them."""
+    first = insert_run(connection, *ExperimentStatus)
+    second = insert_run(connection, *ExperimentStatus)
     changed = lifecycle.change(connection, sa.true(), {}, CANCELLED, at=7, reason=Reason.CANCELLED_BY_USER)
-    unfinished = {seq for seqs in (first, second) for seq, status in zip(seqs, ExperimentStatus) if not status.is_terminal}
+    unfinished = {
+        seq
+        for seqs in (first, second)
+        for seq, status in zip(seqs, ExperimentStatus, strict=True)
+        if not status.is_terminal
+    }
     assert {change.experiment_seq for change in changed} == unfinished
     assert told(connection) == [(CANCELLED, Reason.CANCELLED_BY_USER)] * len(unfinished)
     before = [statements.by_seq(connection, seq).revision for seq in (1, 2)]
@@ -163,7 +146,7 @@ def test_endings(
     connection: Connection, source: ExperimentStatus, ending: Ending, status: str, reason: str, cancelled: bool
 ) -> None:
     """What the executor saw decides how an attempt ended, unless a cancel was recorded before."""
-    (seq,) = add(connection, source, cancel_requested_at=3 if cancelled else None)
+    (seq,) = insert_run(connection, source, cancel_requested_at=3 if cancelled else None)
     lifecycle.end(connection, seq, 1, ending, at=7)
     after = row(connection, seq)
     assert (after.status, after.reason) == (("CANCELLED", "CANCELLED_BY_USER") if cancelled else (status, reason))
@@ -173,16 +156,19 @@ def test_endings(
 
 def test_times_of_an_ending(connection: Connection) -> None:
     """The times are those that the supervisor saw; a start that was recorded already stays."""
-    first, second = add(connection, PENDING, RUNNING)
+    first, second = insert_run(connection, PENDING, RUNNING)
     connection.execute(sa.update(experiments).where(experiments.c.seq == second).values(started_at=2))
     for seq in (first, second):
         lifecycle.end(connection, seq, 1, Ending(exit_code=0, started_at=4, finished_at=5), at=7)
-    assert [(row(connection, seq).started_at, row(connection, seq).finished_at) for seq in (first, second)] == [(4, 5), (2, 5)]
+    assert [(row(connection, seq).started_at, row(connection, seq).finished_at) for seq in (first, second)] == [
+        (4, 5),
+        (2, 5),
+    ]
 
 
 def test_end_of_another_attempt(connection: Connection) -> None:
     """The end of an attempt that is not the present one means nothing any more."""
-    (seq,) = add(connection, RUNNING, cancel_requested_at=3)
+    (seq,) = insert_run(connection, RUNNING, cancel_requested_at=3)
     connection.execute(sa.update(experiments).values(attempt=2))
     assert lifecycle.end(connection, seq, 1, Ending(exit_code=0), at=7) == []
     assert row(connection, seq).status == RUNNING

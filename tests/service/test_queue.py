@@ -156,7 +156,10 @@ def test_more_cpus_than_there_are(session: object, tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text("")
     run = Run(entrypoint=str(script), localdir=True, cpus=64)
-    with pytest.warns(GridWarning, match=r"asks for 64 CPUs; this machine has 3"), pytest.warns(GridWarning, match="GPUs"):
+    with (
+        pytest.warns(GridWarning, match=r"asks for 64 CPUs; this machine has 3"),
+        pytest.warns(GridWarning, match="GPUs"),
+    ):
         run.start()
     assert list(wait_for_run(run)) == ["SUCCEEDED"]
 

@@ -83,10 +83,10 @@ def ready(service: ServiceProcess, *experiments: object) -> None:
 
 
 def test_service_killed_while_experiments_run(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """What ended while there was no service is recorded as it ended, what was queued goes on, and nothing runs twice."""
+    """What ended without a service is recorded as it ended, what was queued goes on, and nothing runs twice."""
     ledger, release = tmp_path / "ledger", tmp_path / "release"
     run = start(HOLD + "sys.exit(int(name) % 3)", f"{ledger} {release} --name '[0, 1, 2, 3, 4, 5]'")
-    first, second, *others = run
+    first, second, *_ = run
     ready(service, first, second)
     service.kill()
     release.touch()
@@ -133,13 +133,13 @@ def test_stopping_leaves_experiments_alone(service: ServiceProcess, start: Start
 
 
 def test_killed_between_pending_and_spawning(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """An experiment whose turn was recorded, but that nobody was told to start, is started by the next service, once."""
+    """An experiment whose turn was recorded, but that nobody was told of, is started by the next service, once."""
     (tmp_path / "release").touch()
     pause_cluster("local")
     run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name '[0, 1]'")
     service.kill()
     with database_of(service) as connection:
-        connection.execute('UPDATE experiments SET status = \'PENDING\' WHERE "index" = 0')
+        connection.execute("UPDATE experiments SET status = 'PENDING' WHERE \"index\" = 0")
     again = restart(service, run)
     first, second = again
     wait_until(lambda: first.status() == "SUCCEEDED", "the one whose turn had come")
@@ -214,7 +214,7 @@ def test_supervisor_killed(service: ServiceProcess, start: Start, cancelled: boo
 
 
 def test_files_that_say_nothing(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """Files that a power failure has left empty keep no service from starting: the experiment is lost, others are not."""
+    """Files that a power failure has left empty keep no service from starting: only their experiment is lost."""
     ledger, release = tmp_path / "ledger", tmp_path / "release"
     run = start(HOLD, f"{ledger} {release} --name '[0, 1, 2, 3]'")
     first, second, *_ = run

@@ -19,7 +19,6 @@ from grid import Run, list_runs, pause_cluster, runs, schema_path
 from grid import session as sessions
 from grid.errors import LimitExceeded, NameTaken, SweepError
 from grid.schema_tools import diff_introspection, load_schema
-from grid.service.graphql_http import make_graphql_app  # noqa: F401 - what the limits below belong to
 from grid.wire import MAX_PAGE_SIZE
 from tests.support import ServiceProcess, ask, code_of, service_process
 
@@ -63,7 +62,7 @@ def given(snapshot: str, key: str, settings: dict[str, Any] | None = None, **oth
 
 
 def test_one_key_makes_one_run(service: ServiceProcess, snapshot: str) -> None:
-    """A request that is repeated, at once or later or with anything else in it, gives the run that the first one made."""
+    """A request that is repeated, at once, later or with anything else in it, gives the run that the first made."""
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: ask(service.endpoint, START, input=given(snapshot, "same")), range(8)))
     later = given(snapshot, "same", {"scriptArgs": "--n '[1, 2]'"}, name="another-name")

@@ -34,7 +34,9 @@ mutation($digest: String!, $size: Float!) {
 """
 START = """
 mutation($key: String!, $digest: String!, $script: String!) {
-  startRun(input: {key: $key, settings: {entrypoint: "run.py", cpus: 1}, snapshot: $digest, script: $script}) { run { name } }
+  startRun(input: {key: $key, settings: {entrypoint: "run.py", cpus: 1}, snapshot: $digest, script: $script}) {
+    run { name }
+  }
 }
 """
 
@@ -207,7 +209,11 @@ def test_what_cannot_be_announced(service: ServiceProcess, digest: str, size: fl
 def test_run_of_a_script_that_is_not_in_the_snapshot(service: ServiceProcess, script: str) -> None:
     """A run is refused whose script is no file of its snapshot."""
     content = archive("print('script')")
-    put(service, announce(service, digest_of(content), len(content))["data"]["createSnapshot"]["uploadPath"] or "", content)
+    put(
+        service,
+        announce(service, digest_of(content), len(content))["data"]["createSnapshot"]["uploadPath"] or "",
+        content,
+    )
     answer = ask(service.endpoint, START, key="k" * 16, digest=digest_of(content), script=script)
     assert code_of(answer) == "INVALID_ARGUMENT"
 
@@ -218,15 +224,12 @@ def test_run_of_a_snapshot_that_is_not_stored(service: ServiceProcess) -> None:
     assert code_of(answer) == "INVALID_SNAPSHOT"
 
 
-def test_client_says_what_is_wrong_with_an_upload(session: Any, tmp_path: Path) -> None:
+def test_client_says_what_is_wrong_with_an_upload(service: ServiceProcess, session: Any, tmp_path: Path) -> None:
     """A client whose upload is refused raises what the service's code stands for."""
     content = archive("print('client')")
     (tmp_path / "other").write_bytes(content[:-1] + b"x")
+    path = upload_path(service, content)
     with pytest.raises(SourceError, match="not the archive that was announced"):
-        from grid import models
-
-        announced = {"digest": digest_of(content), "sizeBytes": len(content)}
-        path = session.execute(models.CreateSnapshot, input=announced).create_snapshot.upload_path
         session.upload(path, tmp_path / "other", len(content))
 
 

@@ -88,8 +88,8 @@ class LocalExecutor:
     # The spawner
 
     async def _start_spawner(self) -> None:
-        # -I and -S: nothing of the user's environment decides what the supervisor is. A session of its own: Ctrl-C in the
-        # terminal of a service that was started there reaches neither it nor the scripts.
+        # -I and -S: nothing of the user's environment decides what the supervisor is. A session of its own: Ctrl-C in
+        # the terminal of a service that was started there reaches neither it nor the scripts.
         _, self._spawner = await asyncio.get_running_loop().subprocess_exec(
             lambda: _Spawner(self._on_report),
             sys.executable,
@@ -131,7 +131,7 @@ class LocalExecutor:
             self._background(self._watch(attempt.folder))
 
     async def _replace(self, spawner: _Spawner) -> None:
-        """Start another spawner when this one has died, and see to the attempts that it will say nothing of any more."""
+        """Start another spawner when this one has died, and see to the attempts that it says nothing of any more."""
         await spawner.exited.wait()
         while True:
             _log.warning("the spawner has ended; starting another")
@@ -184,10 +184,10 @@ class LocalExecutor:
 
 
 class _Spawner(asyncio.SubprocessProtocol):
-    """This end of the spawner's pipes.
+    """Our end of the spawner's pipes.
 
-    Not asyncio's streams: for those a process has not ended before its pipes have, and every supervisor holds one of them
-    for as long as its script runs.
+    Not asyncio's streams: for those a process has not ended before its pipes have, and every supervisor holds one of
+    them for as long as its script runs.
     """
 
     def __init__(self, on_report: Callable[..., None]) -> None:
@@ -249,7 +249,7 @@ class _Claim:
 
 def _read_claim(folder: AttemptFolder) -> _Claim | None:
     try:
-        pid, start, boot = os.readlink(folder.claim).split(" ")
+        pid, start, boot = str(folder.claim.readlink()).split(" ")
         return _Claim(int(pid), start, boot)
     except (FileNotFoundError, ValueError):
         return None
@@ -257,7 +257,7 @@ def _read_claim(folder: AttemptFolder) -> _Claim | None:
 
 def _read_started(folder: AttemptFolder) -> int | None:
     try:
-        return int(os.readlink(folder.started).split()[1])
+        return int(str(folder.started.readlink()).split()[1])
     except (FileNotFoundError, ValueError, IndexError):
         return None
 

@@ -1,11 +1,10 @@
 """The processes between the service and a script: one spawner, and one supervisor for each experiment.
 
-Run as a script by the service's interpreter, with nothing but the standard library: the spawner reads jobs from stdin, one
-a line, and forks a supervisor for each; what happens is told on stdout. ``docs/lifecycle.md`` says what each file in an
-attempt's folder means. Nothing here knows of databases, users or GraphQL.
+Run as a script by the service's interpreter, with nothing but the standard library: the spawner reads jobs from stdin,
+one a line, and forks a supervisor for each; what happens is told on stdout. ``docs/lifecycle.md`` says what each file
+in an attempt's folder means. Nothing here knows of databases, users or GraphQL.
 
-All of it is paid once for each experiment, so that it counts how often the disk and the kernel are asked. Measured beside
-``/bin/true`` as the script: see ``docs/benchmarks.md``.
+All of it is paid once for each experiment, so it counts how often the disk and the kernel are asked.
 """
 
 from __future__ import annotations

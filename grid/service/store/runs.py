@@ -137,7 +137,7 @@ _QUEUE = (
 
 
 def next_in_queue(connection: Connection, cluster: str, limit: int, gpus: int) -> Sequence[Row[Any]]:
-    """The experiments whose turn comes next, in order, with what their executor needs to know; none of a paused cluster.
+    """The experiments whose turn comes next, in order, with what their executor needs; none of a paused cluster.
 
     One that wants more than all the GPUs there are, since a service was started again with fewer, holds up nobody.
     """

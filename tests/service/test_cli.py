@@ -1,0 +1,176 @@
+"""Tests of the operator's commands, as processes: what they print, how they end, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import grid
+from grid import list_runs, login, models
+from grid.wire import API_VERSION
+from tests.support import ServiceProcess, clean_environment, is_alive, service_process
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A service of the module's own."""
+    with service_process(tmp_path_factory.mktemp("service"), "--cpus", "1") as running:
+        yield running
+
+
+def command(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the service on the home that belongs to a new user."""
+    return subprocess.run(
+        [sys.executable, "-m", "grid.service", *arguments],
+        env=clean_environment(home.parent, **environment),
+        capture_output=True,
+        text=True,
+        cwd="/",
+        timeout=60,
+        check=False,
+    )
+
+
+def test_status(service: ServiceProcess, tmp_path: Path) -> None:
+    """`status` says where a service listens and ends with 0; without one it says so and ends with 3."""
+    told = command(service.home, "status")
+    assert (told.returncode, told.stderr) == (0, "")
+    for word in (service.endpoint.url, str(service.home), str(service.process.pid), grid.__version__):
+        assert word in told.stdout
+    told = command(tmp_path / ".grid", "status")
+    assert (told.returncode, told.stdout) == (3, f"no service has {tmp_path / '.grid'}\n")
+
+
+def test_credentials(service: ServiceProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `credentials` prints is a credentials file with which another home is logged in to the service."""
+    told = command(service.home, "credentials")
+    assert told.returncode == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "credentials.json").write_text(told.stdout)
+    (elsewhere / "credentials.json").chmod(0o600)
+    monkeypatch.setenv("GRID_HOME", str(elsewhere))
+    login()
+    assert list_runs() == []
+    told = command(tmp_path / ".grid", "credentials")
+    assert told.returncode == 3
+    assert "no service has" in told.stderr
+
+
+def test_stop(tmp_path: Path) -> None:
+    """`stop` comes back when the service has ended in good order; where there is none it is no error."""
+    with service_process(tmp_path, "--cpus", "1") as running:
+        told = command(running.home, "stop")
+        assert (told.returncode, told.stdout) == (0, f"stopped the service of {running.home}\n")
+        assert running.process.wait(30) == 0
+        told = command(running.home, "stop")
+        assert (told.returncode, told.stdout) == (0, f"no service has {running.home}\n")
+
+
+def test_stop_is_not_misled(service: ServiceProcess, tmp_path: Path) -> None:
+    """What a service that was killed said of itself is not believed: nobody else is stopped in its place."""
+    home = tmp_path / ".grid"
+    (home / "service").mkdir(parents=True)
+    record = json.loads((service.home / "service" / "service.json").read_text())
+    with subprocess.Popen(["sleep", "1000"]) as bystander:
+        try:
+            for changed in ({"pid": bystander.pid}, {"boot": "an-earlier-boot"}):
+                (home / "service" / "service.json").write_text(json.dumps(record | changed))
+                assert command(home, "status").returncode == 3
+                assert command(home, "stop").returncode == 0
+            assert bystander.poll() is None
+            assert is_alive(service.process.pid)
+        finally:
+            bystander.kill()
+
+
+def test_second_service_of_a_home(service: ServiceProcess) -> None:
+    """A home has one service: another is refused in words, with the code that says not to try again."""
+    told = command(service.home, "serve", "--embedded")
+    assert told.returncode == 78
+    assert told.stderr.endswith(f"error: another service has {service.home}: stop it, or choose another GRID_HOME\n")
+    assert "Traceback" not in told.stderr
+    assert command(service.home, "status").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "why"),
+    [
+        (["--cpus", "0"], {}, "--cpus='0': a whole number of at least 1"),
+        (["--cpus", "1.5"], {}, "--cpus='1.5': a whole number"),
+        (["--gpus", "-1"], {}, "--gpus='-1': a whole number of at least 0"),
+        (["--grace", "soon"], {}, "--grace='soon': a number of at least 0"),
+        (["--idle", "inf"], {}, "--idle='inf': a number"),
+        ([], {"GRID_LOCAL_CPUS": "many"}, "GRID_LOCAL_CPUS='many'"),
+        (["--host", "203.0.113.1"], {}, "cannot listen on 203.0.113.1:0"),
+        (["--port", "70000"], {}, "cannot listen on 127.0.0.1:70000"),
+        (["--database", "nonsense"], {}, "the database cannot be used"),
+        (["--instance-types", "/no/such/file.csv"], {}, "the catalogue of instance types cannot be read"),
+    ],
+)
+def test_what_cannot_be_served(tmp_path: Path, arguments: list[str], environment: dict[str, str], why: str) -> None:
+    """An option that is wrong is refused in words, with the code that says not to try again."""
+    told = command(tmp_path / ".grid", "serve", *arguments, **environment)
+    assert told.returncode == 78
+    assert f"error: {why}" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_options_from_the_environment(tmp_path: Path) -> None:
+    """What the command line does not say the environment does."""
+    with service_process(tmp_path, GRID_LOCAL_CPUS="7", GRID_LOCAL_GPUS="3") as running:
+        (cluster,) = running.session().execute(models.Clusters).clusters
+        assert (cluster.cpus, cluster.gpus) == (7, 3)
+
+
+def test_port_in_use(service: ServiceProcess, tmp_path: Path) -> None:
+    """A service whose port is taken is refused in words."""
+    port = service.endpoint.url.rpartition(":")[2]
+    told = command(tmp_path / ".grid", "serve", "--port", port)
+    assert told.returncode == 78
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in told.stderr
+
+
+def test_health(service: ServiceProcess) -> None:
+    """Whoever wants to know whether a service is well needs no key."""
+    with urllib.request.urlopen(f"{service.endpoint.url}/health", timeout=60) as answer:
+        assert json.load(answer) == {"status": "ok", "version": grid.__version__, "apiVersion": API_VERSION}
+
+
+def test_record_is_private(service: ServiceProcess) -> None:
+    """What holds the key can be read by its user only."""
+    for name in ("service.json", "api-key", "service.lock"):
+        assert (service.home / "service" / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_key_stays_when_the_service_is_started_again(tmp_path: Path) -> None:
+    """A home has one user and one key, whatever the account is called when the service is started."""
+    with service_process(tmp_path, "--cpus", "1", LOGNAME="before") as running:
+        before = running.endpoint
+        running.stop()
+        running._environment["LOGNAME"] = "after"
+        running.start()
+        assert (running.endpoint.user_id, running.endpoint.api_key) == (before.user_id, before.api_key)
+        assert running.username == "before"
+        running.session()
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
+    """A service in a terminal ends with Ctrl-C, in good order and without a traceback."""
+    with service_process(tmp_path, "--cpus", "1") as running:
+        running.process.send_signal(2)
+        assert running.process.wait(30) == 0
+        assert "Traceback" not in running.log.read_text()
+
+
+def test_help() -> None:
+    """Each command says what it is for."""
+    told = subprocess.run([sys.executable, "-m", "grid.service", "--help"], capture_output=True, text=True, check=True)
+    for name in ("serve", "stop", "status", "credentials"):
+        assert name in told.stdout
