@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 import grid
-from benchmarks.report import line, milliseconds, seconds
+from benchmarks.report import beside, line, milliseconds
 from grid import models
 from grid import session as sessions
 from grid.decoding import decode
@@ -55,7 +55,7 @@ def loading(folder: Path) -> None:
 
         load()
         asyncio.run(raw())
-        ours, theirs = seconds(load, _REPEATS), seconds(lambda: asyncio.run(raw()), _REPEATS)
+        ours, theirs = beside(load, lambda: asyncio.run(raw()), _REPEATS)
     line(
         f"loading a run of {_EXPERIMENTS:,} experiments",
         milliseconds(ours),
@@ -100,12 +100,15 @@ def decoding(_: Path) -> None:
 
     assert by_hand(payload) == decode(models.ExperimentRecord, payload)
     number = 20_000
-    ours = seconds(lambda: [decode(ExperimentRecord, payload) for _ in range(number)], 5) / number
-    hand = seconds(lambda: [by_hand(payload) for _ in range(number)], 5) / number
+    ours, hand = beside(
+        lambda: [decode(ExperimentRecord, payload) for _ in range(number)],
+        lambda: [by_hand(payload) for _ in range(number)],
+        _REPEATS,
+    )
     line(
         "decoding one experiment",
-        f"{ours * 1e6:.1f} us",
-        f"constructor by hand {hand * 1e6:.1f} us",
+        f"{ours / number * 1e6:.1f} us",
+        f"constructor by hand {hand / number * 1e6:.1f} us",
         ours / hand,
         "1.5 x",
     )

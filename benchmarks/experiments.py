@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import grid
-from benchmarks.report import line, seconds
+from benchmarks.report import beside, line
 from grid import models
 from grid import session as sessions
 from tests.support import make_project, service_process
@@ -36,7 +36,5 @@ def trivial(folder: Path) -> None:
                 pass
             assert {word: len(names) for word, names in run.status().items()} == {"SUCCEEDED": _NUMBER}
 
-        # In turns, so that a machine that is busy for a while is busy for both.
-        pairs = [(seconds(plain, 1), seconds(ours, 1)) for _ in range(_REPEATS)]
-    theirs, taken = sorted(pairs, key=lambda pair: pair[1] / pair[0])[len(pairs) // 2]
+        taken, theirs = beside(ours, plain, _REPEATS)
     line(f"{_NUMBER} trivial experiments", f"{taken:.2f} s", f"xargs -P2 {theirs:.2f} s", taken / theirs, "1.5 x")

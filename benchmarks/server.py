@@ -42,6 +42,7 @@ def requests(folder: Path) -> None:
         answer = json.dumps({"data": {"viewer": {"username": service.username}}})
         rate, p99 = asyncio.run(_load(host, int(port), body, service.endpoint.authorization))
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         descriptor = listening.fileno()
         command = [sys.executable, "-c", _CONSTANT, str(descriptor), answer]
         constant = subprocess.Popen(command, pass_fds=[descriptor])

@@ -92,7 +92,7 @@ class Snapshots:
         needed, free = copies * size, shutil.disk_usage(self._workspace.experiments).free
         if needed > free:
             message = (
-                f"{copies} working copies of the source code need {needed / 2**20:,.0f} MiB on the service's disk, where "
+                f"{copies} working copies of the source code need {needed / 2**20:,.0f} MiB on the disk, where "
                 f"{free / 2**20:,.0f} MiB are free; make space, or take large files out of the source code"
             )
             raise ApiError(ErrorCode.UNSUPPORTED, message)

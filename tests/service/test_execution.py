@@ -26,7 +26,7 @@ PRINT_ENVIRONMENT = "import json, os\nprint(json.dumps(dict(os.environ)))\n"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """A service whose own environment holds what is none of a script's business."""
-    carried = {"A_SECRET": "mellon", "LC_NAME": os.fsdecode(b"caf\xe9"), "CUDA_HOME": "/opt/cuda", "PYTHONPATH": ""}
+    carried = {"A_SECRET": "mellon", "LC_NAME": os.fsdecode(b"caf\xe9"), "CUDA_HOME": "/opt/cuda"}
     with service_process(tmp_path_factory.mktemp("service"), "--grace", "1", "--cpus", "2", **carried) as running:
         yield running
 

@@ -16,6 +16,7 @@ import functools
 import gc
 import json
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -33,6 +34,7 @@ WORK = "work"
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file
+_AWAITED = frozenset({signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD})  # a cancel, the end of grace, a process's end
 _KILL_INTERVAL = 0.02  # seconds between two rounds of SIGKILL, for processes that fork faster than one round
 
 
@@ -79,42 +81,46 @@ def spawn(commands: int, reports: int) -> None:
     commands, reports
         File descriptors of pipes from and to the service.
     """
-    # A supervisor must not meet a signal before it has a handler for it: it is born with SIGTERM blocked.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    # Signals arrive on a pipe: one that came just before the spawner begins to wait would otherwise wake nobody.
+    woken, wake = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    # Nor must a supervisor miss one that comes before it waits for it: it is born with them blocked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED - {signal.SIGCHLD})
     children: dict[int, str] = {}
-
-    def reap(*_: object) -> None:
-        while children:
-            pid, _status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            report(reports, "gone", children.pop(pid))
-
-    signal.signal(signal.SIGCHLD, reap)
     # What a child never writes to, it need not copy: neither to count references nor to look for garbage.
     boot_id()
+    _libc()
     gc.disable()
     gc.freeze()
-    with os.fdopen(commands, "rb") as lines:
-        for line in lines:
-            job = json.loads(line)
-            # Between fork and the note of its pid a child may already have ended: it is reaped after the note.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-            pid = os.fork()
-            if pid == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-                os.close(commands)
-                code = 1
-                try:
-                    Supervisor(job, reports).run()
-                    code = 0
-                finally:
-                    # Not sys.exit: what the spawner had begun is not ours to finish.
-                    os._exit(code)
-            children[pid] = job["folder"]
-            report(reports, "forked", job["folder"], str(pid))
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    unread = b""
+    while True:
+        ready, _, _ = select.select([commands, woken], [], [])
+        if woken in ready:
+            os.read(woken, 4096)
+            for pid in _reap()[0]:
+                report(reports, "gone", children.pop(pid))
+        if commands in ready:
+            received = os.read(commands, 1 << 16)
+            if not received:
+                return
+            *lines, unread = (unread + received).split(b"\n")
+            for line in lines:
+                job = json.loads(line)
+                pid = os.fork()
+                if pid == 0:
+                    os.close(commands)
+                    code = 1
+                    try:
+                        Supervisor(job, reports).run()
+                        code = 0
+                    finally:
+                        # Not sys.exit: what the spawner had begun is not ours to finish.
+                        os._exit(code)
+                children[pid] = job["folder"]
+                report(reports, "forked", job["folder"], str(pid))
 
 
 def report(reports: int, *words: str) -> None:
@@ -148,6 +154,8 @@ class Supervisor:
 
     def run(self) -> None:
         """Claim the attempt, run it and record how it ended; do nothing where another has claimed it."""
+        # Awaited, never handled: a handler does not run while a call blocks that was begun just after the signal came.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         os.setsid()
         # What is written here is this user's alone; what the script writes is as it would be without us.
         umask = os.umask(0o077)
@@ -155,16 +163,13 @@ class Supervisor:
         self._make_folder()
         if not self._claim():
             return
-        signal.signal(signal.SIGTERM, self._on_cancel)
-        signal.signal(signal.SIGALRM, self._on_grace_over)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        # A cancel that came before the handler left only its file.
-        self.cancelled = self.cancelled or os.path.exists(self._path(CANCEL))
+        # A cancel that came before there was anybody to tell left only its file.
+        self.cancelled = os.path.exists(self._path(CANCEL))
 
         end: dict[str, Any] = {"code": None, "signal": None, "error": None, "finished": None}
         try:
             self._make_working_copy(self.job["snapshot"])
-            if not self.cancelled:
+            if not self._is_cancelled():
                 self._start(umask)
         except OSError as error:
             end["error"] = f"{error.strerror}: {os.path.basename(error.filename or '')}"
@@ -214,6 +219,7 @@ class Supervisor:
                 command,
                 self.job["environment"],
                 file_actions=actions,
+                setsigmask=[],
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python itself ignores
             )
         finally:
@@ -222,42 +228,40 @@ class Supervisor:
         with suppress(OSError):  # it runs, even where the disk is full
             os.symlink(f"{self.script} {started}", self._path(STARTED))
         report(self.reports, "started", self.folder, str(started))
-        if self.cancelled:
-            self._on_cancel()
 
     def _wait(self) -> dict[str, Any]:
         """Wait for the script and then for everything that it left behind; return how the script ended."""
         end: dict[str, Any] = {}
         while True:
-            try:
-                pid, status = os.waitpid(-1, 0)
-            except ChildProcessError:
-                # A subreaper inherits every orphan of its descendants: no child means no process of the experiment.
-                break
-            if pid != self.script:
-                continue
-            code = os.waitstatus_to_exitcode(status)
-            end = {"code": code} if code >= 0 else {"signal": -code}
-            end["finished"] = microseconds()
-            if not self.cancelled and _has_children():
+            number = signal.sigwait(_AWAITED)
+            if number == signal.SIGTERM:
                 self._end_descendants()
+            elif number == signal.SIGALRM:
+                self._signal_descendants(signal.SIGKILL)
+            else:
+                ended, left = _reap()
+                if self.script in ended:
+                    code = os.waitstatus_to_exitcode(ended[self.script])
+                    end = {"code": code} if code >= 0 else {"signal": -code}
+                    end["finished"] = microseconds()
+                # A subreaper inherits every orphan of its descendants: no child means no process of the experiment.
+                if not left:
+                    break
+                if end:
+                    self._end_descendants()
         signal.setitimer(signal.ITIMER_REAL, 0)
         return end
 
     # Ending
 
-    def _on_cancel(self, *_: object) -> None:
-        self.cancelled = True
-        # Asked twice, the grace period does not begin again.
-        if self.script is not None and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0):
-            self._end_descendants()
+    def _is_cancelled(self) -> bool:
+        return self.cancelled or signal.SIGTERM in signal.sigpending()
 
     def _end_descendants(self) -> None:
-        self._signal_descendants(signal.SIGTERM)
-        signal.setitimer(signal.ITIMER_REAL, max(self.grace, _KILL_INTERVAL), _KILL_INTERVAL)
-
-    def _on_grace_over(self, *_: object) -> None:
-        self._signal_descendants(signal.SIGKILL)
+        # Asked twice, the grace period does not begin again.
+        if signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0):
+            self._signal_descendants(signal.SIGTERM)
+            signal.setitimer(signal.ITIMER_REAL, max(self.grace, _KILL_INTERVAL), _KILL_INTERVAL)
 
     def _signal_descendants(self, number: int) -> None:
         for pid in _descendants(os.getpid()):
@@ -274,7 +278,7 @@ class Supervisor:
         os.mkdir(work, 0o700)
         clone = sys.platform == "linux"
         pending = [""]
-        while pending and not self.cancelled:
+        while pending and not self._is_cancelled():
             relative = pending.pop()
             with os.scandir(f"{snapshot}/{relative}") as entries:
                 for entry in entries:
@@ -309,19 +313,27 @@ class Supervisor:
                 os.rmdir(folder)
 
 
-def _has_children() -> bool:
-    try:
-        # WNOWAIT: whoever has ended meanwhile is left for the loop that counts.
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+def _reap() -> tuple[dict[int, int], bool]:
+    """Return the statuses of the children that have ended, by pid, and whether there are others."""
+    ended: dict[int, int] = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended, False
+        if pid == 0:
+            return ended, True
+        ended[pid] = status
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _become_subreaper() -> None:
     if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        if _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
