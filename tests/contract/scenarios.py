@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,13 +130,14 @@ def open_session(endpoint: Endpoint | None = None, cls: type[Session] = Session)
 
 @contextmanager
 def in_project() -> Iterator[None]:
-    """Be where the recorded runs' script is."""
+    """Be beside the recorded runs' script, in a copy that is in no repository: each clone has another origin."""
     before = os.getcwd()
-    os.chdir(PROJECT)
-    try:
-        yield
-    finally:
-        os.chdir(before)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(shutil.copytree(PROJECT, Path(folder) / "project"))
+        try:
+            yield
+        finally:
+            os.chdir(before)
 
 
 def _without_what_differs(request: Request) -> Request:
