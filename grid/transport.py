@@ -134,7 +134,8 @@ class Transport:
         async def once(patience: float) -> dict[str, Any]:
             line = self._connected()
             answer = _Answer()
-            arguments = self._arguments(answer, self.endpoint.graphql_url, policy, patience)
+            arguments = self._arguments(self.endpoint.graphql_url, policy, patience)
+            arguments["raise_for_status"] = answer.receive
             self.requests_sent += 1
             try:
                 await line.open()
@@ -187,14 +188,14 @@ class Transport:
         async def once(patience: float) -> None:
             line = self._connected()
             answer = _Answer()
-            arguments = self._arguments(answer, url, policy, patience)
+            arguments = self._arguments(url, policy, patience)
             arguments["headers"] |= {"Content-Type": content_type, "Content-Length": str(size)}
             self.requests_sent += 1
             try:
                 session = await line.open()
                 body = archive.read_bytes() if size <= _IN_MEMORY else _chunks(archive)  # noqa: ASYNC240
-                async with session.put(url, data=body, **arguments):
-                    pass
+                async with session.put(url, data=body, **arguments) as response:
+                    await answer.receive(response)
             except (aiohttp.ClientError, OSError, *_TIMEOUTS) as error:
                 raise self._failure(error, answer, patience) from None
             if not 200 <= answer.status < 300:  # noqa: PLR2004
@@ -275,14 +276,13 @@ class Transport:
             self._line = _Line(self.endpoint)
         return self._line
 
-    def _arguments(self, answer: _Answer, url: str, policy: RetryPolicy, patience: float) -> dict[str, Any]:
+    def _arguments(self, url: str, policy: RetryPolicy, patience: float) -> dict[str, Any]:
         headers = {"Accept": "application/graphql-response+json, application/json;q=0.9"}
         if urlsplit(url)[:2] == urlsplit(self.endpoint.url)[:2]:
             headers["Authorization"] = self.endpoint.authorization
         return {
             "headers": headers,
             "timeout": aiohttp.ClientTimeout(total=patience, sock_connect=min(policy.connect_timeout, patience)),
-            "raise_for_status": answer.receive,
             "allow_redirects": False,  # the key goes nowhere but where it was meant to go
             "proxy": _proxy(url),
         }
