@@ -55,11 +55,6 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing holds resources."""
-        return not self._held
-
     async def open(self) -> None:
         """Go on with what an earlier service left active, and begin to start what is queued."""
         await self._executor.open(self)

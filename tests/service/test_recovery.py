@@ -235,62 +235,98 @@ def test_files_that_say_nothing(service: ServiceProcess, start: Start, tmp_path:
     assert sorted(ledger.read_text().split()) == list("0123")
 
 
-def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """After a reboot an experiment is lost, and whoever has its supervisor's number now is left alone."""
+@pytest.mark.parametrize("leader", ["sleep 1000", "sleep 1000 & echo $!"])
+def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: Path, leader: str) -> None:
+    """After a reboot an experiment is lost; whoever has its supervisor's number now, or its session's, is left alone."""
     run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
     ready(service, only(run))
     service.kill()
     claim = folder_of(service, only(run)) / "claim"
-    supervising = psutil.Process(int(os.readlink(claim).split()[0]))
+    supervising = psutil.Process(int(claim.readlink().name.split()[0]))
     tree = [supervising, *supervising.children(recursive=True)]
     for process in tree:
         process.kill()
     psutil.wait_procs(tree, 30)
-    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as bystander:
+    with subprocess.Popen(["sh", "-c", f"exec {leader}"], start_new_session=True, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        bystander = int(shell.stdout.readline()) if "echo" in leader else shell.pid
         try:
+            if bystander != shell.pid:
+                shell.wait(30)  # and leaves its session to the other
             claim.unlink()
-            claim.symlink_to(f"{bystander.pid} {supervisor.process_start(bystander.pid)} an-earlier-boot")
+            claim.symlink_to(f"{shell.pid} {supervisor.process_start(bystander)} an-earlier-boot")
             again = restart(service, run)
             assert list(wait_for_run(again)) == ["FAILED"]
             assert facts_of(service, only(again))["reason"] == "LOST"
-            assert bystander.poll() is None
+            assert is_alive(bystander)
         finally:
-            bystander.kill()
+            os.kill(bystander, signal.SIGKILL)
 
 
-def test_two_supervisors_of_one_attempt(tmp_path: Path) -> None:
-    """Of two that are told to run the same attempt one does, and the other ends without a trace."""
-    (tmp_path / "snapshot").mkdir()
-    (tmp_path / "snapshot" / "run.sh").write_text(f"echo once >> {tmp_path / 'ledger'}\n")
-    job = {
-        "folder": str(tmp_path / "experiment" / "attempt-1"),
-        "snapshot": str(tmp_path / "snapshot"),
+def job_for_spawner(folder: Path) -> dict[str, object]:
+    """What a spawner is told of an attempt whose script writes into a ledger."""
+    (folder / "snapshot").mkdir()
+    (folder / "snapshot" / "run.sh").write_text(f"echo once >> {folder / 'ledger'}\n")
+    return {
+        "folder": str(folder / "experiment" / "attempt-1"),
+        "snapshot": str(folder / "snapshot"),
         "command": ["/bin/sh", "run.sh"],
         "environment": dict(os.environ),
         "grace_seconds": 1,
     }
-    spawners = [
-        subprocess.Popen(
-            [sys.executable, "-I", "-S", supervisor.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
+
+
+def spawn(jobs: list[dict[str, object]], spawners: int = 1) -> list[str]:
+    """Give the same jobs to several spawners at once; return what they say, when everybody is gone."""
+    command = [sys.executable, "-I", "-S", supervisor.__file__]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(spawners)
     ]
-    for spawner in spawners:
-        assert spawner.stdin is not None
-        spawner.stdin.write(f"{json.dumps(job)}\n" * 5)
-        spawner.stdin.flush()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.writelines(f"{json.dumps(job)}\n" for job in jobs)
+        process.stdin.flush()
     said: list[str] = []
-    for spawner in spawners:
-        assert spawner.stdout is not None
-        for _ in range(5):
-            while not (line := spawner.stdout.readline()).startswith("gone"):
+    for process in processes:
+        assert process.stdout is not None
+        for _ in jobs:
+            while not (line := process.stdout.readline()).startswith("gone"):
                 assert line
-                said.append(line)
-        spawner.communicate()
+                said.append(line.split("\t")[0])
+        process.communicate()
+    return said
+
+
+def test_two_supervisors_of_one_attempt(tmp_path: Path) -> None:
+    """Of many that are told to run the same attempt one does, and the others end without a trace."""
+    said = spawn([job_for_spawner(tmp_path)] * 5, spawners=4)
     assert (tmp_path / "ledger").read_text() == "once\n"
-    assert sum(line.startswith("started") for line in said) == 1
+    assert said.count("started") == 1
     record = json.loads((tmp_path / "experiment" / "attempt-1" / "exit").read_text())
     assert (record["code"], record["signal"], record["error"]) == (0, None, None)
+
+
+def test_cancelled_before_there_was_a_supervisor(tmp_path: Path) -> None:
+    """A supervisor that finds the word that its attempt is cancelled starts nothing."""
+    job = job_for_spawner(tmp_path)
+    (tmp_path / "experiment" / "attempt-1").mkdir(parents=True)
+    (tmp_path / "experiment" / "attempt-1" / "cancel").touch()
+    assert spawn([job]) == ["forked"]
+    assert not (tmp_path / "ledger").exists()
+    record = json.loads((tmp_path / "experiment" / "attempt-1" / "exit").read_text())
+    assert (record["code"], record["signal"], record["error"]) == (None, None, None)
+    assert list((tmp_path / "experiment" / "attempt-1" / "work").iterdir()) == []
+
+
+def test_spawner_hears_of_every_end(tmp_path: Path) -> None:
+    """However many end at once, the spawner tells of each."""
+    jobs = []
+    for number in range(60):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        jobs.append(job_for_spawner(folder))
+    assert spawn(jobs).count("started") == 60
+    assert all((tmp_path / str(number) / "ledger").read_text() == "once\n" for number in range(60))
 
 
 def test_fewer_gpus_than_before(service: ServiceProcess, start: Start) -> None:
