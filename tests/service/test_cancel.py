@@ -22,7 +22,7 @@ WAIT = "import time\nprint('ready')\nwhile True: time.sleep(1)\n"
 
 STUBBORN = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('ready')\nwhile True: time.sleep(1)\n"
 
-# Starts what might get away: each says who it is, ignores SIGTERM and goes on for ever.
+# Starts what might get away: each says who it is, ignores SIGTERM and goes on for longer than any test.
 FAMILY = """
 import json, os, subprocess, sys, time
 
@@ -31,7 +31,7 @@ import json, os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 os.write(1, (json.dumps({sys.argv[1]: os.getpid()}) + chr(10)).encode())
-while True: time.sleep(1)
+for _ in range(120): time.sleep(1)
 '''
 FORK_TWICE = '''
 import os, sys

@@ -237,7 +237,7 @@ def test_files_that_say_nothing(service: ServiceProcess, start: Start, tmp_path:
 
 @pytest.mark.parametrize("leader", ["sleep 1000", "sleep 1000 & echo $!"])
 def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: Path, leader: str) -> None:
-    """After a reboot an experiment is lost; whoever has its supervisor's number now, or its session's, is left alone."""
+    """After a reboot an experiment is lost; whoever has its supervisor's number now, or its session's, is let be."""
     run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
     ready(service, only(run))
     service.kill()
