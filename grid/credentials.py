@@ -40,10 +40,14 @@ def resolve(user: str | None, api_key: str | None, url: str | None) -> Credentia
         given, missing = ("an API key", "a username or user_id") if user is None else ("a user", "api_key")
         message = f"login() was given {given} without {missing}: give both, or neither"
         raise InvalidArgument(message)
-    stored = _read()
+    if user == "" or api_key == "":
+        message = "login() was given an empty user or API key: leave both out, or give both"
+        raise InvalidArgument(message)
     wanted = url or os.environ.get("GRID_URL") or None
-    if user is None and "GRID_API_KEY" in os.environ and "GRID_USER_ID" in os.environ:
+    if user is None and os.environ.get("GRID_API_KEY") and os.environ.get("GRID_USER_ID"):
         user, api_key = os.environ["GRID_USER_ID"], os.environ["GRID_API_KEY"]
+    # Read only where it is needed: one that is broken must not keep anybody from logging in anew.
+    stored = None if wanted and user is not None else _read()
     if user is not None and api_key is not None:
         address = wanted or (stored.url if stored else None)
         if address is None:
@@ -95,7 +99,10 @@ def _read() -> Credentials | None:
     except (ValueError, TypeError, KeyError):
         values = []
     if not values or not all(isinstance(value, str) and value for value in values):
-        message = f'{file} is not as expected: a JSON object with the texts "UserID", "APIKey" and "URL"'
+        message = (
+            f'{file} is not as expected: a JSON object with the texts "UserID", "APIKey" and "URL"; '
+            "delete it, or log in with user_id, api_key and url"
+        )
         raise ConfigError(message)
     return Credentials(*values)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from grid.config import ConfigFile, config_document, param_words, read_config, shown
 from grid.errors import ConfigError, InvalidArgument, SourceError
+from grid.wire import MAX_SCRIPT_ARGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ _MAX_INT = 2**31 - 1  # what a whole number in GraphQL can be
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED_VARIABLES = frozenset({
+    "CUDA_VISIBLE_DEVICES",
     "GRID_CLUSTER_ID",
     "GRID_EXPERIMENT_ID",
     "GRID_EXPERIMENT_NAME",
@@ -198,7 +200,9 @@ def to_settings_input(definition: RunDefinition) -> dict[str, Any]:
             settings[_camel_case(name)] = getattr(definition, name)
     settings["strategy"] = definition.strategy.upper()
     settings["framework"] = definition.framework.upper()
-    words = shlex.join(param_words(definition.params))
+    # An argument wins over the file here, too: a flag that stands in both is the argument's.
+    flags = {word.partition("=")[0] for word in shlex.split(definition.script_args)}
+    words = shlex.join(param_words({flag: value for flag, value in definition.params.items() if flag not in flags}))
     settings["scriptArgs"] = " ".join(filter(None, [definition.script_args, words]))
     if definition.environment:
         settings["environment"] = dict(definition.environment)
@@ -282,6 +286,12 @@ def _check_script_args(name: str, value: object) -> None:
         msg = f"{name} must be one text, not {shown(value)}; shlex.join() makes one of a list of words"
         raise InvalidArgument(msg)
     _check_text(name, value)
+    if len(str(value)) > MAX_SCRIPT_ARGS:
+        # Before it is split: the time that takes grows with the square of the length of a word.
+        msg = (
+            f"{name} has {len(str(value)):,} characters; at most {MAX_SCRIPT_ARGS:,} are allowed: read them from a file"
+        )
+        raise InvalidArgument(msg)
     try:
         shlex.split(str(value))
     except ValueError as error:

@@ -77,7 +77,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         record: dict[str, Any] = json.loads((folder / "service.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # damaged is as good as none: a service that lives writes it again
         return None
     return record
 
@@ -86,7 +86,7 @@ def _start(home: Path, folder: Path) -> dict[str, Any]:
     log = folder / "service.log"
     idle = os.environ.get("GRID_IDLE_TIMEOUT", str(_IDLE_SECONDS))
     service = ["-c", _ENTRY, str(Path(__file__).parents[1]), "serve", "--home", str(home), "--embedded", "--idle", idle]
-    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
+    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         keeper = subprocess.Popen(
             ["/bin/sh", "-c", _KEEPER, "grid-keeper", sys.executable, *service],
             stdin=subprocess.DEVNULL,

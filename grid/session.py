@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid import credentials, embedded
 from grid.endpoint import Endpoint, RetryPolicy
-from grid.errors import AuthenticationFailed, ConnectionFailed, InvalidResponse, NotLoggedIn
+from grid.errors import AuthenticationFailed, ConnectionFailed, InvalidResponse, NotLoggedIn, ServiceTooOld
 
 if TYPE_CHECKING:
     from grid.models import Model, Viewer
@@ -116,6 +116,12 @@ class Session:
 
         newest, self.registry = self.registry, self.registry.at(1)  # which every service understands
         answer = self.execute(Login)
+        if answer.api_version < 1:
+            message = (
+                f"the service at {self.url} speaks version {answer.api_version} of the queries, and this client needs "
+                "version 1 or newer: update the service"
+            )
+            raise ServiceTooOld(message)
         self.viewer: Viewer = answer.viewer
         self.registry = newest.at(min(answer.api_version, newest.version))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
-from grid.errors import ExperimentNotFound, GridError, RunNotFound
+from grid.errors import ExperimentNotFound, GridError, InvalidArgument, RunNotFound
 from grid.experiment import REPR_SECONDS, Experiment, attempt, describe, describe_mapping
 from grid.wire import MAX_PAGE_SIZE, ExperimentStatus
 
@@ -169,7 +169,11 @@ class RunsView(Mapping[str, "Run"]):
     def __getitem__(self, name: str) -> Run:
         from grid.run import Run  # noqa: PLC0415 - which imports this module
 
-        return Run(name)
+        try:
+            return Run(name)
+        except (InvalidArgument, AttributeError):
+            # No run can have such a name, or it is no name at all: for a mapping that is an unknown key.
+            raise RunNotFound(no_such("run", name, "your runs", self)) from None
 
     def values(self) -> ValuesView[Run]:
         """The runs, fetched by page."""
@@ -221,7 +225,7 @@ class _RunItems(ItemsView[str, "Run"]):
 
 def no_such(kind: str, name: object, where: str, names: Any) -> str:
     """Say that there is nothing of a name, and which names come near it."""
-    near = difflib.get_close_matches(str(name), list(names), n=3)
+    near = difflib.get_close_matches(str(name), list(iter(names)), n=3)
     hint = f"; near it: {', '.join(near)}" if near else ""
     return f"there is no {kind} {name!r} in {where}{hint}"
 

@@ -17,6 +17,9 @@ MAX_PAGE_SIZE = 1_000
 
 DEFAULT_CLUSTER = "local"
 
+MAX_SCRIPT_ARGS = 1_000_000
+"""The most characters of a run's script arguments."""
+
 
 def grid_home() -> Path:
     """The folder of everything that is kept on this machine: ``GRID_HOME``, else ``~/.grid``."""

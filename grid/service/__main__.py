@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=0, help="the port to listen on (default: one that the system picks)")
     serve.add_argument(
-        "--database", default="", help="a database as SQLAlchemy writes it (default: SQLite in the home)"
+        "--database", default="", help="another SQLite file, as SQLAlchemy writes it (default: one in the home)"
     )
     serve.add_argument("--cpus", help="CPUs that experiments share (GRID_LOCAL_CPUS; else the machine's)")
     serve.add_argument("--gpus", help="GPUs that experiments share (GRID_LOCAL_GPUS; else the machine's)")
@@ -149,7 +149,7 @@ def _credentials(home: Path, _: argparse.Namespace) -> int:
 def _running(home: Path) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads((home / "service" / "service.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     alive = record["boot"] == boot_id() and process_start(record["pid"]) == record["start"]
     return record if alive else None

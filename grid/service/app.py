@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -34,6 +35,8 @@ from grid.service.store import accounts, runs
 from grid.service.store.database import Database
 from grid.service.workspace import PRIVATE_FILE, Workspace
 from grid.wire import API_VERSION, GRAPHQL_PATH, HEALTH_PATH, ErrorCode
+
+_log = logging.getLogger(__name__)
 
 _UPLOAD_STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.LIMIT_EXCEEDED: 413}
 
@@ -148,6 +151,11 @@ class Application:
             )
         except ApiError as error:
             return JSONResponse({"errors": [error.formatted]}, status_code=_UPLOAD_STATUS.get(error.code, 400))
+        except OSError as error:
+            _log.exception("an upload cannot be kept")
+            message = f"the service cannot keep the upload: {error.strerror or 'its disk does not take it'}"
+            refusal = ApiError(ErrorCode.UNAVAILABLE, message)
+            return JSONResponse({"errors": [refusal.formatted]}, status_code=507)
         except ClientDisconnect:
             return Response(status_code=400)  # which nobody reads
         return Response(status_code=204)

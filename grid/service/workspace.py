@@ -69,6 +69,7 @@ class Workspace:
         """Make the folders, readable by their user only."""
         for folder in (self.home, self.snapshots, self.incoming, self.experiments, self.service):
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        self.home.chmod(PRIVATE_FOLDER)
 
     def clear_incoming(self) -> None:
         """Remove what a service that was killed had of uploads. Nobody else may have this home."""

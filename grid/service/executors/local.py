@@ -68,8 +68,12 @@ class LocalExecutor:
     async def cancel(self, experiment_id: str, attempt: int) -> None:
         """Leave the word in the folder, and wake the supervisor."""
         folder = self._workspace.attempt(experiment_id, attempt)
-        folder.make()
-        write_private(folder.cancel, b"")
+        try:
+            folder.make()
+            write_private(folder.cancel, b"")
+        except OSError:
+            # A full disk: who runs already is told all the same.
+            _log.exception("experiment %s: the cancel cannot be written into its folder", experiment_id)
         known = self._attempts.get(str(folder.path))
         if known is not None and known.supervisor is not None:
             _terminate(known.supervisor)
@@ -262,13 +266,18 @@ def _read_started(folder: AttemptFolder) -> int | None:
         return None
 
 
+def _readable(text: str | None) -> str | None:
+    # A file's name may hold bytes that are no UTF-8, and no database takes those.
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
+
+
 def _read_exit(folder: AttemptFolder) -> Ending | None:
     try:
         record = json.loads(folder.exit.read_text())
         return Ending(
             exit_code=record["code"],
             signal=record["signal"],
-            error=record["error"],
+            error=_readable(record["error"]),
             started_at=_read_started(folder),
             finished_at=record["finished"],
         )

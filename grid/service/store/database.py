@@ -50,7 +50,11 @@ class Database:
     def __init__(self, url: str | URL) -> None:
         try:
             self.engine = _engine(sa.make_url(url))
-            _migrate(self.engine)
+            try:
+                _migrate(self.engine)
+            except BaseException:
+                self.engine.dispose()
+                raise
         except (sa.exc.SQLAlchemyError, ImportError) as error:
             # The driver's words, without the statement and the link to a manual that SQLAlchemy adds.
             message = f"the database cannot be used: {getattr(error, 'orig', None) or error}"
@@ -133,8 +137,10 @@ def _within_savepoint(connection: Connection, write: _Write) -> tuple[_Write, An
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True)
-    engine = sa.create_engine(url, pool_size=_READERS + 1, connect_args={"check_same_thread": False, "timeout": 30})
+        return sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    engine = sa.create_engine(
+        url, pool_size=_READERS + 1, hide_parameters=True, connect_args={"check_same_thread": False, "timeout": 30}
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:

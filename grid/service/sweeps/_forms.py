@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 from typing import NoReturn
 
 from grid.service.sweeps import _distributions
@@ -20,6 +21,8 @@ Form = tuple[str, ...] | range | Draws
 
 _SPACE = " \t\r\n"
 _DEEPEST = 20
+# Python 3.11 counts the depth of its parser for all threads together, and fails where two parse large lists at once.
+_PARSER = threading.Lock()
 _MOST_COMMAS = 100_000
 _LONGEST_NUMBER = 100
 _LONGEST_GUESS = 80
@@ -193,7 +196,8 @@ def _refuse(reason: str) -> NoReturn:
 def _parse(text: str) -> ast.expr:
     """Parse text whose tokens are known to be harmless."""
     try:
-        return ast.parse(_vetted(text), mode="eval").body
+        with _PARSER:
+            return ast.parse(_vetted(text), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         # What SyntaxError says differs between versions of Python, and is about Python.
         _refuse("something is missing or too much: look at commas, brackets and quotes")
