@@ -51,6 +51,8 @@ class Server:
     heard: list[Heard] = field(default_factory=list)
     url: str = ""
     connections: int = 0
+    # A task that hangs is referred to by nobody else: the collector would take it while it is pending.
+    tasks: set[Any] = field(default_factory=set)
 
     def __enter__(self) -> Server:
         started = threading.Event()
@@ -73,6 +75,7 @@ class Server:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.tasks.add(asyncio.current_task())
         connection = self.connections
         try:
             while True:
