@@ -79,6 +79,13 @@ def create_run(entrypoint: str, **arguments: Unpack[RunArguments]) -> Run:
     ------
     GridError
         What :class:`grid.Run` and :meth:`grid.Run.start` raise.
+
+    Examples
+    --------
+    >>> import grid
+    >>> run = grid.create_run('train.py', script_args="--lr '[0.1, 0.01]'")  # doctest: +SKIP
+    >>> len(run)  # doctest: +SKIP
+    2
     """
     run = Run(entrypoint=entrypoint, **arguments)
     run.start()
@@ -88,16 +95,37 @@ def create_run(entrypoint: str, **arguments: Unpack[RunArguments]) -> Run:
 def get_run(name: str) -> Run:
     """Return the run of that name (``username:run-name`` for a teammate's).
 
+    Parameters
+    ----------
+    name
+        Name of the run.
+
+    Returns
+    -------
+    Run
+        With its first 500 experiments.
+
     Raises
     ------
     RunNotFound
         If there is none that you can read.
+
+    Examples
+    --------
+    >>> import grid
+    >>> grid.get_run('clever-noether-1882').status()  # doctest: +SKIP
+    defaultdict(<class 'list'>, {'SUCCEEDED': ['clever-noether-1882-exp0']})
     """
     return Run(name)
 
 
 def cancel_run(name: str) -> list[str]:
     """Cancel every unfinished experiment of a run; see :meth:`grid.Run.cancel`.
+
+    Parameters
+    ----------
+    name
+        Name of the run.
 
     Returns
     -------
@@ -110,6 +138,12 @@ def cancel_run(name: str) -> list[str]:
         If you have no run of that name.
     CancelTimeout
         If processes are still there after their time. The cancel stands.
+
+    Examples
+    --------
+    >>> import grid
+    >>> grid.cancel_run('clever-noether-1882')  # doctest: +SKIP
+    ['clever-noether-1882-exp0', 'clever-noether-1882-exp1']
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
@@ -124,6 +158,11 @@ def cancel_run(name: str) -> list[str]:
 def cancel_experiment(name: str) -> str:
     """Cancel one experiment; see :meth:`grid.Experiment.cancel`.
 
+    Parameters
+    ----------
+    name
+        Name of the experiment.
+
     Returns
     -------
     str
@@ -135,6 +174,12 @@ def cancel_experiment(name: str) -> str:
         If you have no experiment of that name.
     CancelTimeout
         If processes are still there after their time. The cancel stands.
+
+    Examples
+    --------
+    >>> import grid
+    >>> grid.cancel_experiment('clever-noether-1882-exp0')  # doctest: +SKIP
+    'clever-noether-1882-exp0'
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
@@ -150,10 +195,26 @@ def cancel_experiment(name: str) -> str:
 def get_experiment_by_name(name: str) -> Experiment:
     """Return the experiment of that name (``username:experiment-name`` for a teammate's).
 
+    Parameters
+    ----------
+    name
+        Name of the experiment.
+
+    Returns
+    -------
+    Experiment
+        As it is now.
+
     Raises
     ------
     ExperimentNotFound
         If there is none that you can read.
+
+    Examples
+    --------
+    >>> import grid
+    >>> grid.get_experiment_by_name('clever-noether-1882-exp0').status()  # doctest: +SKIP
+    'RUNNING'
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
@@ -171,10 +232,26 @@ def get_experiment_by_name(name: str) -> Experiment:
 def get_experiment_by_id(experiment_id: str) -> Experiment:
     """Return the experiment of that id.
 
+    Parameters
+    ----------
+    experiment_id
+        Its id: see :attr:`grid.Experiment.id`.
+
+    Returns
+    -------
+    Experiment
+        As it is now.
+
     Raises
     ------
     ExperimentNotFound
         If there is none that you can read.
+
+    Examples
+    --------
+    >>> import grid
+    >>> grid.get_experiment_by_id('6b581a55ef030a995e5f039779629c87').name  # doctest: +SKIP
+    'clever-noether-1882-exp0'
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
@@ -187,7 +264,19 @@ def get_experiment_by_id(experiment_id: str) -> Experiment:
 
 
 def list_clusters() -> list[Cluster]:
-    """Return where runs can go, and what there is to share."""
+    """Return where runs can go, and what there is to share.
+
+    Raises
+    ------
+    NotLoggedIn
+        Before :func:`grid.login`.
+
+    Examples
+    --------
+    >>> import grid
+    >>> grid.list_clusters()  # doctest: +SKIP
+    [Cluster(name='local', paused=False, cpus=2, gpus=0)]
+    """
     from grid import models  # noqa: PLC0415 - not before the first call
 
     return list(current().execute(models.Clusters).clusters)
@@ -205,6 +294,12 @@ def get_instance_types(cluster: str) -> list[InstanceType]:
     ------
     ClusterNotFound
         If there is no such cluster.
+
+    Examples
+    --------
+    >>> import grid
+    >>> grid.get_instance_types('local')[2].nickname  # doctest: +SKIP
+    '4_cpu_16gb'
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
@@ -218,10 +313,20 @@ def get_instance_types(cluster: str) -> list[InstanceType]:
 def pause_cluster(cluster: str) -> None:
     """Let a cluster start nothing new; what runs goes on.
 
+    Parameters
+    ----------
+    cluster
+        Name of the cluster: see :func:`list_clusters`.
+
     Raises
     ------
     ClusterNotFound
         If there is no such cluster.
+
+    Examples
+    --------
+    >>> import grid
+    >>> grid.pause_cluster('local')  # doctest: +SKIP
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
@@ -231,10 +336,20 @@ def pause_cluster(cluster: str) -> None:
 def resume_cluster(cluster: str) -> None:
     """Let a paused cluster go on.
 
+    Parameters
+    ----------
+    cluster
+        Name of the cluster: see :func:`list_clusters`.
+
     Raises
     ------
     ClusterNotFound
         If there is no such cluster.
+
+    Examples
+    --------
+    >>> import grid
+    >>> grid.resume_cluster('local')  # doctest: +SKIP
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
