@@ -43,6 +43,9 @@ MAX_COST = 100_000
 # How many elements a list is taken to have that says nothing of its length.
 _LIST_SIZE = 10
 
+# What a field costs that does far more than to be answered: these expand a sweep of up to 10,000 experiments.
+_WEIGHTS = {"Query.estimate": 10_000, "Mutation.startRun": 10_000}
+
 
 class _Sum:
     """A cost: a constant, and so many times the cost of each of some lists whose length is a variable."""
@@ -162,7 +165,7 @@ class CostPlan:
         total = _Sum()
         for selection in selection_set.selections:
             if isinstance(selection, FieldNode):
-                total.constant += 1
+                total.constant += _WEIGHTS.get(f"{parent}.{selection.name.value}", 1)
                 if selection.selection_set or selection.arguments:
                     total.add(self._below(selection, parent, elements))
             elif isinstance(selection, FragmentSpreadNode):

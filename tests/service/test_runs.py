@@ -218,3 +218,12 @@ def test_the_service_answers_what_the_schema_says(service: ServiceProcess) -> No
     """The schema that the service tells of itself is the file, descriptions included."""
     answer = ask(service.endpoint, get_introspection_query(descriptions=True))
     assert diff_introspection(answer["data"], load_schema(schema_path())) == []
+
+
+def test_sweeps_are_weighed(service: ServiceProcess) -> None:
+    """An operation that asks for a few estimates is answered; one that asks for many sweeps at once is refused."""
+    estimate = 'estimate(settings: {entrypoint: "run.py", cpus: 1}) { experimentCount }'
+    parts = [f"a{number}: {estimate}" for number in range(30)]
+    few, many = ("query { " + " ".join(parts[:number]) + " }" for number in (5, 30))
+    assert len(ask(service.endpoint, few)["data"]) == 5
+    assert code_of(ask(service.endpoint, many)) == "LIMIT_EXCEEDED"
