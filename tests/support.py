@@ -93,8 +93,12 @@ class ServiceProcess:
 def end_everything(home: Path) -> None:
     """End the embedded service of a GRID_HOME and every experiment that is left of it."""
     subprocess.run([sys.executable, "-m", "grid.service", "stop", "--home", str(home)], check=True, capture_output=True)
-    for claim in home.glob("experiments/*/attempt-*/claim"):
-        pid, start, *_ = [*os.readlink(claim).split(" "), ""]
+    for attempt in home.glob("experiments/*/attempt-*"):
+        try:
+            # Not found by the pattern itself: it is a link that leads nowhere.
+            pid, start, *_ = [*os.readlink(attempt / "claim").split(" "), ""]
+        except OSError:
+            continue
         process = _alive(int(pid), start) if pid.isdigit() else None
         if process is not None:
             tree = [*process.children(recursive=True), process]
