@@ -43,7 +43,7 @@ INHERITED = (
 
 INHERITED_PREFIXES = ("CUDA_", "LC_", "NVIDIA_")
 
-_RUNNERS = {".sh": "bash", ".jl": "julia"}
+RUNNERS = {".sh": "bash", ".jl": "julia"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class LocalCluster:
             _unsupported("datastore_mount_dir: the local cluster has no datastores; give the script a path")
         if any((settings.get("actions") or {}).values()):
             _unsupported("actions: the local cluster does not run shell commands around a script; put them into it")
-        runner = _RUNNERS.get(Path(settings["entrypoint"]).suffix)
+        runner = RUNNERS.get(Path(settings["entrypoint"]).suffix)
         if runner is not None and shutil.which(runner) is None:
             _unsupported(f"entrypoint {settings['entrypoint']!r} needs {runner}, which is not on the service's PATH")
 
@@ -138,7 +138,7 @@ class LocalCluster:
 
     def command(self, script: str, arguments: Sequence[str], interpreter: str | None) -> tuple[str, ...]:
         """Return the command line of an experiment, with the path of what runs its script."""
-        runner = _RUNNERS.get(Path(script).suffix, interpreter or "python3")
+        runner = RUNNERS.get(Path(script).suffix, interpreter or "python3")
         return (shutil.which(runner) or runner, script, *arguments)
 
     def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[int]) -> dict[str, str]:

@@ -15,12 +15,12 @@ from sqlalchemy import Connection, Row
 
 from grid.service.api_errors import ApiError
 from grid.service.catalogue import InstanceType
+from grid.service.cluster import RUNNERS
 from grid.service.store import runs
 from grid.service.store.database import Database
 from grid.wire import ErrorCode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_RUNNERS = {".sh": "bash", ".jl": "julia"}
 
 Object = dict[str, Any]
 
@@ -94,7 +94,7 @@ def run_object(row: Row[Any], statuses: Statuses) -> Object:
 def experiment_object(row: Row[Any]) -> Object:
     """The fields of an `Experiment`."""
     # The command as a person would type it: which interpreter "python" is, the cluster decides.
-    runner = _RUNNERS.get(PurePosixPath(row.script).suffix, "python")
+    runner = RUNNERS.get(PurePosixPath(row.script).suffix, "python")
     return {
         "id": row.id,
         "name": f"{row.run_name}-exp{row.index}",
