@@ -28,7 +28,7 @@ PREPARED := $(VENV)/.prepared
 # More for pytest: `make test PYTEST="-k sweeps"`.
 PYTEST :=
 
-.PHONY: help demo test lint format test-all record bench clean
+.PHONY: help demo test soak lint format test-all record bench clean
 
 help: ## Say what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -38,6 +38,11 @@ demo: $(INSTALLED) ## Play the walk-through with a project of its own; leaves no
 
 test: $(PREPARED) ## Run all tests.
 	@$(RUN) -m pytest -n 2 $(PYTEST)
+
+soak: $(PREPARED) ## Run the long versions of the fault tests, which take hours, and print what they have measured.
+	@figures=$$(mktemp) && trap 'rm -f "$$figures"' EXIT && \
+	GRID_SOAK=1 GRID_FIGURES="$$figures" $(RUN) -m pytest -n 2 -o timeout=7200 $(PYTEST) tests/faults; \
+	result=$$?; echo "--- figures"; cat "$$figures"; exit $$result
 
 lint: $(PREPARED) ## Check style (ruff), types (mypy), and that schema, queries, models and cassettes fit.
 	@$(RUN) -m ruff check .

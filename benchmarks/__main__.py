@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import client, experiments, interrupt, processes, server
+from benchmarks import client, experiments, interrupt, processes, restart, server
 
 _BENCHMARKS = {
     "imports": processes.imports,
@@ -15,6 +15,7 @@ _BENCHMARKS = {
     "decoding": client.decoding,
     "experiments": experiments.trivial,
     "requests": server.requests,
+    "restart": restart.killed,
     "interrupt": interrupt.prompt,
 }
 

@@ -30,6 +30,8 @@ _ARGUMENT_OF_KEY = {
     "compute.train.localdir": "localdir",
     "compute.train.dockerfile": "dockerfile",
     "compute.train.auto_resume": "auto_resume",
+    "compute.train.max_retries": "max_retries",
+    "compute.train.timeout": "timeout",
     "compute.train.datastore_name": "datastore_name",
     "compute.train.datastore_version": "datastore_version",
     "compute.train.datastore_mount_dir": "datastore_mount_dir",
@@ -39,6 +41,9 @@ _ARGUMENT_OF_KEY = {
     "hyper_params.settings.strategy_options.seed": "seed",
     "hyper_params.params": "params",
 }
+
+_ONLY_WHERE_SET = {"max_retries", "timeout"}
+"""What a document names only where it is asked for; everything else is always in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ def config_document(arguments: Mapping[str, Any]) -> dict[str, Any]:
         for name in sections:
             section = section.setdefault(name, {})
         value = arguments[argument]
+        if argument in _ONLY_WHERE_SET and not value:
+            continue
         if argument == "actions":
             value = {moment: list(value.get(moment, ())) for moment in ACTIONS}
         elif argument in {"environment", "params"}:

@@ -85,7 +85,7 @@ def _read() -> Credentials | None:
     file = path()
     try:
         text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         message = f"{file} cannot be read: {error}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from grid.config import ConfigFile, config_document, param_words, read_config, shown
 from grid.errors import ConfigError, InvalidArgument, SourceError
-from grid.wire import MAX_SCRIPT_ARGS
+from grid.wire import MAX_SCRIPT_ARGS, MAX_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,8 +43,8 @@ _COMMAND_START = "'grid run --entrypoint "
 class RunDefinition:
     """Every argument of a run, with its default. Immutable: :meth:`evolve` gives a changed one.
 
-    Make one with :meth:`from_arguments`, which reads the configuration file. The first part, up to ``seed``, has the
-    names, the order and the defaults of the arguments of :class:`grid.Run`; what follows is said in the file only.
+    Make one with :meth:`from_arguments`, which reads the configuration file. The first part, up to ``auto_resume``, has
+    the names, the order and the defaults of the arguments of :class:`grid.Run`; what follows is said in the file only.
 
     Attributes
     ----------
@@ -52,8 +52,6 @@ class RunDefinition:
         Extra environment variables of every experiment.
     actions
         Shell commands around building and running, by the moment they run at.
-    auto_resume
-        Whether an experiment that was lost shall be started again.
     params
         More script arguments, by flag.
     given
@@ -85,9 +83,11 @@ class RunDefinition:
     config_file: str = ""
     cluster: str = ""
     seed: int | None = None
+    timeout: float | None = None
+    max_retries: int = 0
+    auto_resume: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     actions: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    auto_resume: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     config: ConfigFile | None = field(default=None, repr=False, compare=False)
@@ -133,7 +133,7 @@ class RunDefinition:
         return self.from_arguments(given) if "config_file" in changes else self._merge(given, self.config)
 
 
-_FIELDS = fields(RunDefinition)[: [item.name for item in fields(RunDefinition)].index("seed") + 1]
+_FIELDS = fields(RunDefinition)[: [item.name for item in fields(RunDefinition)].index("auto_resume") + 1]
 
 ARGUMENTS = tuple(item.name for item in _FIELDS)
 """The names of the arguments of a run, in the order of its signature."""
@@ -172,6 +172,27 @@ def check_argument(name: str, value: object) -> None:
     _CHECKS[name](name, value)
 
 
+def check_text(name: str, value: object) -> None:
+    """Refuse what is no text, or none that a service could take.
+
+    Raises
+    ------
+    InvalidArgument
+        The message says what was given and what is allowed.
+    """
+    if not isinstance(value, str):
+        msg = f"{name} must be a text, not {shown(value)}"
+        raise InvalidArgument(msg)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        msg = f"{name} must be Unicode text, which {shown(value)} is not at character {error.start}"
+        raise InvalidArgument(msg) from error
+    if "\0" in value:
+        msg = f"{name} must hold no NUL character, as {shown(value)} does"
+        raise InvalidArgument(msg)
+
+
 def script_command(definition: RunDefinition) -> str:
     """Write the shell-quoted command line that would make the same run, without its beginning.
 
@@ -195,7 +216,7 @@ def script_command(definition: RunDefinition) -> str:
 def to_settings_input(definition: RunDefinition) -> dict[str, Any]:
     """Write the settings as the schema's ``RunSettingsInput``; what was left open is left out."""
     settings: dict[str, Any] = {}
-    for name in (*ARGUMENTS, "auto_resume"):
+    for name in ARGUMENTS:
         if name not in {"name", "description"} and getattr(definition, name) is not None:
             settings[_camel_case(name)] = getattr(definition, name)
     settings["strategy"] = definition.strategy.upper()
@@ -249,22 +270,8 @@ def _read_checked(path: str) -> ConfigFile:
 # --- what each argument may be ---------------------------------------------------------------------------------------
 
 
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        msg = f"{name} must be a text, not {shown(value)}"
-        raise InvalidArgument(msg)
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        msg = f"{name} must be Unicode text, which {shown(value)} is not at character {error.start}"
-        raise InvalidArgument(msg) from error
-    if "\0" in value:
-        msg = f"{name} must hold no NUL character, as {shown(value)} does"
-        raise InvalidArgument(msg)
-
-
 def _check_name(name: str, value: object) -> None:
-    _check_text(name, value)
+    check_text(name, value)
     if value and not _NAME.fullmatch(str(value)):
         form = "lower-case letters, digits and inner '-', starting with a letter and ending in a letter or digit"
         msg = f"{name} must be {form}, not {shown(value)}"
@@ -273,7 +280,7 @@ def _check_name(name: str, value: object) -> None:
 
 def _check_entrypoint(name: str, value: object) -> None:
     try:
-        _check_text(name, value)
+        check_text(name, value)
     except InvalidArgument as error:
         raise SourceError(str(error)) from error
     if not str(value).endswith(SCRIPT_SUFFIXES):
@@ -285,7 +292,7 @@ def _check_script_args(name: str, value: object) -> None:
     if isinstance(value, (list, tuple)):
         msg = f"{name} must be one text, not {shown(value)}; shlex.join() makes one of a list of words"
         raise InvalidArgument(msg)
-    _check_text(name, value)
+    check_text(name, value)
     if len(str(value)) > MAX_SCRIPT_ARGS:
         # Before it is split: the time that takes grows with the square of the length of a word.
         msg = (
@@ -302,14 +309,14 @@ def _check_script_args(name: str, value: object) -> None:
 def _check_description(name: str, value: object) -> None:
     if value is None:
         return
-    _check_text(name, value)
+    check_text(name, value)
     if len(str(value)) > MAX_DESCRIPTION:
         msg = f"{name} must have at most {MAX_DESCRIPTION} characters, not {len(str(value))}"
         raise InvalidArgument(msg)
 
 
 def _check_instance_type(name: str, value: object) -> None:
-    _check_text(name, value)
+    check_text(name, value)
     if not value:
         msg = f"{name} must be a type of machine, not empty; get_instance_types() lists them"
         raise InvalidArgument(msg)
@@ -330,6 +337,15 @@ def _check_number(name: str, value: object) -> None:
 def _check_seed(name: str, value: object) -> None:
     if value is not None:
         _check_number(name, value)
+
+
+def _check_timeout(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_TIMEOUT_SECONDS:
+        allowed = f"a number of seconds above 0 and at most {MAX_TIMEOUT_SECONDS}, or None for as long as it takes"
+        msg = f"{name} must be {allowed}, not {shown(value)}"
+        raise InvalidArgument(msg)
 
 
 def _one_of(allowed: Sequence[str]) -> Callable[[str, object], None]:
@@ -356,7 +372,7 @@ def _check_environment(name: str, value: object) -> None:
         if variable in _RESERVED_VARIABLES:
             msg = f"{name}: {variable} is set by Grid for every experiment; choose another name"
             raise InvalidArgument(msg)
-        _check_text(f"{name}: {variable}", text)
+        check_text(f"{name}: {variable}", text)
 
 
 def _accept(name: str, value: object) -> None:
@@ -364,7 +380,7 @@ def _accept(name: str, value: object) -> None:
 
 
 _CHECKS: Mapping[str, Callable[[str, object], None]] = {
-    **dict.fromkeys(ARGUMENTS, _check_text),
+    **dict.fromkeys(ARGUMENTS, check_text),
     "name": _check_name,
     "entrypoint": _check_entrypoint,
     "script_args": _check_script_args,
@@ -372,9 +388,10 @@ _CHECKS: Mapping[str, Callable[[str, object], None]] = {
     "strategy": _one_of(STRATEGIES),
     "framework": _one_of(FRAMEWORKS),
     "instance_type": _check_instance_type,
-    **dict.fromkeys(("num_trials", "cpus", "gpus"), _check_number),
+    **dict.fromkeys(("num_trials", "cpus", "gpus", "max_retries"), _check_number),
     **dict.fromkeys(("use_spot", "localdir", "auto_resume"), _check_flag),
     "seed": _check_seed,
+    "timeout": _check_timeout,
     "environment": _check_environment,
     **dict.fromkeys(("actions", "params"), _accept),
 }

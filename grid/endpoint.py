@@ -80,7 +80,10 @@ class RetryPolicy:
     first_wait, max_wait
         Seconds between tries: the first wait, and the longest. Each doubles the one before and adds a random part.
     deadline
-        Seconds for all tries together; twice `read_timeout` where it is ``None``.
+        Seconds for all tries together: the last one is cut short by it. Where it is ``None`` each try has its whole
+        time, and none begins later than twice that time after the first, so that a service which hangs gets two.
+    reconnect
+        Whether a line that fails is tried again; ``False`` leaves that to a caller who may know of another address.
 
     Raises
     ------
@@ -88,12 +91,13 @@ class RetryPolicy:
         A number is out of range.
     """
 
-    tries: int = 4
+    tries: int = 6
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
-    first_wait: float = 0.25
+    first_wait: float = 0.1
     max_wait: float = 5.0
     deadline: float | None = None
+    reconnect: bool = True
 
     def __post_init__(self) -> None:
         times = (self.connect_timeout, self.read_timeout, 1.0 if self.deadline is None else self.deadline)

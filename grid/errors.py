@@ -18,9 +18,11 @@
     │   └── ClusterNotFound
     ├── RunStarted                (AttributeError) a started run is immutable
     ├── RunNotStarted             there is nothing yet to cancel or to list
+    ├── NotEnded                  what is to be deleted still waits or runs: cancel it first
     ├── ServiceError              the service answered, but not with a result
     │   ├── InvalidResponse       not GraphQL at all: HTML, garbage, another program
     │   ├── LimitExceeded         more than one request may ask for
+    │   ├── TooManyRequests       too many wrong keys came from here: wait
     │   └── ServiceTooOld         it does not know the query
     ├── ConnectionFailed          (ConnectionError) no answer: nobody listens, or the line was cut
     │   └── EmbeddedServiceFailed the embedded service could not be started
@@ -47,6 +49,7 @@ __all__ = [
     "InvalidResponse",
     "LimitExceeded",
     "NameTaken",
+    "NotEnded",
     "NotFound",
     "NotLoggedIn",
     "PermissionDenied",
@@ -58,6 +61,7 @@ __all__ = [
     "ServiceTooOld",
     "SourceError",
     "SweepError",
+    "TooManyRequests",
     "Unsupported",
 ]
 
@@ -137,6 +141,10 @@ class RunNotStarted(GridError):
     """The run has nothing yet that the call could be about."""
 
 
+class NotEnded(GridError):
+    """What is to be deleted still waits or runs: cancel it first."""
+
+
 class ServiceError(GridError):
     """The service answered, but not with a result."""
 
@@ -147,6 +155,10 @@ class InvalidResponse(ServiceError):
 
 class LimitExceeded(ServiceError):
     """The request asks for more than one request may."""
+
+
+class TooManyRequests(ServiceError):
+    """Too many wrong keys came from this address: the service answers again after a while."""
 
 
 class ServiceTooOld(ServiceError):

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid.errors import CancelTimeout, ExperimentNotFound, GridError
+from grid.wire import ExperimentStatus
 
 if TYPE_CHECKING:
-    from grid.models import Cancellation, ExperimentRecord
+    from grid.models import Cancellation, ExperimentRecord, Failure
     from grid.session import Session
 
 _T = TypeVar("_T")
@@ -35,11 +36,16 @@ class Experiment:
     is live: what may still change is asked for when it is looked at.
     """
 
-    __slots__ = ("__weakref__", "_record", "_session")
+    __slots__ = ("__weakref__", "_failure", "_is_deleted", "_on_deletion", "_record", "_session")
 
-    def __init__(self, record: ExperimentRecord, session: Session) -> None:
+    def __init__(
+        self, record: ExperimentRecord, session: Session, on_deletion: Callable[[], None] = lambda: None
+    ) -> None:
         self._record = record
         self._session = session
+        self._on_deletion = on_deletion
+        self._failure: Failure | None = None
+        self._is_deleted = False
 
     @property
     def id(self) -> str:
@@ -95,6 +101,44 @@ class Experiment:
         """The commit of its source code, or the hash of its content where it is no commit."""
         return self._record.commit_sha
 
+    @property
+    def attempt(self) -> int:
+        """The number of its current attempt, from 1; it grows where a failed experiment is run again."""
+        self._refresh()
+        return self._record.attempt
+
+    @property
+    def failure(self) -> Failure | None:
+        """What is known of how it failed, or that it was cancelled; None until then, and where it succeeded.
+
+        A small frozen object: the reason, the exit code or the signal, and the end of the output, with a Python
+        traceback whole. One request; :meth:`Run.failures` takes one for all of a run.
+
+        Raises
+        ------
+        ExperimentNotFound
+            If it does not exist any more.
+
+        Examples
+        --------
+        >>> run.experiments["clever-noether-1882-exp3"].failure.final_line  # doctest: +SKIP
+        'ValueError: rate must be below 1'
+        """
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        if self._is_deleted:
+            raise self._gone()
+        if self._record.status is ExperimentStatus.SUCCEEDED:
+            return None
+        if self.is_final and self._failure is not None:
+            return self._failure
+        found = self._session.execute(models.GetFailure, id=self.id).experiment
+        if found is None:
+            raise self._gone()
+        self.take(found)
+        self._failure = found.failure
+        return found.failure
+
     def status(self) -> str:
         """Return where it is in its life.
 
@@ -132,11 +176,38 @@ class Experiment:
         from grid import models  # noqa: PLC0415 - not before the first call
 
         def ask(seconds: float) -> Cancellation:
-            answer = self._session.execute(models.CancelExperiment, name=self.name, waitSeconds=seconds)
-            return answer.cancel_experiment
+            which: dict[str, Any] = {"name": self.name, "owner": self.user, "id": self.id}
+            return self._session.execute(models.CancelExperiment, **which, waitSeconds=seconds).cancel_experiment
 
         wait_for_end(ask, self._session)
         return self.name
+
+    def delete(self) -> None:
+        """Remove it and its files from the service. The other experiments of its run keep their names.
+
+        Deleting what does not exist any more changes nothing.
+
+        Raises
+        ------
+        NotEnded
+            If it waits or runs: cancel it first. Nothing is removed then.
+        PermissionDenied
+            If it is not yours.
+
+        Examples
+        --------
+        >>> run.experiments["clever-noether-1882-exp3"].delete()  # doctest: +SKIP
+        """
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        self._session.execute(models.DeleteExperiment, id=self.id)
+        self._is_deleted = True
+        self._on_deletion()
+
+    def take(self, record: ExperimentRecord) -> None:
+        """Know what was read, unless more is known: of two answers to two threads the older may come last."""
+        if _progress(record) >= _progress(self._record):
+            self._record = record
 
     @property
     def is_final(self) -> bool:
@@ -146,17 +217,29 @@ class Experiment:
     def _refresh(self, within: float | None = None) -> None:
         from grid import models  # noqa: PLC0415 - not before the first call
 
+        if self._is_deleted:
+            raise self._gone()
         if self.is_final:
             return
         record = self._session.execute(models.GetExperiment, within=within, id=self.id).experiment
         if record is None:
-            message = f"there is no experiment {self.name!r} any more"
-            raise ExperimentNotFound(message)
-        self._record = record
+            raise self._gone()
+        self.take(record)
+
+    def _gone(self) -> ExperimentNotFound:
+        return ExperimentNotFound(f"there is no experiment {self.name!r} any more")
 
     def __repr__(self) -> str:
         attempt(lambda: self._refresh(REPR_SECONDS))
         return describe(self._record)
+
+
+def _progress(record: ExperimentRecord) -> tuple[int, int]:
+    """How far an experiment has come: within an attempt its status never goes back."""
+    return record.attempt, _STEPS.get(record.status, len(_STEPS))
+
+
+_STEPS = {ExperimentStatus.QUEUED: 0, ExperimentStatus.PENDING: 1, ExperimentStatus.RUNNING: 2}
 
 
 def describe(record: ExperimentRecord) -> str:

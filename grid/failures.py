@@ -31,17 +31,20 @@ CODES: dict[ErrorCode, type[errors.GridError]] = {
     ErrorCode.EXPERIMENT_NOT_FOUND: errors.ExperimentNotFound,
     ErrorCode.CLUSTER_NOT_FOUND: errors.ClusterNotFound,
     ErrorCode.NAME_TAKEN: errors.NameTaken,
+    ErrorCode.NOT_ENDED: errors.NotEnded,
     ErrorCode.INVALID_SNAPSHOT: errors.SourceError,
+    ErrorCode.TOO_MANY_REQUESTS: errors.TooManyRequests,
     ErrorCode.UNAVAILABLE: errors.ConnectionFailed,
     ErrorCode.INTERNAL: errors.ServiceError,
 }
 _ADVICE: dict[type[errors.GridError], str] = {
     errors.ConnectionFailed: "Check that the service runs and that the URL is right.",
-    errors.RequestTimeout: "Try again later, or set GRID_HTTP_TIMEOUT to more seconds.",
+    errors.RequestTimeout: "Try again later, or set GRID_HTTP_TIMEOUT to more seconds for each try.",
     errors.InvalidResponse: "Check the URL: it has to be the address of a Grid service.",
     errors.ServiceTooOld: "Update the service, or use an older version of grid-runs with it.",
     errors.AuthenticationFailed: "Check GRID_USER_ID and GRID_API_KEY, or what login() was given.",
 }
+_ADVICE_ON_THE_WAY = "A Grid service has answered there before: look for what stands in between, such as a proxy."
 _PASSING_STATUS = frozenset({429, 502, 503, 504})
 _REFUSED_STATUS = frozenset({401, 403})
 
@@ -66,6 +69,17 @@ class Answer:
     content_type = ""
     body = b""
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it says that it is JSON, and that all went well, and is none."""
+        if not 200 <= self.status < 300 or "json" not in self.content_type:  # noqa: PLR2004
+            return False
+        try:
+            orjson.loads(self.body)
+        except ValueError:
+            return True
+        return False
+
     def errors(self) -> Any:
         """Return what stands under ``errors`` in the body; ``None`` where nothing does."""
         try:
@@ -85,6 +99,7 @@ class Failures:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self._has_answered = False
 
     def unpack(self, result: Any, faults: Any, answer: Answer) -> dict[str, Any]:
         """Return the ``data`` of an answer, or raise the `Failure` that it tells of."""
@@ -93,6 +108,7 @@ class Failures:
             raise failure
         if not isinstance(result, dict) or faults or answer.status >= 400:  # noqa: PLR2004
             raise self.stranger(answer)
+        self._has_answered = True
         return result
 
     def refusal(self, faults: Any, answer: Answer) -> Failure | None:
@@ -104,13 +120,15 @@ class Failures:
             return None
         code = extensions.get("code") if isinstance(extensions, dict) else None
         kind = CODES[ErrorCode(code)] if code in set(ErrorCode) else None
+        self._has_answered |= kind is not None  # nobody else knows these words
         if kind is errors.AuthenticationFailed or (kind is None and answer.status in _REFUSED_STATUS):
             return self.denial(message)
         if kind is errors.ServiceTooOld:
             message = f"the service does not know this query: {message}"
         elif kind is errors.ServiceError or kind is None:
             message = f"the service failed: {message}"
-        passing = answer.status in _PASSING_STATUS
+        # After too many wrong keys another try would only be one more of them.
+        passing = answer.status in _PASSING_STATUS and kind is not errors.TooManyRequests
         kind = kind or (errors.ConnectionFailed if passing else errors.ServiceError)
         return Failure(kind, message, again=passing or code == ErrorCode.UNAVAILABLE)
 
@@ -121,14 +139,21 @@ class Failures:
         )
 
     def stranger(self, answer: Answer) -> Failure:
-        """Say what an answer means that is not GraphQL."""
+        """Say what an answer means that is not GraphQL.
+
+        One that is broken may be whole the next time, whoever sent it. One that is whole comes from another program:
+        where no Grid service has ever answered, the address is wrong, and another try would say the same. Where one
+        has, the other program stands in between, and may be gone the next time.
+        """
         body = self._clean(answer.body.decode(errors="replace"), _EXCERPT)
         reason = f"HTTP {answer.status}, {answer.content_type or 'no content type'}: {body!r}"
         if answer.status in _REFUSED_STATUS:
             return self.denial(reason)
         if answer.status in _PASSING_STATUS:
             return Failure(errors.ConnectionFailed, reason, again=True)
-        return Failure(errors.InvalidResponse, f"the answer is not GraphQL: {reason}")
+        if answer.is_broken:
+            return Failure(errors.InvalidResponse, f"the answer is broken: {reason}", again=True)
+        return Failure(errors.InvalidResponse, f"the answer is not GraphQL: {reason}", again=self._has_answered)
 
     def last_word(self, name: str, failure: Failure, tries: int, begun: float) -> errors.GridError:
         """Make the exception for the user, of the last failure of a request that began at that monotonic time."""
@@ -138,7 +163,10 @@ class Failures:
             message = f"{message} ({count} over {time.monotonic() - begun:.1f} s)"
         if failure.again or failure.kind in _ADVICE or failure.kind is errors.ServiceError:
             message = f"{name} at {self._endpoint.url}: {message}"
-        return failure.kind(". ".join(filter(None, [message.rstrip("."), _ADVICE.get(failure.kind)])))
+        advice = _ADVICE.get(failure.kind)
+        if failure.kind is errors.InvalidResponse and self._has_answered:
+            advice = _ADVICE_ON_THE_WAY
+        return failure.kind(". ".join(filter(None, [message.rstrip("."), advice])))
 
     def _clean(self, text: str, limit: int) -> str:
         """Leave out what must not reach a terminal or a log: secrets, control characters, and too much."""

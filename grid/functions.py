@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from grid.definition import check_text
 from grid.errors import ClusterNotFound, ExperimentNotFound
 from grid.experiment import Experiment, wait_for_end
 from grid.run import Run
@@ -45,6 +46,9 @@ class RunArguments(TypedDict, total=False):
     config_file: str
     cluster: str
     seed: int | None
+    timeout: float | None
+    max_retries: int
+    auto_resume: bool
 
 
 def list_runs() -> list[str]:
@@ -147,6 +151,7 @@ def cancel_run(name: str) -> list[str]:
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
+    check_text("name", name)
     session = current()
 
     def ask(seconds: float) -> Cancellation:
@@ -183,6 +188,7 @@ def cancel_experiment(name: str) -> str:
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
+    check_text("name", name)
     session = current()
 
     def ask(seconds: float) -> Cancellation:
@@ -218,6 +224,7 @@ def get_experiment_by_name(name: str) -> Experiment:
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
+    check_text("name", name)
     session = current()
     owner, colon, plain = name.rpartition(":")
     answer = session.execute(models.GetExperimentByName, name=plain, owner=owner if colon else None)
@@ -255,6 +262,7 @@ def get_experiment_by_id(experiment_id: str) -> Experiment:
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
+    check_text("experiment_id", experiment_id)
     session = current()
     answer = session.execute(models.GetExperiment, id=experiment_id)
     if answer.experiment is None:
@@ -303,6 +311,7 @@ def get_instance_types(cluster: str) -> list[InstanceType]:
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
+    check_text("cluster", cluster)
     found = current().execute(models.InstanceTypes, cluster=cluster).cluster
     if found is None:
         message = f"there is no cluster {cluster!r}; there are: {', '.join(each.name for each in list_clusters())}"
@@ -330,6 +339,7 @@ def pause_cluster(cluster: str) -> None:
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
+    check_text("cluster", cluster)
     current().execute(models.PauseCluster, name=cluster)
 
 
@@ -353,6 +363,7 @@ def resume_cluster(cluster: str) -> None:
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
+    check_text("cluster", cluster)
     current().execute(models.ResumeCluster, name=cluster)
 
 

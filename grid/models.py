@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from grid.decoding import Model as Model  # noqa: PLC0414  # where users look for it
 from grid.decoding import read_time, write_time
-from grid.wire import ExperimentStatus
+from grid.wire import ExperimentStatus, Reason
 
 # Without these dataclasses-json writes a time as a float of seconds, and leaves an enum's member in the dictionary.
 _TIME = {"dataclasses_json": {"encoder": write_time, "decoder": read_time}}
@@ -121,6 +121,12 @@ class RunSettings(Model):
         The configuration file that the run was defined with; empty for none.
     environment
         Extra environment variables of every experiment.
+    timeout
+        Seconds after which an experiment is ended; None for as long as it takes.
+    max_retries
+        How many times an experiment that was lost is queued again by itself.
+    auto_resume
+        Whether an attempt starts with the files of the one before it.
     """
 
     entrypoint: str
@@ -144,6 +150,9 @@ class RunSettings(Model):
     dockerfile: str
     config_file: str
     environment: dict[str, str]
+    timeout: float | None
+    max_retries: int
+    auto_resume: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +169,7 @@ class RunRecord(Model):
     commit_sha: str
     created_at: datetime = field(metadata=_TIME)
     experiment_count: int
+    deleted_indices: tuple[int, ...]
     status: StatusCounts
     settings: RunSettings
 
@@ -171,6 +181,7 @@ class ExperimentRecord(Model):
     id: str
     name: str
     status: ExperimentStatus = field(metadata=_WORD)
+    attempt: int
     project: str
     commit_sha: str
     parameters: dict[str, str]
@@ -179,6 +190,118 @@ class ExperimentRecord(Model):
     created_at: datetime = field(metadata=_TIME)
     started_running_at: datetime | None = field(metadata=_TIME)
     finished_at: datetime | None = field(metadata=_TIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedExperiment(ExperimentRecord):
+    """An experiment that was found by its name, and the id of the run that it belongs to."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure(Model):
+    """What is known of an experiment that failed or was cancelled.
+
+    Attributes
+    ----------
+    reason
+        Why it ended as it did: a word such as ``EXIT_CODE``, ``OUT_OF_MEMORY`` or ``LOST``.
+    exit_code
+        The exit code of the script; None where it ended by a signal or never started.
+    signal
+        The number of the signal that ended the script; None where none did.
+    error
+        Why the script could not be started; None where it was.
+    last_lines
+        The end of the script's output: a Python traceback whole where there is one, else the last lines.
+    final_line
+        The last line of that traceback, which names the exception; None where there is none.
+
+    Examples
+    --------
+    >>> what = {"exit_code": None, "signal": 9, "error": None, "last_lines": "epoch 3", "final_line": None}
+    >>> print(Failure(reason=Reason.SIGNAL, **what))
+    SIGNAL: signal 9
+    epoch 3
+    """
+
+    reason: Reason = field(metadata=_WORD)
+    exit_code: int | None
+    signal: int | None
+    error: str | None
+    last_lines: str
+    final_line: str | None
+
+    @property
+    def remark(self) -> str:
+        """What goes with the reason: what kept the script from starting, the signal or the exit code; or nothing."""
+        ended = f"exit code {self.exit_code}" if self.exit_code is not None else ""
+        ended = f"signal {self.signal}" if self.signal is not None else ended
+        return self.error or ended
+
+    def __str__(self) -> str:
+        headline = ": ".join(filter(None, [self.reason.value, self.remark]))
+        return f"{headline}\n{self.last_lines}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureGroup(Model):
+    """Failed experiments of a run that have failed alike.
+
+    Attributes
+    ----------
+    reason
+        Why they ended as they did.
+    final_line
+        The last line of the traceback; None where there is none.
+    names
+        Their names, in index order.
+    example
+        The failure of the first of them.
+    """
+
+    reason: Reason = field(metadata=_WORD)
+    final_line: str | None
+    names: tuple[str, ...]
+    example: Failure
+
+    def __str__(self) -> str:
+        few = ", ".join(self.names[:3]) + (", …" if len(self.names) > 3 else "")  # noqa: PLR2004
+        what = f": {self.final_line}" if self.final_line else ""
+        if not what and self.example.remark:
+            # Where there is no traceback they have no more in common than the reason.
+            what = f": {self.example.remark}" if len(self.names) == 1 else f", the first: {self.example.remark}"
+        return f"{len(self.names)} x {self.reason.value}{what} ({few})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedExperiment(ExperimentRecord):
+    """An experiment together with what is known of its failure."""
+
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWithFailures(Model):
+    """A run of which only the failures are read."""
+
+    id: str
+    failures: tuple[FailureGroup, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry(Model):
+    """What was queued again: names of experiments, in index order."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion(Model):
+    """Whether there was something to delete."""
+
+    deleted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,14 +332,18 @@ class StartedRun(Model):
 class RefreshedRun(Model):
     """A page of a run's experiments, and the revision of the run's status when it was read."""
 
+    id: str
+    deleted_indices: tuple[int, ...]
     status: StatusRevision
     experiments: ExperimentPage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunWithStatus(Model):
-    """A run of which only the status is read."""
+    """A run of which only the status is read, and what was deleted of it."""
 
+    id: str
+    deleted_indices: tuple[int, ...]
     status: StatusGroups
 
 
@@ -386,7 +513,7 @@ class GetExperiment(Model):
 class GetExperimentByName(Model):
     """The answer to the operation of this name."""
 
-    experiment_by_name: ExperimentRecord | None
+    experiment_by_name: NamedExperiment | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -436,6 +563,41 @@ class CancelExperiment(Model):
     """The answer to the operation of this name."""
 
     cancel_experiment: Cancellation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRun(Model):
+    """The answer to the operation of this name."""
+
+    retry_run: Retry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRun(Model):
+    """The answer to the operation of this name."""
+
+    delete_run: Deletion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteExperiment(Model):
+    """The answer to the operation of this name."""
+
+    delete_experiment: Deletion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetFailure(Model):
+    """The answer to the operation of this name."""
+
+    experiment: FailedExperiment | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetFailures(Model):
+    """The answer to the operation of this name."""
+
+    run: RunWithFailures | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

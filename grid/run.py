@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from grid import session as sessions
 from grid.arguments import Argument, noting_what_was_given
@@ -14,18 +14,47 @@ from grid.definition import (
     ARGUMENTS,
     RunDefinition,
     check_argument,
+    check_text,
     grid_config,
     script_command,
     to_settings_input,
     validate,
 )
-from grid.errors import GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
+from grid.errors import GridWarning, InvalidArgument, PermissionDenied, RunNotFound, RunNotStarted, RunStarted
 from grid.experiment import REPR_SECONDS, Experiment, attempt, wait_for_end
 from grid.views import EXPERIMENTS_PAGE, ExperimentsView, RunsView, no_such
 
 if TYPE_CHECKING:
-    from grid.models import Cancellation, LoadedRun, RunRecord
+    from grid.models import Cancellation, FailureGroup, LoadedRun, RunRecord
     from grid.session import Session
+    from grid.source import Snapshot
+
+
+def _send(source: Snapshot, session: Session) -> None:
+    """Send source code to the service, where it does not have it."""
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    announced = {"digest": source.digest, "sizeBytes": source.size_bytes}
+    for is_last in (False, True):
+        upload = session.execute(models.CreateSnapshot, input=announced).create_snapshot
+        if upload.upload_path is None:
+            return
+        try:
+            session.upload(upload.upload_path, source.archive, source.size_bytes)
+        except PermissionDenied:
+            # The address has expired: an upload over a bad line may take that long.
+            if is_last:
+                raise
+        else:
+            return
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+_Found = TypeVar("_Found", bound=_HasId)
 
 _SETTINGS_ELSEWHERE = {"name", "description", "cluster"}
 
@@ -77,6 +106,14 @@ class Run:
         Where the run goes; empty for the service's default.
     seed
         Seed of every random draw: the same seed gives the same run. Chosen by the service where it is None.
+    timeout
+        Seconds from an experiment's start until it is ended, and counts as failed; None for as long as it takes.
+    max_retries
+        How many times an experiment that was lost, because the machine or its supervisor died, is queued again by
+        itself. A script that fails is not run again: see :meth:`retry`.
+    auto_resume
+        Let each further attempt start with the files that the one before it has made or changed; asks for one retry
+        where `max_retries` is 0.
 
     Raises
     ------
@@ -100,27 +137,35 @@ class Run:
     __slots__ = (
         "__weakref__",
         "_definition",
+        "_deleted",
         "_experiments",
         "_given",
         "_hourly_cost",
+        "_indices",
+        "_is_deleted",
         "_key",
         "_owner",
         "_record",
         "_revision",
         "_session",
         "_status",
+        "_status_revision",
     )
 
     _definition: RunDefinition
+    _deleted: set[int]
     _experiments: ExperimentsView
     _given: dict[str, Any]
     _hourly_cost: float | None
+    _indices: Sequence[int]
+    _is_deleted: bool
     _key: str
     _owner: str | None
     _record: RunRecord | None
     _revision: int
     _session: Session
     _status: dict[str, list[str]] | None
+    _status_revision: int
 
     @noting_what_was_given
     def __init__(  # noqa: PLR0913 - the interface's
@@ -149,6 +194,9 @@ class Run:
         cluster: str = "",
         *,
         seed: int | None = None,
+        timeout: float | None = None,
+        max_retries: int = 0,
+        auto_resume: bool = False,
     ) -> None:
         if not name and not entrypoint:
             message = "Run() needs an entrypoint, to describe a new run, or a name, to load one that exists"
@@ -189,6 +237,9 @@ class Run:
     config_file = Argument[str]()
     cluster = Argument[str]()
     seed = Argument["int | None"]()
+    timeout = Argument["float | None"]()
+    max_retries = Argument[int]()
+    auto_resume = Argument[bool]()
 
     # What there is to know
 
@@ -273,10 +324,7 @@ class Run:
         with snapshot(definition.entrypoint, localdir=definition.localdir) as source:
             for warning in source.warnings:
                 warnings.warn(warning, GridWarning, stacklevel=2)
-            announced = {"digest": source.digest, "sizeBytes": source.size_bytes}
-            upload = session.execute(models.CreateSnapshot, input=announced).create_snapshot
-            if upload.upload_path is not None:
-                session.upload(upload.upload_path, source.archive, source.size_bytes)
+            _send(source, session)
             given = {
                 "key": self._key,
                 "name": definition.name or None,
@@ -322,14 +370,93 @@ class Run:
         """
         from grid import models  # noqa: PLC0415 - not before the first call
 
-        if self._record is None:
-            message = "this run is not started: there is nothing to cancel"
-            raise RunNotStarted(message)
+        self._check_started("cancel")
 
         def ask(seconds: float) -> Cancellation:
-            return self._session.execute(models.CancelRun, name=self.name, waitSeconds=seconds).cancel_run
+            which: dict[str, Any] = {"name": self.name, "owner": self._owner, "id": self.id}
+            return self._session.execute(models.CancelRun, **which, waitSeconds=seconds).cancel_run
 
         return wait_for_end(ask, self._session)
+
+    def failures(self) -> list[FailureGroup]:
+        """Return what has failed, grouped by reason and by the last line of the traceback; the largest group first.
+
+        One request, however many experiments have failed.
+
+        Returns
+        -------
+        list of grid.models.FailureGroup
+            Each with the reason, the last line, the names of its experiments and the failure of the first. Empty where
+            nothing has failed.
+
+        Raises
+        ------
+        RunNotStarted
+            If it is not started.
+        RunNotFound
+            If it does not exist any more.
+
+        Examples
+        --------
+        >>> for group in run.failures():  # doctest: +SKIP
+        ...     print(group)
+        2 x EXIT_CODE: ValueError: rate must be below 1 (clever-noether-1882-exp3, clever-noether-1882-exp7)
+        """
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        self._check_started("look at")
+        found = self._session.execute(models.GetFailures, name=self.name, owner=self._owner).run
+        return list(self._same(found).failures)
+
+    def retry(self) -> list[str]:
+        """Run every failed experiment again, with the same parameters, as its next attempt. What it did before stays.
+
+        Returns
+        -------
+        list of str
+            The names of the experiments that are queued again, in index order.
+
+        Raises
+        ------
+        RunNotStarted
+            If it is not started.
+        PermissionDenied, RunNotFound
+            If it is not yours.
+
+        Examples
+        --------
+        >>> run.retry()  # doctest: +SKIP
+        ['clever-noether-1882-exp3', 'clever-noether-1882-exp7']
+        """
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        which = {"id": self._check_started("retry").id, "key": self._session.new_key()}
+        return list(self._session.execute(models.RetryRun, input=which).retry_run.names)
+
+    def delete(self) -> None:
+        """Remove the run from the service: its experiments, their files, and source code that no other run has.
+
+        Deleting what does not exist any more changes nothing.
+
+        Raises
+        ------
+        RunNotStarted
+            If it is not started.
+        NotEnded
+            If an experiment of it waits or runs: cancel it first. Nothing is removed then.
+        PermissionDenied
+            If it is not yours.
+
+        Examples
+        --------
+        >>> run.cancel()  # doctest: +SKIP
+        ['clever-noether-1882-exp0', 'clever-noether-1882-exp1']
+        >>> run.delete()  # doctest: +SKIP
+        """
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        self._session.execute(models.DeleteRun, id=self._check_started("delete").id)
+        self._is_deleted = True
 
     def __contains__(self, name: object) -> bool:
         return name in self._experiments
@@ -377,13 +504,29 @@ class Run:
         return self._owner
 
     @property
-    def experiment_count(self) -> int:
-        """How many experiments there are; 0 before the start."""
-        return self._record.experiment_count if self._record else 0
+    def indices(self) -> Sequence[int]:
+        """The indices of the experiments there are, in order; none before the start."""
+        return self._indices
 
-    def saw_revision(self, revision: int) -> None:
-        """Take note of how far the run had come when something of it was read."""
-        self._revision = max(self._revision, revision)
+    def saw(self, revision: int, deleted_indices: Sequence[int]) -> None:
+        """Take note of how far the run had come when something of it was read, and of what was deleted by then."""
+        if revision < self._revision or self._record is None:
+            return
+        self._revision = revision
+        self._deleted |= set(deleted_indices)
+        self._renumber(self._record)
+
+    def saw_deletion(self, index: int) -> None:
+        """Take note that an experiment was deleted here: no answer that is on its way brings it back."""
+        self._deleted.add(index)
+        if self._record is not None:
+            self._renumber(self._record)
+        self._status = None
+
+    def _renumber(self, record: RunRecord) -> None:
+        # As many as there are and as there were when the record was read.
+        created = range(record.experiment_count + len(record.deleted_indices))
+        self._indices = [index for index in created if index not in self._deleted] if self._deleted else created
 
     def has_changed(self, within: float) -> bool:
         """Ask whether any status has changed since something of the run was read."""
@@ -407,7 +550,11 @@ class Run:
         self._record = None
         self._status = None
         self._hourly_cost = None
+        self._deleted = set()
+        self._indices = ()
+        self._is_deleted = False
         self._revision = -1
+        self._status_revision = -1
         # The same for every try to start this run, so that the service makes it once.
         self._key = self._session.new_key()
         self._experiments = ExperimentsView(self)
@@ -415,6 +562,7 @@ class Run:
     def _load(self, name: str) -> None:
         from grid import models  # noqa: PLC0415 - not before the first call
 
+        check_text("name", name)
         owner, colon, plain = name.rpartition(":")
         check_argument("name", plain)
         self._owner = owner if colon else None
@@ -445,7 +593,7 @@ class Run:
             }
         )
         self._record = record
-        self.saw_revision(record.status.revision)
+        self.saw(record.status.revision, record.deleted_indices)
 
     def _change(self, name: str, value: object) -> None:
         if self._record is not None:
@@ -458,6 +606,8 @@ class Run:
     def _fresh_status(self, within: float | None = None) -> dict[str, list[str]]:
         if self._record is None:
             return {}
+        if self._is_deleted:
+            raise self._gone()
         if self._status is None and self._experiments.all_final:
             self._status = self._experiments.final_status()
         if self._status is None or not self._status.keys() <= {"SUCCEEDED", "CANCELLED"}:
@@ -468,9 +618,25 @@ class Run:
         from grid import models  # noqa: PLC0415 - not before the first call
 
         found = self._session.execute(models.GetRunStatus, within=within, name=self.name, owner=self._owner).run
-        if found is None:
-            message = f"there is no run {self.name!r} any more"
-            raise RunNotFound(message)
-        self._status = {group.status.value: list(group.names) for group in found.status.groups}
-        self.saw_revision(found.status.revision)
+        status = self._same(found).status
+        # Of two answers to two threads the one that knows more stays.
+        if self._status is None or status.revision >= self._status_revision:
+            self._status_revision = status.revision
+            self._status = {group.status.value: list(group.names) for group in status.groups}
+            self.saw(status.revision, self._same(found).deleted_indices)
         return self._status
+
+    def _check_started(self, what: str) -> RunRecord:
+        if self._record is None:
+            message = f"this run is not started: there is nothing to {what}"
+            raise RunNotStarted(message)
+        return self._record
+
+    def _same(self, found: _Found | None) -> _Found:
+        """Return what was found by the run's name, unless that is another run, or none."""
+        if found is None or found.id != self.id:
+            raise self._gone()
+        return found
+
+    def _gone(self) -> RunNotFound:
+        return RunNotFound(f"there is no run {self.name!r} any more")

@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid import credentials, embedded
+from grid.definition import check_text
 from grid.endpoint import Endpoint, RetryPolicy
-from grid.errors import AuthenticationFailed, ConnectionFailed, InvalidResponse, NotLoggedIn, ServiceTooOld
+from grid.errors import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    InvalidArgument,
+    InvalidResponse,
+    NotLoggedIn,
+    ServiceTooOld,
+)
 
 if TYPE_CHECKING:
     from grid.models import Model, Viewer
-    from grid.registry import Registry
+    from grid.registry import Query, Registry
     from grid.transport import Transport
 
 _M = TypeVar("_M", bound="Model")
@@ -71,7 +79,7 @@ class Session:
         model
             A class of :mod:`grid.models` that has the name of an operation.
         within
-            Seconds for a single try that starts no service; None for the usual patience.
+            Seconds for all tries together, which start no service; None for the usual patience.
         variables
             The operation's variables, as JSON has them.
 
@@ -84,7 +92,7 @@ class Session:
 
         query = self.registry.get(model.__name__)
         if within is not None:
-            hurry = RetryPolicy(tries=1, connect_timeout=within, read_timeout=within)
+            hurry = replace(self.policy, connect_timeout=within, read_timeout=within, deadline=within)
             answer = loop.run(self.transport.execute(query, variables, policy=hurry))
         else:
             answer = self._patiently(lambda policy: self.transport.execute(query, variables, policy=policy))
@@ -95,12 +103,28 @@ class Session:
         self._patiently(lambda policy: self.transport.upload(path, archive, size, policy=policy))
 
     def subscribe(self, model: type[_M], **variables: Any) -> Iterator[_M]:
-        """Send the subscription that the model is named after, and yield its answers until the service ends it."""
+        """Send the subscription that the model is named after, and yield its answers until the service ends it.
+
+        Where the line is cut it begins again, with how things are then.
+        """
+        query = self.registry.get(model.__name__)
+        for answer in self._watched(query, variables):
+            yield self._decoded(model, answer)
+
+    def _watched(self, query: Query, variables: dict[str, Any]) -> Iterator[dict[str, Any]]:
         from grid import loop  # noqa: PLC0415 - not before the first call
 
-        query = self.registry.get(model.__name__)
-        for answer in loop.iterate(self.transport.subscribe(query, variables)):
-            yield self._decoded(model, answer)
+        policy = self._impatient if self.is_embedded else self.policy
+        while True:
+            try:
+                yield from loop.iterate(self.transport.subscribe(query, variables, policy=policy))
+            except (ConnectionFailed, AuthenticationFailed) as error:
+                moved = self.is_embedded and self._find_again()
+                if not moved and (policy is self.policy or isinstance(error, AuthenticationFailed)):
+                    raise
+                policy = self._impatient if moved else self.policy
+            else:
+                return
 
     def _decoded(self, model: type[_M], answer: dict[str, Any]) -> _M:
         from grid.decoding import decode  # noqa: PLC0415 - not before the first call
@@ -131,7 +155,7 @@ class Session:
         if not self.is_embedded:
             return loop.run(send(self.policy))
         try:
-            return loop.run(send(replace(self.policy, tries=1)))
+            return loop.run(send(self._impatient))
         except (ConnectionFailed, AuthenticationFailed) as error:
             # The service has gone, or it has come back elsewhere: everything that we ask for may be asked again.
             moved = self._find_again()
@@ -144,6 +168,11 @@ class Session:
             if not self._find_again():
                 raise
         return loop.run(send(self.policy))
+
+    @property
+    def _impatient(self) -> RetryPolicy:
+        # Where nobody answers, it is looked first whether the service is elsewhere now.
+        return replace(self.policy, reconnect=False)
 
     def _find_again(self) -> bool:
         from grid.transport import Transport  # noqa: PLC0415 - not before the first call
@@ -195,7 +224,7 @@ def login(
     Raises
     ------
     InvalidArgument
-        A user without a key, a key without a user, or a key that belongs to another service.
+        What is no text, a user without a key, a key without a user, or a key that belongs to another service.
     AuthenticationFailed
         The service does not accept the key.
     ConnectionFailed, RequestTimeout, InvalidResponse
@@ -211,6 +240,7 @@ def login(
     >>> from grid import login
     >>> login()
     """
+    _check_texts(username=username, user_id=user_id, api_key=api_key, url=url)
     chosen = credentials.resolve(user_id or username, api_key, url)
     if chosen is None:
         use(Session(_embedded_endpoint(), is_embedded=True))
@@ -218,6 +248,17 @@ def login(
     use(Session(Endpoint(chosen.url, chosen.user_id, chosen.api_key), is_embedded=False))
     if api_key is not None:
         credentials.store(chosen)
+
+
+def _check_texts(**given: object) -> None:
+    for name, value in given.items():
+        try:
+            check_text(name, "" if value is None else value)
+        except InvalidArgument:
+            if name != "api_key":
+                raise
+            message = "api_key must be a text without NUL characters"  # and is never shown
+            raise InvalidArgument(message) from None
 
 
 def _embedded_endpoint() -> Endpoint:

@@ -200,13 +200,17 @@ class Transport:
                 raise self._failure(error, answer, patience) from None
             if not 200 <= answer.status < 300:  # noqa: PLR2004
                 self._failures.unpack(None, answer.errors(), answer)
+            if answer.body:  # what takes an upload has nothing to say: this is somebody's page
+                raise self._failures.stranger(answer)
 
         await self._repeat("the upload", policy, policy.read_timeout + size / _SLOWEST_UPLOAD, once)
 
-    async def subscribe(self, query: Operation, variables: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def subscribe(
+        self, query: Operation, variables: dict[str, Any], *, policy: RetryPolicy | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
         """Send a subscription, and yield the ``data`` of each of its results until the service ends it.
 
-        Nothing is tried twice: who watches knows best whether to begin again.
+        Where the line is cut it is sent again: what is watched are states, and the service begins with how things are.
 
         Parameters
         ----------
@@ -214,6 +218,8 @@ class Transport:
             What to watch.
         variables
             The values of its variables, as JSON has them.
+        policy
+            In place of the transport's own. The tries count anew where one of them has told of a change, or has lasted.
 
         Yields
         ------
@@ -223,9 +229,35 @@ class Transport:
         Raises
         ------
         GridError
-            As :meth:`execute` does; `ConnectionFailed` also where the line is cut.
+            As :meth:`execute` does.
         """
-        begun, answer = time.monotonic(), _Answer()
+        policy = policy or self.policy
+        deadline = policy.deadline or 2 * policy.read_timeout
+        begun, tries = time.monotonic(), 0
+        while True:
+            opened, count = time.monotonic(), 0
+            tries += 1
+            try:
+                async with aclosing(self._results(query, variables, policy)) as results:
+                    async for result in results:
+                        count += 1
+                        yield result
+            except Failure as failure:
+                # One that told more than how things are, or lasted, has served: what failed is a new beginning.
+                if count > 1 or (count and time.monotonic() - opened > deadline):
+                    begun, tries = time.monotonic(), 1
+                late = time.monotonic() - begun > deadline
+                if tries >= policy.tries or late or not _may_pass(failure, policy):
+                    raise self._failures.last_word(query.name, failure, tries, begun) from None
+            else:
+                return
+            await asyncio.sleep(min(policy.first_wait * 2 ** (tries - 1), policy.max_wait))
+
+    async def _results(
+        self, query: Operation, variables: dict[str, Any], policy: RetryPolicy
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the results that come over one WebSocket, or raise the `Failure` that ends it."""
+        answer = _Answer()
         line = self._connected()
         connection = AIOHTTPWebsocketsTransport(
             url="ws" + self.endpoint.graphql_url.removeprefix("http"),
@@ -234,8 +266,8 @@ class Transport:
             session=await line.open(),  # one of gql's own making would stay open where the handshake fails
             proxy=_proxy(self.endpoint.url),
             heartbeat=_HEARTBEAT,
-            connect_timeout=self.policy.connect_timeout,
-            ack_timeout=self.policy.read_timeout,
+            connect_timeout=policy.connect_timeout,
+            ack_timeout=policy.read_timeout,
             close_timeout=2 * _FAREWELL,
             websocket_close_timeout=_FAREWELL,
             ssl_close_timeout=_FAREWELL,
@@ -251,16 +283,12 @@ class Transport:
                 async for result in results:
                     yield self._failures.unpack(result.data, result.errors, answer)
         except gql_errors.TransportQueryError as error:
-            failure = self._failures.refusal(error.errors, answer) or Failure(_FAULTS[type(error)], str(error))
-            raise self._failures.last_word(query.name, failure, 1, begun) from None
+            raise self._failures.refusal(error.errors, answer) or Failure(_FAULTS[type(error)], str(error)) from None
         except (gql_errors.TransportError, *_TIMEOUTS) as error:
-            failure = self._failure(error, answer, self.policy.read_timeout)
             code = socket.close_code if socket is not None else None
             if code in _REFUSED_CLOSE:
-                failure = self._failures.denial(f"WebSocket closed with code {code}")
-            raise self._failures.last_word(query.name, failure, 1, begun) from None
-        except Failure as failure:
-            raise self._failures.last_word(query.name, failure, 1, begun) from None
+                raise self._failures.denial(f"WebSocket closed with code {code}") from None
+            raise self._failure(error, answer, policy.read_timeout) from None
         finally:
             await connection.close()
 
@@ -296,12 +324,18 @@ class Transport:
         async def attempt() -> T:
             nonlocal tries
             tries += 1
-            return await once(min(patience, max(deadline - (time.monotonic() - begun), 0.001)))
+            left = max(deadline - (time.monotonic() - begun), 0.001) if policy.deadline else patience
+            try:
+                return await once(min(patience, left))
+            except Failure as failure:
+                if failure.kind is errors.RequestTimeout and left < patience:
+                    failure.reason += f", all that was left of {deadline:g} s"
+                raise
 
         retrying = AsyncRetrying(
             stop=stop_after_attempt(policy.tries) | stop_before_delay(deadline),
             wait=wait_exponential(policy.first_wait, policy.max_wait) + wait_random(0, policy.first_wait),
-            retry=retry_if_exception(lambda error: isinstance(error, Failure) and error.again),
+            retry=retry_if_exception(lambda error: _may_pass(error, policy)),
             reraise=True,
         )
         try:
@@ -318,13 +352,17 @@ class Transport:
             answer.status, answer.body = cause.status, cause.message.encode()
             return self._failures.stranger(answer)
         if isinstance(cause, aiohttp.ClientResponseError):
-            return Failure(errors.InvalidResponse, f"what answers there does not speak HTTP: {cause.message}")
+            return Failure(
+                errors.InvalidResponse, f"what answers there does not speak HTTP: {cause.message}", again=True
+            )
         text = str(cause) or str(error) or type(cause).__name__
         if isinstance(cause, _TIMEOUTS):
             return Failure(errors.RequestTimeout, str(cause) or f"no answer within {patience:.3g} s", again=True)
         if isinstance(cause, aiohttp.ClientConnectorCertificateError):
             return Failure(errors.ConnectionFailed, f"its certificate is not trusted: {text}")
-        if isinstance(cause, _PASSING_CAUSES):
+        if isinstance(
+            cause, (*_PASSING_CAUSES, gql_errors.TransportConnectionFailed)
+        ):  # the latter where gql says no more
             return Failure(errors.ConnectionFailed, text, again=True)
         if isinstance(error, gql_errors.TransportError):
             return Failure(_FAULTS.get(type(error), errors.ServiceError), text)
@@ -394,6 +432,12 @@ class _Line:
         loop.release(self)
         await self.http.close()
         await asyncio.sleep(0)  # the sockets are given back one turn of the loop later
+
+
+def _may_pass(error: BaseException, policy: RetryPolicy) -> bool:
+    if not isinstance(error, Failure) or not error.again:
+        return False
+    return policy.reconnect or error.kind is not errors.ConnectionFailed
 
 
 def _proxy(url: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import re
 import time
@@ -13,7 +14,7 @@ from grid.experiment import REPR_SECONDS, Experiment, attempt, describe, describ
 from grid.wire import MAX_PAGE_SIZE, ExperimentStatus
 
 if TYPE_CHECKING:
-    from grid.models import ExperimentPage
+    from grid.models import ExperimentPage, ExperimentRecord
     from grid.run import Run
     from grid.session import Session
 
@@ -31,16 +32,16 @@ class ExperimentsView(Mapping[str, Experiment]):
     def __init__(self, run: Run, first_page: ExperimentPage | None = None) -> None:
         self._run = run
         self._known: dict[int, Experiment] = {}
-        # What to give as `after` for each page that can be asked for.
-        self._cursors: list[str | None] = [None]
+        # For each page that can be asked for: the first index that it may hold, and what to give as `after`.
+        self._pages: list[tuple[int, str | None]] = [(0, None)]
         if first_page is not None:
             self._take(0, first_page)
 
     def __len__(self) -> int:
-        return self._run.experiment_count
+        return len(self._run.indices)
 
     def __iter__(self) -> Iterator[str]:
-        return map(self._name, range(len(self)))
+        return map(self._name, self._run.indices)
 
     def __contains__(self, name: object) -> bool:
         return self._index(name) is not None
@@ -49,18 +50,17 @@ class ExperimentsView(Mapping[str, Experiment]):
         index = self._index(name)
         if index is None:
             raise ExperimentNotFound(no_such("experiment", name, f"the run {self._run.name!r}", self))
+        if index not in self._known and (page := self._page(index)) is not None:
+            self._fetch(page)
         if index not in self._known:
-            page = index // EXPERIMENTS_PAGE
-            if page < len(self._cursors):
-                self._fetch(page)
-            else:
-                self._fetch_one(name, index)
+            self._fetch_one(name, index)
         return self._known[index]
 
     def __repr__(self) -> str:
         deadline = time.monotonic() + REPR_SECONDS
         error = attempt(lambda: self._refresh(deadline))
-        entries = [(self._name(index), describe(self._known[index]._record)) for index in sorted(self._known)]  # noqa: SLF001
+        shown = [index for index in self._run.indices if index in self._known]
+        entries = [(self._name(index), describe(self._known[index]._record)) for index in shown]  # noqa: SLF001
         missing = len(self) - len(entries)
         remark = f"and {missing} more that could not be fetched: {error}" if missing else ""
         return describe_mapping(entries, remark)
@@ -68,13 +68,13 @@ class ExperimentsView(Mapping[str, Experiment]):
     @property
     def all_final(self) -> bool:
         """Whether every experiment was read and none can change any more."""
-        return len(self._known) == len(self) and all(each.is_final for each in self._known.values())
+        return self._is_complete() and all(self._known[index].is_final for index in self._run.indices)
 
     def final_status(self) -> dict[str, list[str]]:
         """Names grouped by status, of experiments that cannot change any more."""
         groups: dict[str, list[str]] = {status.value: [] for status in ExperimentStatus}
-        for _, each in sorted(self._known.items()):
-            groups[each._record.status.value].append(each.name)  # noqa: SLF001
+        for index in self._run.indices:
+            groups[self._known[index]._record.status.value].append(self._name(index))  # noqa: SLF001
         return {word: names for word, names in groups.items() if names}
 
     def _name(self, index: int) -> str:
@@ -86,22 +86,33 @@ class ExperimentsView(Mapping[str, Experiment]):
         digits = name.removeprefix(f"{self._run.name}-exp")
         if digits == name or not re.fullmatch(r"0|[1-9][0-9]*", digits, re.ASCII):
             return None
-        index = int(digits)
-        return index if index < len(self) else None
+        index, indices = int(digits), self._run.indices
+        place = bisect.bisect_left(indices, index)
+        return index if place < len(indices) and indices[place] == index else None
+
+    def _page(self, index: int) -> int | None:
+        """Which page holds an index; None where what comes before it was not read yet."""
+        page = bisect.bisect_right(self._pages, index, key=lambda known: known[0]) - 1
+        is_last = page + 1 == len(self._pages)
+        return None if is_last and index >= self._pages[page][0] + EXPERIMENTS_PAGE else page
+
+    def _is_complete(self) -> bool:
+        return all(index in self._known for index in self._run.indices)
 
     def _refresh(self, deadline: float) -> None:
         """Fetch what was never read and what can still change, one request a page; stop where the time is over."""
-        pages = range(-(-len(self) // EXPERIMENTS_PAGE))
-        if len(self._known) == len(self):
-            unfinished = {index // EXPERIMENTS_PAGE for index, each in self._known.items() if not each.is_final}
-            ended = all(each._record.status.is_terminal for each in self._known.values())  # noqa: SLF001
-            if unfinished and ended and not self._run.has_changed(_remaining(deadline)):
+        wanted: set[int] | None = None
+        if self._is_complete():
+            known = [(index, self._known[index]) for index in self._run.indices]
+            wanted = {self._page(index) or 0 for index, each in known if not each.is_final}
+            ended = all(each._record.status.is_terminal for _, each in known)  # noqa: SLF001
+            if wanted and ended and not self._run.has_changed(_remaining(deadline)):
                 return  # failed experiments, and none of them has come back
-        else:
-            unfinished = set(pages)
-        for page in pages:
-            if page in unfinished:
+        page = 0
+        while page < len(self._pages):  # each page tells of the next
+            if wanted is None or page in wanted:
                 self._fetch(page, _remaining(deadline))
+            page += 1
 
     def _fetch(self, page: int, within: float | None = None) -> None:
         from grid import models  # noqa: PLC0415 - not before the first call
@@ -113,33 +124,38 @@ class ExperimentsView(Mapping[str, Experiment]):
             run=run.name,
             owner=run.owner,
             first=EXPERIMENTS_PAGE,
-            after=self._cursors[page],
+            after=self._pages[page][1],
         )
-        if answer.run is None:
+        if answer.run is None or answer.run.id != run.id:
             message = f"there is no run {run.name!r} any more"
             raise RunNotFound(message)
+        run.saw(answer.run.status.revision, answer.run.deleted_indices)
         self._take(page, answer.run.experiments)
-        run.saw_revision(answer.run.status.revision)
 
     def _fetch_one(self, name: str, index: int) -> None:
         from grid import models  # noqa: PLC0415 - not before the first call
 
         run = self._run
         record = run.session.execute(models.GetExperimentByName, name=name, owner=run.owner).experiment_by_name
-        if record is None:
+        if record is None or record.run_id != run.id:
             message = f"there is no experiment {name!r} any more"
             raise ExperimentNotFound(message)
-        self._known.setdefault(index, Experiment(record, run.session))
+        self._known.setdefault(index, self._experiment(index, record))
+
+    def _experiment(self, index: int, record: ExperimentRecord) -> Experiment:
+        return Experiment(record, self._run.session, lambda: self._run.saw_deletion(index))
 
     def _take(self, page: int, content: ExperimentPage) -> None:
-        for index, record in enumerate(content.nodes, page * EXPERIMENTS_PAGE):
+        index = self._pages[page][0]
+        for record in content.nodes:
+            index = int(record.name.rpartition("-exp")[2])
             known = self._known.get(index)
             if known is None:
-                self._known[index] = Experiment(record, self._run.session)
+                self._known[index] = self._experiment(index, record)
             else:
-                known._record = record  # noqa: SLF001 - the two live together
-        if content.page_info.has_next_page and page + 1 == len(self._cursors):
-            self._cursors.append(content.page_info.end_cursor)
+                known.take(record)
+        if content.page_info.has_next_page and page + 1 == len(self._pages):
+            self._pages.append((index + 1, content.page_info.end_cursor))
 
 
 class RunsView(Mapping[str, "Run"]):

@@ -20,6 +20,9 @@ DEFAULT_CLUSTER = "local"
 MAX_SCRIPT_ARGS = 1_000_000
 """The most characters of a run's script arguments."""
 
+MAX_TIMEOUT_SECONDS = 366 * 24 * 3600
+"""The longest time after which an experiment can be told to be ended: a year."""
+
 
 def grid_home() -> Path:
     """The folder of everything that is kept on this machine: ``GRID_HOME``, else ``~/.grid``."""
@@ -59,9 +62,16 @@ class Reason(str, Enum):
 
     EXIT_CODE = "EXIT_CODE"
     SIGNAL = "SIGNAL"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    TIMEOUT = "TIMEOUT"
+    ENVIRONMENT = "ENVIRONMENT"
     START_FAILED = "START_FAILED"
     LOST = "LOST"
+    SERVICE_STOPPED = "SERVICE_STOPPED"
     CANCELLED_BY_USER = "CANCELLED_BY_USER"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 class ErrorCode(str, Enum):
@@ -80,6 +90,8 @@ class ErrorCode(str, Enum):
     EXPERIMENT_NOT_FOUND = "EXPERIMENT_NOT_FOUND"
     CLUSTER_NOT_FOUND = "CLUSTER_NOT_FOUND"
     NAME_TAKEN = "NAME_TAKEN"
+    NOT_ENDED = "NOT_ENDED"
     INVALID_SNAPSHOT = "INVALID_SNAPSHOT"
+    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
     UNAVAILABLE = "UNAVAILABLE"
     INTERNAL = "INTERNAL"

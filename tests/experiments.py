@@ -47,14 +47,14 @@ def only(run: Run) -> Experiment:
     return experiment
 
 
-def folder_of(service: ServiceProcess, experiment: Experiment) -> Path:
+def folder_of(service: ServiceProcess, experiment: Experiment, attempt: int = 1) -> Path:
     """The folder of an experiment's attempt."""
-    return service.home / "experiments" / experiment.id / "attempt-1"
+    return service.home / "experiments" / experiment.id / f"attempt-{attempt}"
 
 
-def output_of(service: ServiceProcess, experiment: Experiment) -> str:
-    """What an experiment has written so far."""
-    file = folder_of(service, experiment) / "output"
+def output_of(service: ServiceProcess, experiment: Experiment, attempt: int = 1) -> str:
+    """What an attempt of an experiment has written so far."""
+    file = folder_of(service, experiment, attempt) / "output"
     return file.read_text() if file.exists() else ""
 
 
@@ -84,6 +84,23 @@ def database_of(service: ServiceProcess) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
+def grow_run(service: ServiceProcess, run: Run, count: int) -> Run:
+    """Give a run that has ended as many experiments, copies of its first, past the service; return it as it is then."""
+    with database_of(service) as connection:
+        (run_seq,) = connection.execute("SELECT seq FROM runs WHERE id = ?", [run.id]).fetchone()
+        first = connection.execute('SELECT * FROM experiments WHERE run_seq = ? AND "index" = 0', [run_seq])
+        columns = [column for column, *_ in first.description]
+        row = dict(zip(columns, first.fetchone(), strict=True))
+        places = ", ".join("?" * len(columns))
+        copies = [
+            tuple({**row, "seq": None, "id": f"{row['id']}-{index}", "index": index}.values())
+            for index in range(len(run), count)
+        ]
+        connection.executemany(f"INSERT INTO experiments VALUES ({places})", copies)  # noqa: S608
+        connection.execute("UPDATE runs SET experiment_count = ? WHERE seq = ?", [count, run_seq])
+    return Run(run.name)
+
+
 def pids_in(text: str) -> dict[str, int]:
     """Read the processes that a script has told of: a JSON object a line, from names to pids."""
     pids: dict[str, int] = {}
@@ -101,7 +118,8 @@ def insert_run(connection: Connection, *statuses: ExperimentStatus, **values: An
         (snapshots, {"digest": "d", "size_bytes": 1, "created_at": 0}),
     ):
         connection.execute(sa.insert(table).prefix_with("OR IGNORE").values(row))
-    run = {column.name: "x" for column in runs.c if not column.nullable and column.name != "seq"}
+    run = {column.name: "x" for column in runs.c if not (column.nullable or column.server_default)}
+    del run["seq"]
     run |= {"id": f"r{number}", "name": f"r{number}", "key": f"r{number}", "user_id": "u", "cluster": "local"}
     run |= {"snapshot": "d", "settings": "{}", "warnings": "[]", "experiment_count": len(statuses), "created_at": 0}
     experiment = {"attempt": 1, "arguments": "[]", "parameters": "{}", "cpus": 1, "gpus": 0, "created_at": 0, **values}

@@ -57,10 +57,18 @@ class ServiceProcess:
 
     def start(self, *more: str) -> None:
         """Start it, and wait until it answers; with more options than the first time, which win."""
+        self.launch(*more)
+        self.wait_until_it_answers()
+
+    def launch(self, *more: str) -> None:
+        """Start it, and do not wait."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._command, *more], env=self._environment, stdout=log, stderr=log, cwd="/"
             )
+
+    def wait_until_it_answers(self) -> None:
+        """Wait until it has said where it is; it must not have ended."""
         wait_until(lambda: self.process.poll() is not None or self._record().get("pid") == self.process.pid, "service")
         assert self.process.poll() is None, self.log.read_text()
         record = self._record()
@@ -72,6 +80,10 @@ class ServiceProcess:
         session = Session(self.endpoint, is_embedded=is_embedded, policy=policy)
         session.interpreter = sys.executable
         return session
+
+    def set_environment(self, **more: str) -> None:
+        """Let it find these variables, too, when it is started the next time."""
+        self._environment |= more
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -105,6 +117,8 @@ def end_everything(home: Path) -> None:
             for each in tree:
                 each.send_signal(signal.SIGKILL)
             psutil.wait_procs(tree, 10)
+        with suppress(OSError):  # where it had one, and has not removed it itself
+            Path(os.readlink(attempt / "cgroup")).rmdir()
 
 
 def _alive(pid: int, start: str) -> psutil.Process | None:

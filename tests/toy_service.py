@@ -165,7 +165,7 @@ async def context(connection: Any, params: dict[str, Any]) -> str:
         raise RuntimeError(message)
     if given == "Basic busy":
         raise ApiError(ErrorCode.UNAVAILABLE, "come back later")
-    if given == "Basic once" and params:
+    if given == "Basic once" and (params or connection.scope["type"] == "http"):
         raise ApiError(ErrorCode.FORBIDDEN, "the key was withdrawn")
     if given not in ("Basic good", "Basic once"):
         raise ApiError(ErrorCode.UNAUTHENTICATED, "the key is not known: log in again")

@@ -23,6 +23,8 @@ __all__ = ["ApiError", "coded", "format_error", "internal"]
 
 _log = logging.getLogger(__name__)
 
+_MOST_CHARACTERS = 2_000
+
 
 class ApiError(GraphQLError):
     """An error that a client is meant to read and act on; resolvers and the context factory raise it.
@@ -66,7 +68,7 @@ def coded(error: GraphQLError, code: ErrorCode) -> dict[str, Any]:
     dict
         The error as it stands in an answer.
     """
-    formatted: dict[str, Any] = dict(error.formatted)
+    formatted = _short(error)
     formatted["extensions"] = {"code": code.value, **(error.extensions or {})}
     return formatted
 
@@ -112,7 +114,7 @@ def format_error(error: GraphQLError, debug: bool = False) -> dict[str, Any]:  #
         cause = cause.original_error
     if isinstance(cause, GraphQLError):
         if "code" in (error.extensions or {}):
-            return dict(error.formatted)
+            return _short(error)
         if cause.nodes:
             # graphql-core names a place in the document for an argument that does not fit, as a null variable where a
             # value must be. A result that does not fit its type has no place of its own: that is the service's fault.
@@ -122,4 +124,12 @@ def format_error(error: GraphQLError, debug: bool = False) -> dict[str, Any]:  #
         formatted["path"] = error.path
     if error.locations:
         formatted["locations"] = [location.formatted for location in error.locations]
+    return formatted
+
+
+def _short(error: GraphQLError) -> dict[str, Any]:
+    """Format an error with no more of what was given than people read."""
+    formatted: dict[str, Any] = dict(error.formatted)
+    if len(error.message) > _MOST_CHARACTERS:
+        formatted["message"] = error.message[:_MOST_CHARACTERS] + "…"
     return formatted

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 from typing import Any
 
 from sqlalchemy import URL
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from grid._version import __version__
+from grid.service import guards
 from grid.service.accounts import Accounts, User
 from grid.service.api_errors import ApiError
 from grid.service.catalogue import DEFAULT_PATH, Catalogue
 from grid.service.changes import Changes
 from grid.service.cluster import LocalCluster, Resources
+from grid.service.deletions import Deletions
 from grid.service.executors.local import LocalExecutor
 from grid.service.graphql_http import make_graphql_app
 from grid.service.machine import cpu_count, gpu_count
@@ -33,12 +36,14 @@ from grid.service.snapshots import Snapshots
 from grid.service.sources import Sources
 from grid.service.store import accounts, runs
 from grid.service.store.database import Database
-from grid.service.workspace import PRIVATE_FILE, Workspace
+from grid.service.workspace import Workspace
 from grid.wire import API_VERSION, GRAPHQL_PATH, HEALTH_PATH, ErrorCode
 
 _log = logging.getLogger(__name__)
 
-_UPLOAD_STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.LIMIT_EXCEEDED: 413}
+_UPLOAD_PATH = re.compile(r"/snapshots/[^/]+")
+_READ, _WRITE = ("GET", "HEAD"), ("PUT",)
+_UPLOAD_STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.LIMIT_EXCEEDED: 413, ErrorCode.UNAVAILABLE: 503}
 
 
 class Application:
@@ -48,9 +53,16 @@ class Application:
         self.options = options
         self.sources = sources or Sources()
         self.last_call = time.monotonic()
+        self.uploads = 0
+        self.failed_logins = guards.FailedLogins()
 
-    async def open(self) -> None:
+    async def open(self, *, starting: bool = True) -> None:
         """Open the database, go on with what an earlier service left, and start what is queued.
+
+        Parameters
+        ----------
+        starting
+            Whether experiments that are queued shall be started.
 
         Raises
         ------
@@ -66,9 +78,6 @@ class Application:
         workspace = Workspace(options.home)
         workspace.prepare()
         await asyncio.to_thread(workspace.clear_incoming)
-        if not options.database:
-            # SQLite gives the files beside it the mode of the first.
-            workspace.database.touch(PRIVATE_FILE)
         self.database = Database(options.database or URL.create("sqlite", database=str(workspace.database)))
         secret = await self.database.write(
             lambda connection: accounts.secret(connection, "uploads", self.sources.secret)
@@ -81,6 +90,7 @@ class Application:
         scheduler = Scheduler(self.database, cluster, executor, changes, self.sources)
         snapshots = Snapshots(workspace, self.database, self.sources, secret)
         self.accounts = Accounts(self.database, self.sources)
+        self.deletions = Deletions(self.database, workspace, snapshots)
         self.service = Service(
             options=options,
             database=self.database,
@@ -94,56 +104,87 @@ class Application:
                 snapshots,
                 changes,
                 self.sources,
+                self.accounts,
+                self.deletions,
                 max_experiments=options.max_experiments,
                 honour_interpreter=options.embedded,
             ),
+            accounts=self.accounts,
             changes=changes,
         )
-        await scheduler.open()
+        await scheduler.open(starting=starting)
+        self.deletions.open()
         self.asgi = self._make_asgi()
 
     async def close(self) -> None:
         """Start nothing more and let go of everything; what runs goes on."""
         await self.service.scheduler.close()
+        await self.deletions.close()
+        self.accounts.close()
         await asyncio.to_thread(self.database.close)
 
-    async def add_user(self, name: str, key: str) -> User:
+    async def stop_experiments(self) -> None:
+        """Start nothing more, end everything that runs, and come back when its end is recorded."""
+        await self.service.scheduler.stop_experiments()
+
+    async def add_user(self, name: str, key: str | Callable[[], str]) -> User:
         """Return the user of that name, who is made where there is none, and who may call with that key."""
         return await self.accounts.ensure(name, key)
 
     async def is_idle(self) -> bool:
         """Whether nobody has called for the time that the options say, and nothing is queued or running."""
-        if time.monotonic() - self.last_call < self.options.idle_seconds:
+        if self.uploads or time.monotonic() - self.last_call < self.options.idle_seconds:
             return False
         return await self.database.read(runs.unfinished) == 0
 
     def _make_asgi(self) -> ASGIApp:
         graphql = make_graphql_app(executable_schema(), context_value=self._context)
-        rest = Starlette(
-            routes=[Route(HEALTH_PATH, self._health), Route("/snapshots/{digest}", self._upload, methods=["PUT"])]
-        )
 
         async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
-            # Not a Mount of Starlette's: that answers a path without a slash at its end with a redirect.
-            app = graphql if scope.get("path") == GRAPHQL_PATH else rest
-            await app(scope, receive, send)
+            path = scope["path"]
+            if path == GRAPHQL_PATH:
+                await graphql(scope, receive, send)
+            elif scope["type"] == "http" and (path == HEALTH_PATH or _UPLOAD_PATH.fullmatch(path)):
+                answer, methods = (self._health, _READ) if path == HEALTH_PATH else (self._upload, _WRITE)
+                if scope["method"] in methods:
+                    response = await answer(Request(scope, receive))
+                    await response(scope, receive, send)
+                else:
+                    allowed = ", ".join(methods)
+                    error = ApiError(ErrorCode.BAD_REQUEST, f"only {allowed} is known here")
+                    headers = [(b"allow", allowed.encode())]
+                    await guards.refuse(scope, send, HTTPStatus.METHOD_NOT_ALLOWED, error, headers)
+            else:
+                message = f"there is nothing at this address: GraphQL is at {GRAPHQL_PATH}"
+                await guards.refuse(scope, send, HTTPStatus.NOT_FOUND, ApiError(ErrorCode.BAD_REQUEST, message))
 
-        return asgi
+        return guards.guarded(asgi, self.options)
 
     async def _context(self, request: HTTPConnection, _data: Any) -> Context:
-        user = await self.accounts.authenticate(request.headers.get("authorization"))
+        authorization = request.headers.get("authorization")
+        try:
+            user = await self.accounts.authenticate(authorization)
+        except ApiError as error:
+            if error.code is ErrorCode.UNAUTHENTICATED:
+                address = request.client.host if request.client else ""
+                wait = math.ceil(self.failed_logins.note(address, guards.claimed_user(authorization)))
+                if wait:
+                    message = f"too many wrong keys were sent: the next is looked at in {wait} s"
+                    raise ApiError(ErrorCode.TOO_MANY_REQUESTS, message, {"retryAfterSeconds": wait}) from None
+            raise
         self.last_call = time.monotonic()
         return Context(self.service, user)
 
-    async def _health(self, _: Request) -> Response:
+    @staticmethod
+    async def _health(_: Request) -> Response:
         return JSONResponse({"status": "ok", "version": __version__, "apiVersion": API_VERSION})
 
     async def _upload(self, request: Request) -> Response:
-        self.last_call = time.monotonic()
+        self.uploads += 1  # one may take longer than a service is idle
         query = request.query_params
         try:
             await self.service.snapshots.receive(
-                request.path_params["digest"],
+                request.scope["path"].rpartition("/")[2],
                 query.get("size", ""),
                 query.get("expires", ""),
                 query.get("signature", ""),
@@ -158,14 +199,19 @@ class Application:
             return JSONResponse({"errors": [refusal.formatted]}, status_code=507)
         except ClientDisconnect:
             return Response(status_code=400)  # which nobody reads
+        finally:
+            self.uploads -= 1
+            self.last_call = time.monotonic()
         return Response(status_code=204)
 
 
 @contextlib.asynccontextmanager
-async def opened(options: Options, sources: Sources | None = None) -> AsyncIterator[Application]:
-    """Give an application that is open."""
+async def opened(
+    options: Options, sources: Sources | None = None, *, starting: bool = True
+) -> AsyncIterator[Application]:
+    """Give an application that is open; `starting` as `Application.open` takes it."""
     application = Application(options, sources)
-    await application.open()
+    await application.open(starting=starting)
     try:
         yield application
     finally:

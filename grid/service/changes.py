@@ -19,6 +19,10 @@ class Changes:
             for event in self._waiting.get(run_seq, ()):
                 event.set()
 
+    def announce_all(self) -> None:
+        """Wake everybody: something may have changed, and it is not known what."""
+        self.announce(list(self._waiting))
+
     @contextmanager
     def listen(self, run_seq: int) -> Iterator[asyncio.Event]:
         """Give an event that is set with every change of the run; clear it before reading, so that none is missed."""

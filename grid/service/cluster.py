@@ -133,7 +133,6 @@ class LocalCluster:
                 settings["framework"] == "TORCHELASTIC",
                 "framework 'torchelastic': the local cluster starts the script itself, without an elastic launcher",
             ),
-            (settings["autoResume"], "auto_resume: the local cluster does not start a lost experiment again"),
         )
 
     def command(self, script: str, arguments: Sequence[str], interpreter: str | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphql import (
     GraphQLSyntaxError,
+    NoFragmentCyclesRule,
     OperationDefinitionNode,
     OperationType,
     parse,
@@ -20,6 +21,7 @@ from graphql import (
 from grid.service.api_errors import ApiError, coded
 from grid.service.cost import CostPlan
 from grid.service.limits import MAX_DEPTH, MAX_TOKENS, check_depth, check_text
+from grid.service.shapes import check_counts, check_selections
 from grid.wire import ErrorCode
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ _MAX_DOCUMENTS = 1_000
 # A parsed document weighs some 300 bytes for each character of its text at worst, so this bounds the cache to about
 # 150 MB whatever clients send. Real documents have 500 characters.
 _MAX_CHARACTERS = 512 * 1024
+# Of a name in a message.
+_SHOWN = 200
 
 
 class DocumentRefused(Exception):
@@ -128,8 +132,8 @@ class Document:
         """
         chosen = self._only if name is None else self._by_name.get(name)
         if chosen is None:
-            names = ", ".join(sorted(known for known in self._by_name if known)) or "none that has a name"
-            asked = "operationName is missing" if name is None else f"operationName is {name!r}"
+            names = ", ".join(sorted(known[:_SHOWN] for known in self._by_name if known)) or "none that has a name"
+            asked = "operationName is missing" if name is None else f"operationName is {name[:_SHOWN]!r}"
             raise ApiError(ErrorCode.BAD_REQUEST, f"{asked}: the document holds these operations: {names}")
         return chosen
 
@@ -188,9 +192,14 @@ class Documents:
         try:
             check_text(text)
             ast = parse(text, max_tokens=MAX_TOKENS)
-            check_depth(ast, self._max_depth)
-            # Validated without the rules of any request: the outcome is kept for all of them.
-            errors = validate(self._schema, ast, specified_rules)
+            check_counts(ast)
+            if check_depth(ast, self._max_depth):
+                check_selections(ast)
+                # Validated without the rules of any request: the outcome is kept for all of them.
+                errors = validate(self._schema, ast, specified_rules)
+            else:
+                # Other rules would go round in circles first, and say the same in the end.
+                errors = validate(self._schema, ast, [NoFragmentCyclesRule])
         except ApiError as error:
             raise DocumentRefused([coded(error, error.code)]) from None
         except GraphQLSyntaxError as error:

@@ -53,10 +53,10 @@ def make_graphql_app(
         The executable schema.
     context_value
         Called for every operation with the request or the WebSocket and the operation's parameters; what it returns is
-        the resolvers' context. It authenticates: an `ApiError` that it raises is the answer. The body of the request is
-        read already. When a WebSocket is opened it is called once with no parameters, to let the client in or not; what
-        the client's `connection_init` has under `authorization` stands among the WebSocket's headers, in place of any
-        that came with the request.
+        the resolvers' context. It authenticates: an `ApiError` that it raises is the answer. For a request it is called
+        before the body is read, without parameters. When a WebSocket is opened it is called once without parameters, to
+        let the client in or not; what the client's `connection_init` has under `authorization` stands among the
+        WebSocket's headers, in place of any that came with the request.
     subscriptions
         Whether to accept WebSockets.
     execution_context_class
@@ -122,14 +122,15 @@ class _HttpHandler(GraphQLHTTPHandler):
 
     async def _respond(self, scope: Scope, content_type: bytes, receive: Receive) -> dict[str, Any]:
         method = scope["method"]
-        if method == "POST":
-            params = await _read_body(content_type, receive)
-        elif method == "GET":
-            params = _read_query_string(scope["query_string"])
-        else:
+        if method not in ("GET", "POST"):
             message = f"the method {method} is not known here: use POST, or GET for queries"
             raise bad_request(message, HTTPStatus.METHOD_NOT_ALLOWED, ((b"allow", b"GET, POST"),))
-        context = await self._operations.context(Request(scope, receive), params)
+        # First of all: for somebody without a key nothing is read, and of what it says nothing is told.
+        context = await self._operations.context(Request(scope), {})
+        if method == "POST":
+            params = await _read_body(content_type, receive)
+        else:
+            params = _read_query_string(scope["query_string"])
         document, operation = self._operations.load(params)
         if operation.type is not OperationType.QUERY:
             _check_transport(operation, method)

@@ -6,7 +6,10 @@ What an operation may be and how it is answered is decided by `operations`.
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
+from datetime import timedelta
 from http import HTTPStatus
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketHandler"]
 
 _MAX_OPERATIONS = 100
+# Somebody without a key holds a connection no longer than this.
+_GREETING_TIME = timedelta(seconds=10)
 
 
 class _Socket(WebSocket):
@@ -45,7 +50,12 @@ class _Socket(WebSocket):
             parsed = orjson.loads(message.get("text") or message.get("bytes") or b"")
         except orjson.JSONDecodeError:
             parsed = None
-        if isinstance(parsed, dict) and isinstance(parsed.get("type"), str):
+        # Operations are looked up by their ids, which not every value allows.
+        if (
+            isinstance(parsed, dict)
+            and isinstance(parsed.get("type"), str)
+            and isinstance(parsed.get("id"), (str, NoneType))
+        ):
             return parsed
         await self.close(4400, "Invalid message received")
         raise WebSocketDisconnect(4400)
@@ -82,7 +92,7 @@ class WebSocketHandler(GraphQLTransportWSHandler):
     """
 
     def __init__(self, operations: Operations) -> None:
-        super().__init__()
+        super().__init__(connection_init_wait_timeout=_GREETING_TIME)
         self._operations = operations
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,13 +121,7 @@ class WebSocketHandler(GraphQLTransportWSHandler):
             if isinstance(authorization, str):
                 headers = [header for header in websocket.scope["headers"] if header[0] != b"authorization"]
                 websocket.scope["headers"] = [*headers, (b"authorization", authorization.encode("latin-1", "replace"))]
-            try:
-                await self._operations.context(websocket, {})
-            except Refused as refused:
-                error = refused.errors[0]
-                reason = f"{error['extensions']['code']}: {error['message']}"
-                code = 4500 if refused.status == HTTPStatus.INTERNAL_SERVER_ERROR else 4403
-                await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
+            if not await self._is_let_in(websocket):
                 return
         await super().handle_websocket_connection_init_message(websocket, message, client_context)
 
@@ -143,7 +147,8 @@ class WebSocketHandler(GraphQLTransportWSHandler):
             document, operation = self._operations.load(params)
             self._operations.check_variables(operation, params)
             if operation.type is OperationType.SUBSCRIPTION:
-                answers = await self._operations.subscribe(document, operation, params, context)
+                stream = await self._operations.subscribe(document, operation, params, context)
+                answers = self._while_let_in(websocket, stream)
             else:
                 answers = self._answer_once(document, operation, params, context)
         except Refused as refused:
@@ -153,6 +158,28 @@ class WebSocketHandler(GraphQLTransportWSHandler):
         client_context.operation_tasks[operation_id] = asyncio.ensure_future(
             self.observe_async_results(websocket, answers, operation_id, client_context)
         )
+
+    async def _is_let_in(self, websocket: Any) -> bool:
+        """Whether the client's key is accepted now; where it is not, the connection is closed with the reason."""
+        try:
+            await self._operations.context(websocket, {})
+        except Refused as refused:
+            error = refused.errors[0]
+            reason = f"{error['extensions']['code']}: {error['message']}"
+            code = 4500 if (refused.status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR else 4403
+            await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
+            return False
+        return True
+
+    async def _while_let_in(
+        self, websocket: Any, stream: AsyncGenerator[dict[str, Any], None]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        # A connection may live for days, and whoever opened it be disabled meanwhile.
+        async with aclosing(stream):
+            async for answer in stream:
+                if not await self._is_let_in(websocket):
+                    return
+                yield answer
 
     async def _answer_once(
         self, document: DocumentNode, operation: Operation, params: dict[str, Any], context: Any

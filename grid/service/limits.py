@@ -1,7 +1,7 @@
-"""What one request may ask for: size of the body, size and depth of the document.
+"""What one request may ask for: size of the body, size and depth of the document and of its variables.
 
-Nothing here reads GraphQL requests; the body limit works around any ASGI application. What an operation costs is worked
-out in `cost`.
+Nothing here reads GraphQL requests; the body limit works around any ASGI application. What a document may hold is
+counted in `shapes`, what an operation costs is worked out in `cost`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from graphql import FieldNode, FragmentDefinitionNode, FragmentSpreadNode, OperationDefinitionNode
 
 from grid.service.api_errors import ApiError, coded
-from grid.wire import ErrorCode
+from grid.wire import MAX_SCRIPT_ARGS, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -33,6 +33,7 @@ __all__ = [
     "MAX_TOKENS",
     "check_depth",
     "check_text",
+    "check_variables",
     "exceeded",
     "limit_body",
 ]
@@ -46,6 +47,10 @@ MAX_TOKENS = 4_000
 # Brackets of any kind inside each other, and selections inside each other through fragments. It keeps every recursive
 # walk, here and in graphql-core, far from the interpreter's limit.
 _MAX_NESTING = 100
+# Values of the variables: all of them, inside each other, and a text's characters.
+_MAX_VALUES = 10_000
+_MAX_VARIABLE_DEPTH = 20
+_MAX_TEXT = MAX_SCRIPT_ARGS
 _LINGER_SECONDS = 2.0
 
 _TOKEN = re.compile(
@@ -93,10 +98,8 @@ def check_text(text: str) -> None:
             )
 
 
-def check_depth(document: DocumentNode, max_depth: int = MAX_DEPTH) -> None:
+def check_depth(document: DocumentNode, max_depth: int = MAX_DEPTH) -> bool:
     """Refuse a document whose fields are nested too deeply, those of its fragments included.
-
-    A document whose fragments form a cycle passes: validation refuses it.
 
     Parameters
     ----------
@@ -104,6 +107,11 @@ def check_depth(document: DocumentNode, max_depth: int = MAX_DEPTH) -> None:
         The parsed document.
     max_depth
         How many fields may stand inside each other.
+
+    Returns
+    -------
+    bool
+        False where fragments spread each other in a circle, and no depth can be said: validation refuses that.
 
     Raises
     ------
@@ -113,7 +121,7 @@ def check_depth(document: DocumentNode, max_depth: int = MAX_DEPTH) -> None:
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     order = _inner_first(fragments)
     if order is None:
-        return
+        return False
     known: dict[str, tuple[int, int]] = {}
     for name in order:
         known[name] = _depth(fragments[name].selection_set, known)
@@ -121,6 +129,42 @@ def check_depth(document: DocumentNode, max_depth: int = MAX_DEPTH) -> None:
     for node in document.definitions:
         if isinstance(node, OperationDefinitionNode):
             _refuse_depth(_depth(node.selection_set, known), max_depth)
+    return True
+
+
+def check_variables(variables: dict[str, Any] | None) -> None:
+    """Refuse variables that are too many, too large or too deep to be looked at one by one.
+
+    Parameters
+    ----------
+    variables
+        As the client sent them.
+
+    Raises
+    ------
+    ApiError
+        When they hold too many values, lists and objects inside each other, or a text that is too long.
+    """
+    values = 0
+    level: list[Any] = [variables] if variables else []
+    for _ in range(_MAX_VARIABLE_DEPTH + 1):
+        inner: list[Any] = []
+        for value in level:
+            values += len(value)
+            if values > _MAX_VALUES:
+                raise exceeded("values of the variables", f"more than {_MAX_VALUES}", _MAX_VALUES, "send fewer at once")
+            for each in (*value, *value.values()) if isinstance(value, dict) else value:
+                if isinstance(each, str):
+                    if len(each) > _MAX_TEXT:
+                        what = "characters of a text in the variables"
+                        raise exceeded(what, len(each), _MAX_TEXT, "send a shorter one")
+                elif isinstance(each, (dict, list)):
+                    inner.append(each)
+        if not inner:
+            return
+        level = inner
+    given = f"more than {_MAX_VARIABLE_DEPTH}"
+    raise exceeded("values of the variables inside each other", given, _MAX_VARIABLE_DEPTH, "nest them less deeply")
 
 
 def _refuse_depth(depths: tuple[int, int], max_depth: int) -> None:

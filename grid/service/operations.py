@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 
 from grid.service.api_errors import ApiError, coded, format_error, internal
 from grid.service.documents import DocumentRefused, Documents, Operation
+from grid.service.limits import check_variables
 from grid.wire import ErrorCode
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ _PLAIN_EXECUTOR = getattr(graphql, "Executor", None)
 _STATUS = {
     ErrorCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
     ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    ErrorCode.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
     ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+_MAX_ERRORS = 50
 _CHALLENGE = ((b"www-authenticate", b'Basic realm="grid"'),)
 
 
@@ -92,14 +95,17 @@ class Operations:
         except GraphQLError as error:
             refusal = coded(error, ErrorCode.BAD_REQUEST)
             code = refusal["extensions"]["code"]
-            challenge = _CHALLENGE if code == ErrorCode.UNAUTHENTICATED else ()
-            raise Refused([refusal], _STATUS.get(code, HTTPStatus.BAD_REQUEST), challenge) from None
+            headers: Sequence[tuple[bytes, bytes]] = _CHALLENGE if code == ErrorCode.UNAUTHENTICATED else ()
+            if "retryAfterSeconds" in refusal["extensions"]:
+                headers = ((b"retry-after", b"%d" % refusal["extensions"]["retryAfterSeconds"]),)
+            raise Refused([refusal], _STATUS.get(code, HTTPStatus.BAD_REQUEST), headers) from None
         except Exception as fault:  # noqa: BLE001 - the application's code, of which nothing may reach the client
             raise Refused([internal(fault)], HTTPStatus.INTERNAL_SERVER_ERROR) from None
 
     def load(self, params: dict[str, Any]) -> tuple[DocumentNode, Operation]:
         """Find the operation that is asked for, within the limits."""
         try:
+            check_variables(params.get("variables"))
             document = self._documents.load(params["query"])
             operation = document.operation(params.get("operationName"))
             operation.check_limits(params.get("variables"))
@@ -111,7 +117,8 @@ class Operations:
 
     def check_variables(self, operation: Operation, params: dict[str, Any]) -> None:
         """Refuse variables that do not fit, before anything is executed."""
-        values = get_variable_values(self._schema, operation.variable_definitions, params.get("variables") or {})
+        given = params.get("variables") or {}
+        values = get_variable_values(self._schema, operation.variable_definitions, given, max_errors=_MAX_ERRORS)
         if isinstance(values, list):
             raise Refused([coded(error, ErrorCode.GRAPHQL_VALIDATION_FAILED) for error in values])
 
@@ -184,7 +191,8 @@ async def _answers(stream: AsyncGenerator[ExecutionResult, None]) -> AsyncGenera
 def checked(params: Any) -> dict[str, Any]:
     """Return the parameters of a request if they are what GraphQL over HTTP allows."""
     if isinstance(params, list):
-        raise bad_request("batches are not supported: send one operation a request")
+        message = f"a batch of {len(params)}: batches are not supported, send one operation a request"
+        raise bad_request(message)
     if not isinstance(params, dict):
         raise bad_request("a GraphQL request is a JSON object with the key `query`")
     query = params.get("query")

@@ -14,6 +14,10 @@ class OptionError(ValueError):
     """An option or a variable of the environment is wrong."""
 
 
+class TryLater(OptionError):
+    """What was asked for is not to be had now, and may be at the next try: a disk is full, a database locked."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How a service is set up. Each may be given on the command line or in the environment."""
@@ -22,6 +26,8 @@ class Options:
     host: str = "127.0.0.1"
     port: int = 0
     """0 lets the system pick one."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which clients may call it, besides those of loopback and ``host``."""
     database: str = ""
     """As SQLAlchemy writes it; empty for SQLite in ``home``."""
     cpus: int = 0
@@ -33,6 +39,10 @@ class Options:
     """0 to stay for ever."""
     instance_types: Path | None = None
     """A catalogue instead of the one that is shipped."""
+    stop_experiments: bool = False
+    """Whether what runs ends with the service."""
+    kept_by: str = ""
+    """What the keeper that has started it has written down: see `grid.embedded`."""
     embedded: bool = False
     """Whether its callers are on this machine, so that an interpreter they name is one of ours."""
     max_experiments: int = MAX_EXPERIMENTS
@@ -48,3 +58,12 @@ def number(name: str, text: str, *, least: float, whole: bool = False) -> float:
         message = f"{name}={text!r}: a {'whole ' if whole else ''}number of at least {least:g} is expected"
         raise OptionError(message)
     return value
+
+
+def host_name(name: str, text: str) -> str:
+    """Read the name or the address of a host: without a scheme, without a port."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if not bare or any(char in "/@[]*" or char.isspace() for char in bare) or bare.count(":") == 1:
+        message = f"{name}={text!r}: the name of a host is expected, as in grid.example.org, without scheme and port"
+        raise OptionError(message)
+    return bare

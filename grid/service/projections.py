@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import shlex
@@ -18,7 +19,7 @@ from grid.service.catalogue import InstanceType
 from grid.service.cluster import RUNNERS
 from grid.service.store import runs
 from grid.service.store.database import Database
-from grid.wire import ErrorCode
+from grid.wire import ErrorCode, ExperimentStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -72,8 +73,25 @@ class Statuses:
         return self._indices
 
 
+class Attempts:
+    """The ended attempts of a page of experiments, read in one statement when those of the first are asked for."""
+
+    def __init__(self, database: Database, seqs: Sequence[int]) -> None:
+        self._database = database
+        self._seqs = seqs
+        self._reading: asyncio.Task[dict[int, list[Row[Any]]]] | None = None
+
+    async def of(self, experiment_seq: int) -> list[Row[Any]]:
+        """The attempts of one of them."""
+        if self._reading is None:
+            read = self._database.read(lambda connection: runs.attempts_of(connection, self._seqs))
+            self._reading = asyncio.ensure_future(read)
+        return (await self._reading)[experiment_seq]
+
+
 def run_object(row: Row[Any], statuses: Statuses) -> Object:
     """The fields of a `Run`, but for its connections."""
+    deleted = orjson.loads(row.deleted_indices)
     return {
         "seq": row.seq,
         "statuses": statuses,
@@ -86,20 +104,26 @@ def run_object(row: Row[Any], statuses: Statuses) -> Object:
         "project": row.project,
         "commitSha": row.commit_sha,
         "createdAt": moment(row.created_at),
-        "experimentCount": row.experiment_count,
-        "settings": orjson.loads(row.settings),
+        "experimentCount": row.experiment_count - len(deleted),
+        "deletedIndices": deleted,
+        # What an earlier version did not know, its runs do not have.
+        "settings": {"timeout": None, "maxRetries": 0, "autoResume": False, **orjson.loads(row.settings)},
     }
 
 
-def experiment_object(row: Row[Any]) -> Object:
-    """The fields of an `Experiment`."""
+def experiment_object(row: Row[Any], attempts: Attempts) -> Object:
+    """The fields of an `Experiment`, but for what its attempts tell."""
     # The command as a person would type it: which interpreter "python" is, the cluster decides.
     runner = RUNNERS.get(PurePosixPath(row.script).suffix, "python")
     return {
+        "seq": row.seq,
+        "endings": attempts,
         "id": row.id,
         "name": f"{row.run_name}-exp{row.index}",
+        "runId": row.run_id,
         "index": row.index,
         "status": row.status,
+        "attempt": row.attempt,
         "reason": row.reason,
         "exitCode": row.exit_code,
         "signal": row.signal,
@@ -111,6 +135,43 @@ def experiment_object(row: Row[Any]) -> Object:
         "createdAt": moment(row.created_at),
         "startedRunningAt": moment(row.started_at),
         "finishedAt": moment(row.finished_at),
+    }
+
+
+def attempt_object(row: Row[Any]) -> Object:
+    """The fields of an `Attempt`."""
+    return {
+        "number": row.number,
+        "status": row.status,
+        "reason": row.reason,
+        "failure": failure_object(row),
+        "startedRunningAt": moment(row.started_at),
+        "finishedAt": moment(row.finished_at),
+    }
+
+
+def failure_object(row: Row[Any]) -> Object | None:
+    """The fields of the `Failure` of an attempt that has ended; None where it succeeded."""
+    if row.status == ExperimentStatus.SUCCEEDED:
+        return None
+    return {
+        "reason": row.reason,
+        "exitCode": row.exit_code,
+        "signal": row.signal,
+        "error": row.error,
+        "lastLines": row.last_lines,
+        "finalLine": row.final_line,
+    }
+
+
+def failure_group_object(run_name: str, indices: Sequence[int], example: Row[Any]) -> Object:
+    """The fields of a `FailureGroup`."""
+    return {
+        "reason": example.reason,
+        "finalLine": example.final_line,
+        "count": len(indices),
+        "names": [f"{run_name}-exp{index}" for index in indices],
+        "example": failure_object(example),
     }
 
 
@@ -161,7 +222,10 @@ def place_of(cursor: str | None) -> int | None:
         raise ApiError(ErrorCode.INVALID_ARGUMENT, message) from None
 
 
-def read_page(connection: Connection, run_seq: int, total: int, first: int, after: int | None) -> Object:
+def read_page(  # noqa: PLR0913, PLR0917 - what a page is made of
+    connection: Connection, database: Database, run_seq: int, total: int, first: int, after: int | None
+) -> Object:
     """A page of a run's experiments."""
     rows = runs.experiment_page(connection, run_seq, first, after)
-    return page_object(rows, first, total, experiment_object, "index")
+    attempts = Attempts(database, [row.seq for row in rows])
+    return page_object(rows, first, total, lambda row: experiment_object(row, attempts), "index")

@@ -21,15 +21,19 @@ from graphql import GraphQLResolveInfo, GraphQLSchema
 from sqlalchemy import Connection
 
 from grid._version import __version__
-from grid.service.accounts import User
+from grid.service.accounts import Accounts, User
 from grid.service.api_errors import ApiError
 from grid.service.changes import Changes
 from grid.service.cluster import LocalCluster
 from grid.service.options import Options
 from grid.service.projections import (
+    Attempts,
     Object,
     Statuses,
+    attempt_object,
     experiment_object,
+    failure_group_object,
+    failure_object,
     instance_type_object,
     moment,
     page_object,
@@ -37,10 +41,11 @@ from grid.service.projections import (
     read_page,
     run_object,
 )
-from grid.service.runs import Runs
+from grid.service.runs import Named, Runs
 from grid.service.scheduler import Scheduler
 from grid.service.snapshots import Snapshots
-from grid.service.store import accounts, runs
+from grid.service.store import accounts as accounts_store
+from grid.service.store import runs
 from grid.service.store.database import Database
 from grid.wire import API_VERSION, ErrorCode, ExperimentStatus
 
@@ -57,6 +62,7 @@ class Service:
     scheduler: Scheduler
     snapshots: Snapshots
     runs: Runs
+    accounts: Accounts
     changes: Changes
 
 
@@ -77,6 +83,7 @@ _query = QueryType()
 _mutation = MutationType()
 _subscription = SubscriptionType()
 _run = ObjectType("Run")
+_experiment = ObjectType("Experiment")
 _status_group = ObjectType("StatusGroup")
 _cluster = ObjectType("Cluster")
 _date_time = ScalarType("DateTime")
@@ -85,7 +92,7 @@ _string_map = ScalarType("StringMap")
 
 def executable_schema() -> GraphQLSchema:
     """The schema file with these resolvers."""
-    types = (_query, _mutation, _subscription, _run, _status_group, _cluster, _date_time, _string_map)
+    types = (_query, _mutation, _subscription, _run, _experiment, _status_group, _cluster, _date_time, _string_map)
     return make_executable_schema(load_schema_from_path(SCHEMA_PATH), *types)
 
 
@@ -118,7 +125,7 @@ def _viewer(_: object, info: _Info) -> Object:
 
 @_query.field("run")
 async def _find_run(_: object, info: _Info, name: str, owner: str | None = None) -> Object | None:
-    service, user = info.context.service, _reader(info, owner)
+    service, user = info.context.service, await _reader(info, owner)
     if user is None:
         return None
     row = await service.database.read(lambda connection: runs.by_name(connection, user.id, name))
@@ -139,19 +146,21 @@ async def _page_of_runs(_: object, info: _Info, first: int, after: str | None = 
 
 
 @_query.field("experiment")
-async def _experiment(_: object, info: _Info, id: str) -> Object | None:  # noqa: A002 - the schema's word
-    user_id = info.context.user.id
-    row = await info.context.service.database.read(lambda connection: runs.experiment_by_id(connection, user_id, id))
-    return None if row is None else experiment_object(row)
+async def _experiment_by_id(_: object, info: _Info, id: str) -> Object | None:  # noqa: A002 - the schema's word
+    service = info.context.service
+    row = await service.database.read(lambda connection: runs.experiment_by_id(connection, id))
+    if row is None or not await service.accounts.may_read(info.context.user, row.user_id):
+        return None
+    return experiment_object(row, Attempts(service.database, [row.seq]))
 
 
 @_query.field("experimentByName")
 async def _experiment_by_name(_: object, info: _Info, name: str, owner: str | None = None) -> Object | None:
-    user = _reader(info, owner)
+    service, user = info.context.service, await _reader(info, owner)
     if user is None:
         return None
-    row = await info.context.service.database.read(lambda connection: Runs.find_experiment(connection, user, name))
-    return None if row is None else experiment_object(row)
+    row = await service.database.read(lambda connection: Runs.find_experiment(connection, user, name))
+    return None if row is None else experiment_object(row, Attempts(service.database, [row.seq]))
 
 
 @_query.field("clusters")
@@ -188,7 +197,27 @@ async def _run_experiments(run: Object, info: _Info, first: int, after: str | No
     seq, total, place = run["seq"], run["experimentCount"], place_of(after)
     database = info.context.service.database
     return await database.read(  # type: ignore[no-any-return]
-        lambda connection: read_page(connection, seq, total, first, place)
+        lambda connection: read_page(connection, database, seq, total, first, place)
+    )
+
+
+@_run.field("failures")
+async def _failures(run: Object, info: _Info) -> list[Object]:
+    groups = await info.context.service.database.read(lambda connection: runs.failure_groups(connection, run["seq"]))
+    return [failure_group_object(run["name"], *group) for group in groups]
+
+
+@_experiment.field("attempts")
+async def _attempts(experiment: Object, _: _Info) -> list[Object]:
+    return [attempt_object(row) for row in await experiment["endings"].of(experiment["seq"])]
+
+
+@_experiment.field("failure")
+async def _failure(experiment: Object, _: _Info) -> Object | None:
+    rows = await experiment["endings"].of(experiment["seq"])
+    # An attempt that has not ended is not among them; nor may what was read a moment later speak of another one.
+    return next(
+        (failure_object(row) for row in rows if row.number == experiment["attempt"] and experiment["reason"]), None
     )
 
 
@@ -200,7 +229,7 @@ async def _names(group: Object, _: _Info) -> list[str]:
 @_cluster.field("paused")
 async def _paused(cluster: Object, info: _Info) -> bool:
     return await info.context.service.database.read(  # type: ignore[no-any-return]
-        lambda connection: accounts.is_paused(connection, cluster["name"])
+        lambda connection: accounts_store.is_paused(connection, cluster["name"])
     )
 
 
@@ -231,15 +260,44 @@ async def _start_run(_: object, info: _Info, input: Object) -> Object:  # noqa: 
 
 
 @_mutation.field("cancelRun")
-async def _cancel_run(_: object, info: _Info, name: str, waitSeconds: float) -> Object:  # noqa: N803 - the schema's word
-    service = info.context.service
-    return _cancellation(service, *await service.runs.cancel_run(info.context.user, name, waitSeconds))
+async def _cancel_run(
+    _: object,
+    info: _Info,
+    name: str,
+    waitSeconds: float,  # noqa: N803 - the schema's word
+    owner: str | None = None,
+    id: str | None = None,  # noqa: A002 - the schema's word
+) -> Object:
+    service, which = info.context.service, Named(name, owner, id)
+    return _cancellation(service, *await service.runs.cancel_run(info.context.user, which, waitSeconds))
 
 
 @_mutation.field("cancelExperiment")
-async def _cancel_experiment(_: object, info: _Info, name: str, waitSeconds: float) -> Object:  # noqa: N803
-    service = info.context.service
-    return _cancellation(service, *await service.runs.cancel_experiment(info.context.user, name, waitSeconds))
+async def _cancel_experiment(
+    _: object,
+    info: _Info,
+    name: str,
+    waitSeconds: float,  # noqa: N803 - the schema's word
+    owner: str | None = None,
+    id: str | None = None,  # noqa: A002 - the schema's word
+) -> Object:
+    service, which = info.context.service, Named(name, owner, id)
+    return _cancellation(service, *await service.runs.cancel_experiment(info.context.user, which, waitSeconds))
+
+
+@_mutation.field("retryRun")
+async def _retry_run(_: object, info: _Info, input: Object) -> Object:  # noqa: A002 - the schema's word
+    return {"names": await info.context.service.runs.retry(info.context.user, input["id"], input["key"])}
+
+
+@_mutation.field("deleteRun")
+async def _delete_run(_: object, info: _Info, id: str) -> Object:  # noqa: A002 - the schema's word
+    return {"deleted": await info.context.service.runs.delete_run(info.context.user, id)}
+
+
+@_mutation.field("deleteExperiment")
+async def _delete_experiment(_: object, info: _Info, id: str) -> Object:  # noqa: A002 - the schema's word
+    return {"deleted": await info.context.service.runs.delete_experiment(info.context.user, id)}
 
 
 @_mutation.field("pauseCluster")
@@ -257,14 +315,17 @@ async def _resume_cluster(_: object, info: _Info, name: str) -> Object:
 
 @_subscription.source("runStatusChanged")
 async def _watch_run(_: object, info: _Info, name: str, owner: str | None = None) -> AsyncGenerator[Object, None]:
-    service, user = info.context.service, _reader(info, owner)
-    row = user and await service.database.read(lambda connection: runs.by_name(connection, user.id, name))
-    if not row:
-        raise ApiError(ErrorCode.RUN_NOT_FOUND, f"you can read no run named {name[:200]!r}")
-    with service.changes.listen(row.seq) as changed:
+    service, user = info.context.service, await _reader(info, owner)
+    first = user and await service.database.read(lambda connection: runs.by_name(connection, user.id, name))
+    if not first:
+        raise _no_run(name)
+    with service.changes.listen(first.seq) as changed:
         while True:
             changed.clear()
-            row = await service.database.read(lambda connection, seq=row.seq: runs.by_seq(connection, seq))
+            row = await service.database.read(lambda connection: runs.by_id(connection, first.id))
+            # Deleted meanwhile, or not to be read any more.
+            if row is None or await _reader(info, owner) is None:
+                raise _no_run(name)
             status = await Statuses(service.database, [row]).of(row.seq)
             yield status
             if all(ExperimentStatus(group["status"]).is_terminal for group in status["groups"]):
@@ -281,10 +342,14 @@ def _run_status_changed(status: Object, _: _Info, **__: object) -> Object:
 # What several of them need
 
 
-def _reader(info: _Info, owner: str | None) -> User | None:
-    """Whose runs are meant, where the viewer may read them: only their own."""
-    user: User = info.context.user
-    return user if owner in (None, user.name) else None
+async def _reader(info: _Info, owner: str | None) -> User | None:
+    """Whose runs are meant, where the viewer may read them."""
+    reader: User | None = await info.context.service.accounts.readable(info.context.user, owner)
+    return reader
+
+
+def _no_run(name: str) -> ApiError:
+    return ApiError(ErrorCode.RUN_NOT_FOUND, f"you can read no run named {name[:200]!r}")
 
 
 def _cluster_object(cluster: LocalCluster) -> Object:
@@ -299,6 +364,6 @@ async def _set_paused(service: Service, name: str, *, paused: bool) -> Object:
     if name != service.cluster.name:
         message = f"there is no cluster {name[:200]!r}; there is {service.cluster.name!r}"
         raise ApiError(ErrorCode.CLUSTER_NOT_FOUND, message)
-    await service.database.write(lambda connection: accounts.set_paused(connection, name, paused=paused))
+    await service.database.write(lambda connection: accounts_store.set_paused(connection, name, paused=paused))
     service.scheduler.wake()
     return _cluster_object(service.cluster)

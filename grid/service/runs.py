@@ -14,23 +14,25 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from grid.service import lifecycle, sweeps
-from grid.service.accounts import User
+from grid.service.accounts import Accounts, User
 from grid.service.api_errors import ApiError
 from grid.service.changes import Changes
 from grid.service.cluster import LocalCluster
+from grid.service.deletions import Deletions
 from grid.service.names import run_name
 from grid.service.scheduler import Scheduler
 from grid.service.snapshots import Snapshots
 from grid.service.sources import Sources
-from grid.service.store import runs
+from grid.service.store import accounts, runs
 from grid.service.store.database import Database
 from grid.service.store.tables import experiments
 from grid.service.store.tables import runs as runs_table
-from grid.wire import ErrorCode, ExperimentStatus
+from grid.wire import MAX_TIMEOUT_SECONDS, ErrorCode, ExperimentStatus
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _EXPERIMENT = re.compile(r"(?P<run>.+)-exp(?P<index>0|[1-9][0-9]{0,8})")
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_KEY_FORM = "16 to 64 letters, digits, '-' and '_'"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SUFFIXES = (".py", ".sh", ".jl")
 _MAX_DESCRIPTION = 200
@@ -49,6 +51,26 @@ class Estimate:
     warnings: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Which run or experiment is meant."""
+
+    name: str
+    owner: str | None = None
+    """The name of whose it is; None for the viewer's own."""
+    id: str | None = None
+    """Where it is given, another one that has the name by now is not meant."""
+
+    def means(self, row: Row[Any]) -> bool:
+        """Whether what has the name is meant."""
+        return self.id is None or self.id == row.id
+
+    @property
+    def remark(self) -> str:
+        """What to add where the name alone would mislead."""
+        return f" of the id {self.id[:80]!r}" if self.id else ""
+
+
 class Runs:
     """Runs and their experiments."""
 
@@ -60,6 +82,8 @@ class Runs:
         snapshots: Snapshots,
         changes: Changes,
         sources: Sources,
+        accounts: Accounts,
+        deletions: Deletions,
         *,
         max_experiments: int,
         honour_interpreter: bool,
@@ -70,6 +94,8 @@ class Runs:
         self._snapshots = snapshots
         self._changes = changes
         self._sources = sources
+        self._accounts = accounts
+        self._deletions = deletions
         self._max_experiments = max_experiments
         self._honour_interpreter = honour_interpreter
 
@@ -88,7 +114,7 @@ class Runs:
         """
         key = given["key"]
         if not _KEY.fullmatch(key):
-            raise _invalid("key", key, "16 to 64 letters, digits, '-' and '_'")
+            raise _invalid("key", key, _KEY_FORM)
         made = await self._database.read(lambda connection: runs.by_key(connection, user.id, key))
         if made is not None:
             return made, orjson.loads(made.warnings)
@@ -102,8 +128,7 @@ class Runs:
         seed = settings["seed"] if settings.get("seed") is not None else self._sources.below(2**31)
         expansion = await asyncio.to_thread(self._expand, settings, seed)
         if not await self._snapshots.is_stored(given["snapshot"]):
-            message = f"the snapshot {given['snapshot'][:80]!r} is not stored; createSnapshot says where to upload it"
-            raise ApiError(ErrorCode.INVALID_SNAPSHOT, message)
+            raise _no_snapshot(given["snapshot"])
         if not self._snapshots.holds(given["snapshot"], given["script"]):
             raise _invalid("script", given["script"], "the path of a file in the snapshot")
         at_once = max(1, self._cluster.resources.cpus // resources.cpus)
@@ -146,6 +171,9 @@ class Runs:
             # Looked up again where nobody can come between: two requests with one key make one run.
             made = runs.by_key(connection, user.id, key)
             if made is None:
+                if not accounts.has_snapshot(connection, given["snapshot"]):
+                    # Its last run was deleted while this one was on its way.
+                    raise _no_snapshot(given["snapshot"])
                 name = self._free_name(connection, user, given.get("name") or "")
                 made = runs.by_seq(connection, runs.insert(connection, {**run, "name": name}, rows))
             return made
@@ -154,19 +182,79 @@ class Runs:
         self._scheduler.wake()
         return made, orjson.loads(made.warnings)
 
-    async def cancel_run(self, user: User, name: str, wait_seconds: float) -> tuple[list[str], list[str]]:
+    async def cancel_run(self, user: User, which: Named, wait_seconds: float) -> tuple[list[str], list[str]]:
         """Cancel what is unfinished of a run; return the names of experiments that have ended, and of the others."""
-        run = await self._database.read(lambda connection: runs.by_name(connection, user.id, name))
-        if run is None:
-            raise ApiError(ErrorCode.RUN_NOT_FOUND, f"you have no run named {name[:200]!r}")
+        reader = await self._accounts.readable(user, which.owner)
+        run = None
+        if reader is not None:
+            run = await self._database.read(lambda connection: runs.by_name(connection, reader.id, which.name))
+        if run is None or not which.means(run):
+            raise ApiError(ErrorCode.RUN_NOT_FOUND, f"you have no run named {which.name[:200]!r}{which.remark}")
+        _check_owner(user, run, f"the run {run.name!r}")
         return await self._cancel(run.seq, run.name, lifecycle.ALL_OF_RUN, {"b_run_seq": run.seq}, wait_seconds)
 
-    async def cancel_experiment(self, user: User, name: str, wait_seconds: float) -> tuple[list[str], list[str]]:
+    async def cancel_experiment(self, user: User, which: Named, wait_seconds: float) -> tuple[list[str], list[str]]:
         """Cancel one experiment; return its name among those that have ended, or among the others."""
-        row = await self._database.read(lambda connection: self.find_experiment(connection, user, name))
-        if row is None:
-            raise ApiError(ErrorCode.EXPERIMENT_NOT_FOUND, f"you have no experiment named {name[:200]!r}")
+        reader = await self._accounts.readable(user, which.owner)
+        row = None
+        if reader is not None:
+            row = await self._database.read(lambda connection: self.find_experiment(connection, reader, which.name))
+        if row is None or not which.means(row):
+            message = f"you have no experiment named {which.name[:200]!r}{which.remark}"
+            raise ApiError(ErrorCode.EXPERIMENT_NOT_FOUND, message)
+        _check_owner(user, row, f"the experiment {which.name!r}")
         return await self._cancel(row.run_seq, row.run_name, lifecycle.ONE, {"b_seq": row.seq}, wait_seconds)
+
+    async def retry(self, user: User, run_id: str, key: str) -> list[str]:
+        """Queue the failed experiments of a run as their next attempts; return their names.
+
+        The same key gives what it queued the first time, and queues nothing.
+        """
+        if not _KEY.fullmatch(key):
+            raise _invalid("key", key, _KEY_FORM)
+        missing = ApiError(ErrorCode.RUN_NOT_FOUND, f"you have no run of the id {run_id[:200]!r}")
+        run = await self._database.read(lambda connection: runs.by_id(connection, run_id))
+        if run is None or not await self._accounts.may_read(user, run.user_id):
+            raise missing
+        _check_owner(user, run, f"the run {run.name!r}")
+        at = self._sources.now()
+
+        def write(connection: Connection) -> tuple[list[int], list[lifecycle.Change]]:
+            queued = runs.retried(connection, run.seq, key)
+            if queued is not None:
+                return queued, []
+            if runs.by_id(connection, run_id) is None:
+                raise missing  # deleted meanwhile
+            again = lifecycle.queue_again(connection, lifecycle.ALL_OF_RUN, {"b_run_seq": run.seq}, at=at)
+            indices = sorted(index for index, _ in again)
+            runs.insert_retry(connection, run.seq, key, indices, at)
+            return indices, [change for _, change in again]
+
+        indices, changed = await self._database.write(write)
+        self._changes.announce(change.run_seq for change in changed)
+        self._scheduler.wake()
+        return [f"{run.name}-exp{index}" for index in indices]
+
+    async def delete_run(self, user: User, run_id: str) -> bool:
+        """Remove a run and all that is of it; return whether there was one."""
+        run = await self._database.read(lambda connection: runs.by_id(connection, run_id))
+        if run is None or not await self._accounts.may_read(user, run.user_id):
+            return False
+        _check_owner(user, run, f"the run {run.name!r}")
+        deleted = await self._deletions.delete_run(run.id, run.name)
+        self._changes.announce([run.seq])
+        return deleted
+
+    async def delete_experiment(self, user: User, experiment_id: str) -> bool:
+        """Remove an experiment and all that is of it; return whether there was one."""
+        row = await self._database.read(lambda connection: runs.experiment_by_id(connection, experiment_id))
+        if row is None or not await self._accounts.may_read(user, row.user_id):
+            return False
+        name = f"{row.run_name}-exp{row.index}"
+        _check_owner(user, row, f"the experiment {name!r}")
+        deleted = await self._deletions.delete_experiment(row.id, name, at=self._sources.now())
+        self._changes.announce([row.run_seq])
+        return deleted
 
     @staticmethod
     def find_experiment(connection: Connection, user: User, name: str) -> Row[Any] | None:
@@ -255,11 +343,12 @@ def _ended(connection: Connection, which: sa.ColumnElement[bool], meant: dict[st
 
 def _settled(settings: Mapping[str, Any], instance_type: str, seed: int) -> dict[str, Any]:
     """The settings as they are kept: what was left open is settled, what only concerns the start is left out."""
-    kept = {name: value for name, value in settings.items() if name not in ("cluster", "actions", "autoResume")}
+    kept = {name: value for name, value in settings.items() if name not in ("cluster", "actions")}
     return {
         **kept,
         "instanceType": instance_type,
         "seed": seed,
+        "timeout": settings.get("timeout"),
         "environment": settings.get("environment") or {},
     }
 
@@ -268,13 +357,16 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     entrypoint = settings["entrypoint"]
     if PurePosixPath(entrypoint).suffix not in _SUFFIXES:
         raise _invalid("entrypoint", entrypoint, f"a file that ends in {', '.join(_SUFFIXES)}")
-    for name in ("cpus", "gpus", "numTrials"):
+    for name in ("cpus", "gpus", "numTrials", "maxRetries"):
         if settings[name] < 0:
             raise _invalid(name, settings[name], "0 or more")
     if settings["strategy"] == "RANDOM_SEARCH" and settings["numTrials"] < 1:
         raise _invalid("numTrials", settings["numTrials"], "1 or more for a random search")
     if settings.get("seed") is not None and settings["seed"] < 0:
         raise _invalid("seed", settings["seed"], "0 or more")
+    timeout = settings.get("timeout")
+    if timeout is not None and not 0 < timeout <= MAX_TIMEOUT_SECONDS:
+        raise _invalid("timeout", timeout, f"more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds")
     for name in settings.get("environment") or {}:
         if not _VARIABLE.fullmatch(name):
             raise _invalid("environment", name, "names of letters, digits and '_', not beginning with a digit")
@@ -301,6 +393,17 @@ def _check_run(given: Mapping[str, Any]) -> None:
     interpreter = given.get("interpreter")
     if interpreter is not None and (not PurePosixPath(interpreter).is_absolute() or "\0" in interpreter):
         raise _invalid("interpreter", interpreter, "an absolute path")
+
+
+def _check_owner(user: User, row: Row[Any], what: str) -> None:
+    if row.user_id != user.id:
+        message = f"{what} belongs to {row.username!r}: you may read it, and only they may change it"
+        raise ApiError(ErrorCode.FORBIDDEN, message)
+
+
+def _no_snapshot(digest: str) -> ApiError:
+    message = f"the snapshot {digest[:80]!r} is not stored; createSnapshot says where to upload it"
+    return ApiError(ErrorCode.INVALID_SNAPSHOT, message)
 
 
 def _invalid(name: str, value: object, wanted: str) -> ApiError:

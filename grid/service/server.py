@@ -1,113 +1,195 @@
-"""Serves an application over HTTP until it is told to stop, and says in `$GRID_HOME/service` where it is."""
+"""Serves an application over HTTP until it is told to stop, and says in `$GRID_HOME/service` where it is.
+
+SIGTERM and SIGINT stop it, and what runs goes on unless the options say otherwise; SIGUSR1 stops it and what runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
+import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
-from typing import Any
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
+from grid import homes
 from grid._version import __version__
-from grid.service.app import Application, opened
-from grid.service.executors.supervisor import boot_id, process_start
-from grid.service.options import MAX_BODY_BYTES, OptionError, Options
+from grid.homes import Holder
+from grid.service.app import Application
+from grid.service.guards import HttpProtocol, is_loopback
+from grid.service.home import Hold, taken
+from grid.service.options import MAX_BODY_BYTES, OptionError, Options, TryLater
 from grid.service.sources import Sources
+from grid.service.stop import ExperimentsLeft
+from grid.service.store import runs
+from grid.service.store.faults import DatabaseUnavailable
 from grid.service.workspace import PRIVATE_FILE, Workspace, write_private
 
 _log = logging.getLogger(__name__)
 
 _IDLE_CHECKS = 20
 """How many times within the idle time it is looked whether the service is idle."""
-
-
-_LOCK_TRIES = 20
-_LOCK_SECONDS = 0.01
-
-
-class HomeInUse(RuntimeError):
-    """Another service has this home."""
+_WATCH_SECONDS = 5.0
+"""How often it is looked at least whether the home is still there."""
+_STOP_SECONDS = 15.0
+"""How long experiments may take to end beyond the grace period."""
+_NAMED = 10
+"""How many of the experiments that are left an error names."""
 
 
 async def serve(options: Options, sources: Sources | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, or until the service has been idle for as long as the options say.
+    """Serve until a signal says to stop, or until the service has been idle for as long as the options say.
 
     Raises
     ------
-    HomeInUse
-        If another service has this home.
+    HomeRefused
+        If the home cannot be used, or another service has it.
     OptionError
-        If the address is not to be had.
+        If the address or the database is not to be had.
+    NotKept
+        If the keeper that has started it has been told to end.
+    ExperimentsLeft
+        If experiments were to end with it, and some have not.
     """
     sources = sources or Sources()
     workspace = Workspace(options.home)
-    workspace.prepare()
-    with _lock(workspace), _socket(options) as listening:
-        async with opened(options, sources) as application:
-            key = _api_key(workspace, sources)
-            user = await application.add_user(sources.account(), key)
-            url = f"http://{options.host}:{listening.getsockname()[1]}"
-            record = {
-                "url": url,
-                "user_id": user.id,
-                "username": user.name,
-                "api_key": key,
-                "pid": os.getpid(),
-                "start": process_start(os.getpid()),
-                "boot": boot_id(),
-                "host": socket.gethostname(),
-                "version": __version__,
-            }
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    application.asgi,
-                    access_log=False,  # addresses of uploads are secrets
-                    log_config=None,
-                    lifespan="off",
-                    server_header=False,
-                    ws_max_size=MAX_BODY_BYTES,
-                    timeout_graceful_shutdown=5,
-                )
-            )
-            async with _announced(workspace.service / "service.json", record), _idle_watch(application, server):
+    with taken(workspace, kept_by=options.kept_by) as hold, _socket(options) as listening:
+        application = Application(options, sources)
+        with _in_words(application):
+            await application.open()
+        try:
+            async with _announced(application, workspace, listening) as url:
+                orders = _Orders(with_experiments=options.stop_experiments)
+                orders.listen()
                 _log.info("serving %s at %s", options.home, url)
-                await server.serve(sockets=[listening])
-            _log.info("stopped")
+                if not is_loopback(options.host):
+                    _log.warning("%s speaks plain HTTP: keys can be read on the way, see docs/security.md", url)
+                await _serve_until_stopped(application, listening, hold, orders)
+        finally:
+            await application.close()
+        _log.info("stopped")
 
 
-@contextmanager
-def _lock(workspace: Workspace) -> Iterator[None]:
-    descriptor = os.open(workspace.service / "service.lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
-    try:
-        # A client that looks whether somebody holds the lock holds it itself for a moment.
-        for last in (*[False] * _LOCK_TRIES, True):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if last:
-                    message = f"another service has {workspace.home}: stop it, or choose another GRID_HOME"
-                    raise HomeInUse(message) from None
-                time.sleep(_LOCK_SECONDS)
-        # What a service that was killed said of itself is not true any more.
-        (workspace.service / "service.json").unlink(missing_ok=True)
+async def end_experiments(application: Application, insisted: asyncio.Event) -> None:
+    """End every experiment that runs, and come back when that is recorded.
+
+    Parameters
+    ----------
+    application
+        Open.
+    insisted
+        Set when somebody does not want to wait for it any more.
+
+    Raises
+    ------
+    ExperimentsLeft
+        If some have not ended in time.
+    """
+    limit = application.options.grace_seconds + _STOP_SECONDS
+    ending = asyncio.create_task(application.stop_experiments())
+    insisting = asyncio.create_task(insisted.wait())
+    await asyncio.wait({ending, insisting}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+    insisting.cancel()
+    if ending.done():
+        await ending
+        return
+    ending.cancel()
+    await asyncio.gather(ending, return_exceptions=True)
+    left = [f"{row.run_name}-exp{row.index}" for row in await application.database.read(runs.active)]
+    if left:
+        why = "a second signal has cut it short" if insisted.is_set() else f"{limit:g} s were not enough"
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        message = (
+            f"not every experiment has ended ({why}): {', '.join(left[:_NAMED])}{more}; "
+            f"to end them, run python -m grid.service stop --stop-experiments --home {application.options.home}"
+        )
+        raise ExperimentsLeft(message)
+
+
+async def _serve_until_stopped(application: Application, listening: socket.socket, hold: Hold, orders: _Orders) -> None:
+    while True:
+        server = _Server(
+            uvicorn.Config(
+                application.asgi,
+                http=HttpProtocol,
+                access_log=False,  # addresses of uploads are secrets
+                log_config=None,
+                lifespan="off",
+                server_header=False,
+                ws_max_size=MAX_BODY_BYTES,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        # One of its own, which it closes. Ours stays: who calls meanwhile waits, and is not refused.
+        serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
+        watching = asyncio.create_task(_watch(application, hold))
+        asked = asyncio.create_task(orders.asked.wait())
+        await asyncio.wait({serving, watching, asked}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if orders.experiments_too:
+                # Served meanwhile: whoever waits for these experiments sees how they end.
+                await end_experiments(application, orders.insisted)
+        finally:
+            server.should_exit = True
+            for task in (watching, asked):
+                task.cancel()
+            await asyncio.gather(watching, asked, return_exceptions=True)
+            await serving
+        if orders.asked.is_set():
+            if orders.experiments_too:  # asked for while the last answers were sent, or already done
+                await end_experiments(application, orders.insisted)
+            return
+        # A run may have been started between the look and the end of the last answer.
+        if hold.is_lost() or not await _has_work(application):
+            return
+        _log.info("somebody has called meanwhile: serving on")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, without its way with signals: it raises them again at its end, which would then be no good one."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
         yield
-    finally:
-        os.close(descriptor)
+
+
+class _Orders:
+    """What signals have said so far."""
+
+    def __init__(self, *, with_experiments: bool) -> None:
+        self._with_experiments = with_experiments
+        self.asked = asyncio.Event()
+        self.insisted = asyncio.Event()
+        self.experiments_too = False
+
+    def listen(self) -> None:
+        """From here on signals say what to do, until the process ends."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        loop.add_signal_handler(signal.SIGINT, self._stop)
+        loop.add_signal_handler(signal.SIGUSR1, self._stop_experiments)
+
+    def _stop(self) -> None:
+        if self.asked.is_set():
+            self.insisted.set()
+        self.experiments_too = self.experiments_too or self._with_experiments
+        self.asked.set()
+
+    def _stop_experiments(self) -> None:
+        self.experiments_too = True
+        self.asked.set()
 
 
 @contextmanager
 def _socket(options: Options) -> Iterator[socket.socket]:
     try:
-        listening = socket.create_server((options.host, options.port), backlog=512)
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        listening = socket.create_server((options.host, options.port), family=family, backlog=512)
     except (OSError, OverflowError) as error:
         message = f"cannot listen on {options.host}:{options.port}: {getattr(error, 'strerror', None) or error}"
         raise OptionError(message) from error
@@ -116,6 +198,18 @@ def _socket(options: Options) -> Iterator[socket.socket]:
         # part of an answer waits for 40 ms until the first is acknowledged.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listening
+
+
+@contextmanager
+def _in_words(application: Application) -> Iterator[None]:
+    """Say in words for the operator what keeps a service from starting."""
+    try:
+        yield
+    except OSError as error:
+        raise homes.explained(error, application.options.home) from error
+    except DatabaseUnavailable as error:
+        message = f"the database {application.database.name} cannot be used: it {error.fault.words}"
+        raise (TryLater if error.fault.passes else OptionError)(message) from error
 
 
 def _api_key(workspace: Workspace, sources: Sources) -> str:
@@ -130,27 +224,55 @@ def _api_key(workspace: Workspace, sources: Sources) -> str:
 
 
 @asynccontextmanager
-async def _announced(path: Path, record: dict[str, Any]) -> AsyncIterator[None]:
-    write_private(path, json.dumps(record, indent=2).encode())
+async def _announced(application: Application, workspace: Workspace, listening: socket.socket) -> AsyncIterator[str]:
+    """Let clients find the service, and give its address."""
+    host, sources = application.options.host, application.sources
+    path = workspace.service / homes.RECORD
+    with _in_words(application):
+        _api_key(workspace, sources)  # made where there is none
+        # Read within a transaction, because `users rotate` replaces it within one: the old key cannot come back.
+        user = await application.add_user(sources.account(), lambda: _api_key(workspace, sources))
+        key = _api_key(workspace, sources)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        process = Holder.of(os.getpid())
+        record = {
+            "url": url,
+            "user_id": user.id,
+            "username": user.name,
+            "api_key": key,
+            "pid": process.pid,
+            "start": process.start,
+            "boot": process.boot,
+            "host": process.host,
+            "version": __version__,
+        }
+        write_private(path, json.dumps(record, indent=2).encode())
+        (workspace.service / homes.SERVED).touch(PRIVATE_FILE)
     try:
-        yield
+        yield url
     finally:
-        path.unlink(missing_ok=True)  # noqa: ASYNC240 - of one small file, at the very end
+        path.unlink(missing_ok=True)
 
 
-@asynccontextmanager
-async def _idle_watch(application: Application, server: uvicorn.Server) -> AsyncIterator[None]:
-    async def watch() -> None:
-        while True:
-            await asyncio.sleep(application.options.idle_seconds / _IDLE_CHECKS)
-            if await application.is_idle():
-                _log.info("idle for %g s: stopping", application.options.idle_seconds)
-                server.should_exit = True
+async def _watch(application: Application, hold: Hold) -> None:
+    """Come back when there is nothing to do any more."""
+    idle = application.options.idle_seconds
+    while True:
+        await asyncio.sleep(min(idle / _IDLE_CHECKS, _WATCH_SECONDS) if idle else _WATCH_SECONDS)
+        if hold.is_lost():
+            _log.warning("%s has been removed: stopping", application.options.home)
+            return
+        try:
+            if idle and await application.is_idle():
+                _log.info("idle for %g s: stopping", idle)
+                return
+        except (DatabaseUnavailable, SQLAlchemyError):
+            _log.exception("it cannot be told whether there is something to do; looking again")
 
-    task = asyncio.create_task(watch()) if application.options.idle_seconds else None
+
+async def _has_work(application: Application) -> bool:
     try:
-        yield
-    finally:
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return await application.database.read(runs.unfinished) > 0
+    except (DatabaseUnavailable, SQLAlchemyError):
+        _log.exception("it cannot be told whether there is something to do")
+        return True

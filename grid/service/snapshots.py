@@ -6,34 +6,30 @@ A snapshot is an uncompressed tar archive, known by the SHA-256 of its bytes; th
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import hmac
 import os
 import re
 import shutil
-import stat
-import tarfile
+import weakref
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import urlencode
 
+from grid.service import failpoints
 from grid.service.api_errors import ApiError
+from grid.service.durable import sync_folder, sync_tree
 from grid.service.sources import Sources
 from grid.service.store import accounts
 from grid.service.store.database import Database
-from grid.service.workspace import PRIVATE_FILE, PRIVATE_FOLDER, Workspace
+from grid.service.unpacking import unpack
+from grid.service.workspace import PRIVATE_FILE, PRIVATE_FOLDER, Workspace, remove_tree
 from grid.wire import ErrorCode
 
 MAX_BYTES = 2 * 1024**3
 """The largest archive."""
 
-_MAX_MEMBERS = 200_000
-_MAX_DEPTH = 200
-"""Folders within folders: what removes a tree goes down by calling itself."""
-_UNUSABLE = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOENT})
-"""What a file system says of a name, or of what a link leads to, that it does not take."""
 _UPLOAD_SECONDS = 15 * 60
 """How long an upload may take to begin."""
 
@@ -57,6 +53,8 @@ class Snapshots:
         self._database = database
         self._sources = sources
         self._secret = secret
+        # One for each digest whose tree is put into its place or taken away.
+        self._moving: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def announce(self, digest: str, size_bytes: float) -> Upload | None:
         """Return where to upload an archive, or None where its content is stored already."""
@@ -74,8 +72,9 @@ class Snapshots:
         return Upload(f"/snapshots/{digest}?{urlencode(query)}", expires_at)
 
     async def is_stored(self, digest: str) -> bool:
-        """Whether the content of this digest is here."""
-        return await self._database.read(lambda connection: accounts.has_snapshot(connection, digest))
+        """Whether the content of this digest is here: recorded, and not removed by somebody past the service."""
+        recorded = await self._database.read(lambda connection: accounts.has_snapshot(connection, digest))
+        return recorded and self._workspace.snapshot(digest).is_dir()
 
     async def check_space(self, digest: str, copies: int) -> None:
         """Refuse a run whose working copies would not find space on the disk.
@@ -92,8 +91,8 @@ class Snapshots:
         needed, free = copies * size, shutil.disk_usage(self._workspace.experiments).free
         if needed > free:
             message = (
-                f"{copies} working copies of the source code need {needed / 2**20:,.0f} MiB on the disk, where "
-                f"{free / 2**20:,.0f} MiB are free; make space, or take large files out of the source code"
+                f"{copies} working copies of the source code need {_readable(needed)} on the disk, where "
+                f"{_readable(free)} are free; make space, or take large files out of the source code"
             )
             raise ApiError(ErrorCode.UNSUPPORTED, message)
 
@@ -109,6 +108,8 @@ class Snapshots:
         ApiError
             Where the address is not ours or has expired, the archive is another than was announced, or it holds
             something that may not be unpacked. Nothing is kept then.
+        OSError
+            Where the disk does not take it. Nothing is kept then.
         """
         numbers = _WHOLE_NUMBER.fullmatch(size) and _WHOLE_NUMBER.fullmatch(expires)
         if not (numbers and _DIGEST.fullmatch(digest)) or not hmac.compare_digest(
@@ -123,19 +124,41 @@ class Snapshots:
         tree = archive.with_suffix("")
         try:
             await _save(archive, body, int(size), digest)
-            await asyncio.to_thread(unpack, archive, tree)
-            final = self._workspace.snapshot(digest)
-            try:
-                tree.rename(final)
-            except OSError:
-                # Somebody else has stored the same content meanwhile: then it is there.
-                if not final.is_dir():
-                    raise
+            await asyncio.to_thread(_unpack_durably, archive, tree)
+            async with self._lock(digest):
+                await self._keep(digest, tree)
+                await failpoints.reached_async("snapshot.placed")
+                at = self._sources.now()
+                await self._database.write(
+                    lambda connection: accounts.insert_snapshot(connection, digest, int(size), at)
+                )
+                await failpoints.reached_async("snapshot.recorded")
         finally:
             archive.unlink(missing_ok=True)
             await asyncio.to_thread(shutil.rmtree, tree, ignore_errors=True)
-        at = self._sources.now()
-        await self._database.write(lambda connection: accounts.insert_snapshot(connection, digest, int(size), at))
+
+    async def remove(self, digest: str) -> None:
+        """Remove the tree of a snapshot that is not recorded any more; nothing where it is, or is gone already.
+
+        An upload of the same content that comes meanwhile waits, and finds the place free. What was cut short is
+        finished by the next call.
+        """
+        async with self._lock(digest):
+            if not await self._database.read(lambda connection: accounts.has_snapshot(connection, digest)):
+                self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+                await asyncio.to_thread(remove_tree, self._workspace.snapshot(digest), self._workspace.trash / digest)
+
+    async def _keep(self, digest: str, tree: Path) -> None:
+        """Put a tree into its place, unless it is stored already: somebody else may have sent the same meanwhile."""
+        if not await self.is_stored(digest):
+            final = self._workspace.snapshot(digest)
+            # What is in the place and not recorded, a service that was killed has left, and nobody answers for it.
+            await asyncio.to_thread(remove_tree, final, tree.with_name(f"{tree.name}-before"))
+            await failpoints.reached_async("snapshot.place.before")
+            await asyncio.to_thread(_rename_durably, tree, final)
+
+    def _lock(self, digest: str) -> asyncio.Lock:
+        return self._moving.setdefault(digest, asyncio.Lock())
 
     def _signature(self, digest: str, size: int, expires: int) -> str:
         return hmac.new(self._secret, f"PUT\n{digest}\n{size}\n{expires}".encode(), hashlib.sha256).hexdigest()
@@ -155,77 +178,21 @@ async def _save(archive: Path, body: AsyncIterator[bytes], size: int, digest: st
         raise ApiError(ErrorCode.INVALID_SNAPSHOT, message)
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive into a new folder, or refuse it as a whole.
-
-    Parameters
-    ----------
-    archive
-        An uncompressed tar archive from anybody.
-    folder
-        Does not exist yet.
-
-    Raises
-    ------
-    ApiError
-        ``INVALID_SNAPSHOT``, naming the member that is no regular file, folder or link inside the tree.
-    """
-    folder.mkdir(mode=PRIVATE_FOLDER)
-    try:
-        with tarfile.open(archive, "r:") as members:
-            for number, member in enumerate(members):
-                if number >= _MAX_MEMBERS:
-                    _refuse(member, f"the archive has more than {_MAX_MEMBERS:,} members")
-                try:
-                    _unpack_member(members, member, folder)
-                except OSError as error:
-                    if error.errno not in _UNUSABLE:
-                        raise
-                    _refuse(member, f"it cannot be written here: {error.strerror}")
-    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-        raise ApiError(ErrorCode.INVALID_SNAPSHOT, "the snapshot is not an uncompressed tar archive") from error
-    root = os.path.realpath(folder)
-    for path, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            link = os.path.join(path, name)
-            # Only now that everything is in its place can it be said where a chain of links leads to.
-            if os.path.islink(link) and not f"{os.path.realpath(link)}/".startswith(f"{root}/"):
-                raise ApiError(
-                    ErrorCode.INVALID_SNAPSHOT, f"the snapshot holds a link that leads out of it: {name[:200]!r}"
-                )
+def _unpack_durably(archive: Path, tree: Path) -> None:
+    """Unpack, and come back when all of it is on the disk: only then may anybody be told that it is stored."""
+    unpack(archive, tree)
+    sync_tree(tree)
 
 
-def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\0" in member.name:
-        _refuse(member, "it would be written outside the folder")
-    if len(path.parts) > _MAX_DEPTH:
-        _refuse(member, f"it lies more than {_MAX_DEPTH} folders deep")
-    target = folder
-    for part in path.parts if member.isdir() else path.parts[:-1]:
-        target /= part
-        # Looked at before anything is made in it: a link among them must not lead out even for a moment.
-        if not os.path.lexists(target):
-            target.mkdir(mode=PRIVATE_FOLDER)
-        elif not stat.S_ISDIR(target.lstat().st_mode):
-            _refuse(member, "it would be written through a link or a file")
-    if member.isdir():
-        return
-    target = folder.joinpath(*path.parts)
-    if os.path.lexists(target):
-        _refuse(member, "it is there twice")
-    elif member.issym():
-        target.symlink_to(member.linkname)
-    elif member.isreg() and not member.issparse():
-        content = archive.extractfile(member)
-        assert content is not None
-        with target.open("xb") as file:
-            shutil.copyfileobj(content, file)
-        target.chmod(0o700 if member.mode & 0o100 else PRIVATE_FILE)
-        os.utime(target, (member.mtime, member.mtime))
-    else:
-        _refuse(member, "it is neither a regular file nor a folder nor a symbolic link")
+def _rename_durably(tree: Path, final: Path) -> None:
+    tree.rename(final)
+    sync_folder(final.parent)
 
 
-def _refuse(member: tarfile.TarInfo, why: str) -> None:
-    raise ApiError(ErrorCode.INVALID_SNAPSHOT, f"the snapshot cannot be unpacked: {member.name[:200]!r}: {why}")
+def _readable(size: float) -> str:
+    """Write a number of bytes in the unit that fits it."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"

@@ -6,11 +6,13 @@ constants come from there, so that the two cannot differ).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from grid.service import failpoints
 from grid.service.executors import supervisor
 
 PRIVATE_FOLDER = 0o700
@@ -37,6 +39,16 @@ class AttemptFolder:
     def cancel(self) -> Path:
         """Exists once a cancel was recorded."""
         return self.path / supervisor.CANCEL
+
+    @property
+    def stop(self) -> Path:
+        """Exists once a service has shut down and was to end it."""
+        return self.path / supervisor.STOP
+
+    @property
+    def cgroup(self) -> Path:
+        """Which control group its processes are in."""
+        return self.path / supervisor.CGROUP
 
     @property
     def started(self) -> Path:
@@ -101,13 +113,46 @@ class Workspace:
         """One folder for each experiment."""
         return self.home / "experiments"
 
+    @property
+    def trash(self) -> Path:
+        """What is being removed."""
+        return self.home / "trash"
+
     def snapshot(self, digest: str) -> Path:
         """The unpacked tree of a snapshot."""
         return self.snapshots / digest
 
+    def experiment(self, experiment_id: str) -> Path:
+        """The folder of an experiment, with one of each attempt in it."""
+        return self.experiments / experiment_id
+
     def attempt(self, experiment_id: str, number: int) -> AttemptFolder:
         """The folder of one attempt."""
-        return AttemptFolder(self.experiments / experiment_id / f"attempt-{number}")
+        return AttemptFolder(self.experiment(experiment_id) / f"attempt-{number}")
+
+
+def remove_tree(tree: Path, aside: Path) -> None:
+    """Remove a tree, or what is left of it: in one step out of its place, so that nobody ever sees half of it there."""
+    for _ in range(2):  # at first what an earlier call was not given the time to remove
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                shutil.rmtree(aside)
+            except PermissionError:
+                # A script may have protected its folders against itself.
+                _open_folders(aside)
+                shutil.rmtree(aside)
+        with contextlib.suppress(FileNotFoundError):
+            failpoints.reached("file.aside.before")
+            tree.rename(aside)
+            failpoints.reached("file.aside.after")
+
+
+def _open_folders(folder: Path) -> None:
+    folder.chmod(PRIVATE_FOLDER)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _open_folders(Path(entry.path))
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -116,4 +161,6 @@ def write_private(path: Path, content: bytes) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+    failpoints.reached(f"file.{path.stem}.before")
     temporary.replace(path)
+    failpoints.reached(f"file.{path.stem}.after")

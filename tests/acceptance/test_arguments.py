@@ -248,6 +248,9 @@ NEW_VALUES: dict[str, Any] = {
     "config_file": "",
     "cluster": "local",
     "seed": 7,
+    "timeout": 1.5,
+    "max_retries": 1,
+    "auto_resume": True,
 }
 
 

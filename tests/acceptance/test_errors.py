@@ -6,7 +6,7 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -127,7 +127,7 @@ def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
         log_in(url)
 
     assert isinstance(caught.value, ConnectionError)
-    assert "4 tries" in str(caught.value)
+    assert "6 tries" in str(caught.value)
     assert_not_logged_in()
 
 
@@ -189,6 +189,44 @@ def test_wrong_address(url: str) -> None:
     """What is no address of a service is refused before anything is sent."""
     with pytest.raises(errors.InvalidArgument, match="URL"):
         log_in(url)
+
+
+# What is no name
+
+
+@pytest.mark.parametrize("name", [5, None, b"a", ["a"], 2.5, "a\0b", "\ud800"], ids=repr)
+@pytest.mark.parametrize(
+    "look",
+    [
+        grid.get_run,
+        grid.cancel_run,
+        grid.cancel_experiment,
+        grid.get_experiment_by_name,
+        grid.get_experiment_by_id,
+        grid.get_instance_types,
+        grid.pause_cluster,
+        grid.resume_cluster,
+    ],
+)
+def test_what_is_no_name(session: Session, look: Callable[[Any], object], name: object) -> None:
+    """What no name can ever be is refused as an argument, before anything is sent."""
+    with requests(session) as sent, pytest.raises(errors.InvalidArgument):
+        look(name)
+
+    assert sent == [0]
+
+
+@pytest.mark.parametrize("argument", ["username", "user_id", "api_key", "url"])
+@pytest.mark.parametrize("value", [5, b"secret", "secret\0", "secret\ud800"], ids=repr)
+def test_login_with_what_is_no_text(argument: str, value: Any) -> None:
+    """What is no text is refused with the argument's name; a key is not shown even then."""
+    given: dict[str, Any] = {"user_id": "ada", "api_key": "key", "url": "http://127.0.0.1:1", argument: value}
+
+    with pytest.raises(errors.InvalidArgument, match=f"^{argument} must") as caught:
+        grid.login(**given)
+
+    assert argument != "api_key" or "secret" not in str(caught.value)
+    assert_not_logged_in()
 
 
 # Names that are not there, or are there already

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import grid
+from grid import session as sessions
 from grid.errors import ExperimentNotFound, RunNotFound
-from tests.support import make_project, wait_for_run
+from tests.experiments import grow_run
+from tests.support import ServiceProcess, make_project, requests, wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +124,93 @@ def test_experiments_are_live(run: grid.Run) -> None:
     wait_for_run(run)
     assert repr(experiments).count("status=SUCCEEDED") == 11
     assert grid.get_experiment_by_id(first.id).name == grid.get_experiment_by_name(first.name).name == first.name
+
+
+@pytest.fixture
+def failed(tmp_path: Path) -> Iterator[grid.Run]:
+    """A run of five experiments that have failed."""
+    script = make_project(tmp_path / "failing", "raise SystemExit(1)")
+    started = grid.create_run(str(script), script_args="--trial 'range(5)'", cpus=1)
+    wait_for_run(started)
+    yield started
+    started.delete()
+
+
+def test_hole_in_the_experiments(failed: grid.Run) -> None:
+    """A deleted experiment is missing wherever one looks, at once; the others keep their names and what they hold."""
+    names = list(failed.experiments)
+    left = [name for name in names if name != names[2]]
+    gone = failed.experiments[names[2]]
+
+    gone.delete()
+
+    for run in (failed, grid.Run(failed.name)):
+        assert list(run.experiments) == left
+        assert [each.name for each in run] == left
+        assert [each.parameters["trial"] for each in run.experiments.values()] == ["0", "1", "3", "4"]
+        assert (len(run), len(run.experiments)) == (4, 4)
+        assert names[2] not in run
+        assert names[2] not in run.experiments
+        assert run.experiments.get(names[2]) is None
+        with pytest.raises(ExperimentNotFound, match=names[2]):
+            run.experiments[names[2]]
+        assert run.experiments[names[3]].parameters["trial"] == "3"
+        assert run.status() == {"FAILED": left}
+        assert f"'{names[2]}'" not in repr(run.experiments)
+        assert repr(run.experiments).count("status=FAILED") == 4
+        assert "num_experiments=4,\n    status={'FAILED': 4}," in repr(run)
+    with pytest.raises(ExperimentNotFound, match="any more"):
+        gone.status()
+    assert next(value for value in grid.runs.values() if value.name == failed.name).experiments.keys() == set(left)
+
+
+def test_hole_that_another_has_made(failed: grid.Run) -> None:
+    """Whoever holds the run sees what was deleted elsewhere with the next look at its status, or at all of it."""
+    by_status, by_repr, other = failed, grid.Run(failed.name), grid.Run(failed.name)
+    names = list(failed.experiments)
+    for name in (names[0], names[4]):
+        other.experiments[name].delete()
+    assert len(by_status) == len(by_repr) == 5
+
+    assert by_status.status() == {"FAILED": names[1:4]}
+    repr(by_repr.experiments)
+
+    for run in (by_status, by_repr, other):
+        assert list(run.experiments) == names[1:4]
+        assert len(run) == 3
+    grid.get_experiment_by_name(names[2]).delete()
+    assert by_status.status() == {"FAILED": [names[1], names[3]]}
+    assert other.retry() == [names[1], names[3]]
+    wait_for_run(other)
+
+
+def test_holes_across_pages(service: ServiceProcess, failed: grid.Run) -> None:
+    """Holes anywhere in a run of many pages shift no name and cost no request that a run without them would not."""
+    held = grow_run(service, failed, 1_600)
+    name = f"{failed.name}-exp"
+    holes = {0, 3, 499, 500, 501, 999, 1_200, 1_599}
+    for hole in holes:
+        grid.get_experiment_by_name(f"{name}{hole}").delete()
+    left = [f"{name}{index}" for index in range(1_600) if index not in holes]
+    assert len(held) == 1_600
+    held.status()
+
+    for run in (held, grid.Run(failed.name)):
+        assert list(run.experiments) == left
+        assert len(run) == 1_592
+        assert run.experiments[f"{name}1598"].name == f"{name}1598"
+        assert run.experiments[f"{name}502"].name == f"{name}502"
+        assert [each.name for each in run] == left
+        with requests(sessions.current()) as sent:
+            assert repr(run.experiments).count("status=FAILED") == 1_592
+            assert [each.name for each in run.experiments.values()] == left
+        assert sent == [1]  # whether anything has changed
+        for hole in holes:
+            assert f"{name}{hole}" not in run.experiments
+    # One more, in front of all that was read: the pages shift under it, and nothing is seen twice or missed.
+    grid.get_experiment_by_name(f"{name}1").delete()
+    assert repr(held.experiments).count("status=FAILED") == 1_591
+    assert [each.name for each in held] == [each for each in left if each != f"{name}1"]
 
 
 def test_experiments_of_a_run_that_is_not_started(script: Path) -> None:

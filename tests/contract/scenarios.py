@@ -60,6 +60,21 @@ def _two_runs() -> None:
     _start("second")
 
 
+def _ended_run() -> None:
+    _start("first").cancel()
+
+
+def _delete_one() -> tuple[list[str], list[str]]:
+    run = grid.get_run("first")
+    run.experiments["first-exp0"].delete()
+    return list(run.experiments), list(grid.get_run("first").experiments)
+
+
+def _delete_all() -> list[str]:
+    grid.get_run("first").delete()
+    return grid.list_runs()
+
+
 def _plain(value: Any) -> Any:
     return value.to_dict() if isinstance(value, models.Model) else value
 
@@ -92,6 +107,11 @@ SCENARIOS = {
     "StartRun": Scenario(lambda: repr(_start("first").experiments)),
     "CancelRun": Scenario(lambda: grid.cancel_run("first"), lambda: _start("first")),
     "CancelExperiment": Scenario(lambda: grid.cancel_experiment("first-exp1"), lambda: _start("first")),
+    "GetFailure": Scenario(lambda: _plain(grid.get_experiment_by_name("first-exp1").failure), _ended_run),
+    "GetFailures": Scenario(lambda: grid.get_run("first").failures(), _ended_run),
+    "RetryRun": Scenario(lambda: grid.get_run("first").retry(), _ended_run),
+    "DeleteExperiment": Scenario(_delete_one, _ended_run),
+    "DeleteRun": Scenario(_delete_all, _ended_run),
     "PauseCluster": Scenario(
         lambda: (grid.pause_cluster("local"), grid.list_clusters()[0].paused), lambda: grid.resume_cluster("local")
     ),

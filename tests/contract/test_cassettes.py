@@ -52,6 +52,10 @@ def test_replay_means_what_was_recorded() -> None:
     assert _replay("GetRunStatus") == {"QUEUED": ["first-exp0", "first-exp1"]}
     assert _replay("CancelRun") == ["first-exp0", "first-exp1"]
     assert _replay("CancelExperiment") == "first-exp1"
+    assert _replay("GetFailure")["reason"] == "CANCELLED_BY_USER"
+    assert _replay("GetFailures") == _replay("RetryRun") == []
+    assert _replay("DeleteExperiment") == (["first-exp1"], ["first-exp1"])
+    assert _replay("DeleteRun") == []
     assert _replay("Estimate") == 0.38
     assert _replay("Login")["username"] == "ada"
     assert _replay("PauseCluster") == (None, True)

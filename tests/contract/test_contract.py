@@ -32,6 +32,7 @@ from grid.schema_tools import (
     load_schema,
     release,
 )
+from grid.wire import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -315,7 +316,7 @@ def test_field_that_only_an_older_version_selects(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("  LOST\n", "  GONE\n", "Reason is EXIT_CODE, SIGNAL, START_FAILED, LOST, CANCELLED_BY_USER, but the schema"),
+        ("  LOST\n", "  GONE\n", f"Reason is {', '.join(Reason)}, but the schema"),
         ("enum ErrorCode", "enum FaultCode", "the schema has no enum ErrorCode"),
     ],
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from grid import Run
+from grid.errors import RunNotFound
 from grid.session import Session
 from tests.experiments import starter
 
@@ -26,4 +28,5 @@ def start(session: Session, tmp_path: Path) -> Iterator[Callable[..., Run]]:
     yield start
     # A test that has failed must not keep the machine from the next one.
     for run in started:
-        run.cancel()
+        with suppress(RunNotFound):  # deleted by the test
+            run.cancel()

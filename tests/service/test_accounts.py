@@ -1,25 +1,33 @@
-"""Tests of who may call and whose runs they see: keys on every request, and users who know nothing of each other."""
+"""Tests of who may call and whose runs they see: keys on every request, users who know nothing of each other, teams."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import hashlib
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import Connection
 
 from grid import Run, get_experiment_by_id, get_experiment_by_name, list_runs, models
 from grid import session as sessions
 from grid.errors import AuthenticationFailed, ExperimentNotFound, PermissionDenied, RunNotFound
+from grid.service.accounts import Directory
+from grid.service.api_errors import ApiError
 from grid.service.app import opened
 from grid.service.options import Options
+from grid.service.store.accounts import readable_owners
 from grid.session import Session
 from grid.transport import Endpoint
 from tests.experiments import database_of, only
+from tests.people import add_user, operated, session_of
 from tests.support import ServiceProcess, ask, code_of, wait_for_run
 
 Start = Callable[..., Run]
@@ -38,7 +46,7 @@ def other(service: ServiceProcess) -> Endpoint:
     """Another user of the module's service."""
     key = "the-key-of-somebody-else"
     with database_of(service) as connection:
-        connection.execute("INSERT INTO users VALUES ('u2', 'somebody', 0)")
+        connection.execute("INSERT INTO users (id, name, created_at) VALUES ('u2', 'somebody', 0)")
         connection.execute("INSERT INTO api_keys VALUES (?, 'u2', 0)", [hashlib.sha256(key.encode()).hexdigest()])
     return Endpoint(service.endpoint.url, "u2", key)
 
@@ -65,6 +73,7 @@ def test_id_or_name_goes_with_the_key(service: ServiceProcess) -> None:
         pytest.param(lambda user, key: "", id="empty"),
         pytest.param(lambda user, key: "Basic", id="scheme alone"),
         pytest.param(lambda user, key: "Basic !!!", id="not base64"),
+        pytest.param(lambda user, key: "Basic \xe9\xe9\xe9\xe9", id="not ASCII"),
         pytest.param(lambda user, key: "Basic " + base64.b64encode(key.encode()).decode(), id="no colon"),
         pytest.param(lambda user, key: "Basic " + base64.b64encode(b"\xff:\xff").decode(), id="not UTF-8"),
         pytest.param(lambda user, key: f"Bearer {key}", id="another scheme"),
@@ -175,6 +184,121 @@ def test_client_with_a_wrong_key(service: ServiceProcess) -> None:
     """A client whose key is not known says so, and has no session."""
     with pytest.raises(AuthenticationFailed):
         Session(Endpoint(service.endpoint.url, service.username, "wrong"), is_embedded=False)
+
+
+def test_a_team_reads_what_its_users_run(service: ServiceProcess, session: Session, start: Start) -> None:
+    """A teammate loads one's run by its full name, with its experiments and status; lists hold one's own runs only."""
+    run = start("raise SystemExit(3)", name="for-the-team")
+    experiment = only(run)
+    wait_for_run(run)
+    operated(service.home, "teams", "add", "readers")
+    operated(service.home, "teams", "join", "readers", service.username)
+    teammate = session_of(add_user(service, "reader", "readers"))
+    sessions.use(teammate)
+    owner = session.viewer.username
+    read = Run(f"{owner}:{run.name}")
+    assert (read.id, read.user, [each.id for each in read]) == (run.id, owner, [experiment.id])
+    assert read.status() == run.status() == {"FAILED": [experiment.name]}
+    assert get_experiment_by_name(f"{owner}:{experiment.name}").id == experiment.id
+    assert get_experiment_by_id(experiment.id).id == experiment.id
+    assert run.name not in list_runs()
+    with pytest.raises(RunNotFound):
+        Run(run.name)
+    for change in (read.cancel, get_experiment_by_id(experiment.id).cancel):
+        with pytest.raises(PermissionDenied, match=owner):
+            change()
+    operated(service.home, "teams", "leave", "readers", "reader")
+    with pytest.raises(RunNotFound):
+        Run(f"{owner}:{run.name}")
+    with pytest.raises(ExperimentNotFound):
+        get_experiment_by_id(experiment.id)
+
+
+def test_several_teams(tmp_path: Path) -> None:
+    """Whoever shares at least one team may read, and nobody through a third user; None is oneself."""
+
+    async def play() -> list[list[bool]]:
+        async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
+            accounts = application.accounts
+            users = [await application.add_user(name, f"key of {name}") for name in "abc"]
+            directory = Directory(application.sources)
+
+            def join(connection: Connection) -> None:
+                for team in ("ab-1", "ab-2", "bc"):
+                    directory.add_team(connection, team)
+                    for user in team.partition("-")[0]:
+                        directory.join(connection, team, user)
+
+            def leave(connection: Connection) -> None:
+                directory.leave(connection, "ab-1", "a")
+
+            await application.database.write(join)
+            await application.database.write(leave)
+            assert await accounts.readable(users[0], None) == users[0]
+            assert await accounts.readable(users[0], "b") == users[1]
+            assert await accounts.readable(users[0], "c") is None
+            assert await accounts.readable(users[0], "nobody") is None
+            found = [[await accounts.may_read(viewer, each.id) for each in users] for viewer in users]
+            for viewer, row in zip(users, found, strict=True):
+                names = [await accounts.readable(viewer, each.name) for each in users]
+                assert [name is not None for name in names] == row
+                statement = partial(readable_owners, user_id=viewer.id)
+                owners = await application.database.read(statement)
+                assert sorted(owners) == sorted(each.id for each, may in zip(users, row, strict=True) if may)
+            return found
+
+    assert asyncio.run(play()) == [[True, True, False], [True, True, True], [False, True, True]]
+
+
+def test_keys_are_asked_for_each_time(tmp_path: Path) -> None:
+    """A key that another process has taken away, or brought, is so with the next request: nothing is remembered."""
+
+    async def play() -> None:
+        async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
+            user = await application.add_user("somebody", "key")
+
+            async def is_accepted() -> bool:
+                try:
+                    return await application.accounts.authenticate(basic("somebody", "key")) == user
+                except ApiError as error:
+                    assert error.code == "UNAUTHENTICATED"
+                    return False
+
+            with closing(sqlite3.connect(tmp_path / "home" / "grid.sqlite3", isolation_level=None)) as other:
+                for _ in range(20):
+                    assert await is_accepted()
+                    other.execute("UPDATE users SET disabled_at = 1")
+                    assert not await is_accepted()
+                    other.execute("UPDATE users SET disabled_at = NULL")
+                    assert await is_accepted()
+                    (row,) = other.execute("SELECT * FROM api_keys").fetchall()
+                    other.execute("DELETE FROM api_keys")
+                    assert not await is_accepted()
+                    other.execute("INSERT INTO api_keys VALUES (?, ?, ?)", row)
+            # A database that is asked in a thread says the same.
+            application.accounts.close()
+            assert await is_accepted()
+            application.accounts.close()
+
+    asyncio.run(play())
+
+
+def test_a_key_is_read_where_nobody_can_change_it(tmp_path: Path) -> None:
+    """The file with the home's own key is read while no other process can replace what the database knows of keys."""
+
+    async def play() -> str:
+        async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
+
+            def key() -> str:
+                file = tmp_path / "home" / "grid.sqlite3"
+                other = sqlite3.connect(file, timeout=0, isolation_level=None)
+                with closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
+                    other.execute("BEGIN IMMEDIATE")
+                return "key"
+
+            return (await application.add_user("somebody", key)).name
+
+    assert asyncio.run(play()) == "somebody"
 
 
 def test_a_key_stays_whose_it_is(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_second_service_of_a_home(service: ServiceProcess) -> None:
         ([], {"GRID_LOCAL_CPUS": "many"}, "GRID_LOCAL_CPUS='many'"),
         (["--host", "203.0.113.1"], {}, "cannot listen on 203.0.113.1:0"),
         (["--port", "70000"], {}, "cannot listen on 127.0.0.1:70000"),
-        (["--database", "nonsense"], {}, "the database cannot be used"),
+        (["--database", "nonsense"], {}, "the database nonsense cannot be used"),
         (["--instance-types", "/no/such/file.csv"], {}, "the catalogue of instance types cannot be read"),
     ],
 )

@@ -1,25 +1,31 @@
-"""Tests of the store: writes in groups, the versions of the database, and what is said where it cannot be used."""
+"""Tests of the store: writes in groups, faults of the disk, and what is said where the database cannot be used.
+
+How older versions are brought to this one is tested in `test_upgrade.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import pkgutil
-import re
+import logging
+import shutil
+import sqlite3
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
-from grid.service.migrations import versions
-from grid.service.options import OptionError
-from grid.service.store.database import HEAD, Database
-from grid.service.store.tables import clusters, metadata
+from grid.service import failpoints
+from grid.service.options import OptionError, TryLater
+from grid.service.store.database import Database
+from grid.service.store.faults import DatabaseUnavailable, fault_of
+from grid.service.store.tables import clusters
+from grid.wire import ErrorCode
+from tests.disks import read_only, read_only_file
 
 
 @pytest.fixture
@@ -136,21 +142,172 @@ def test_a_group_is_one_transaction(database: Database) -> None:
     asyncio.run(play())
 
 
-def test_a_transaction_that_fails_fails_for_all(database: Database) -> None:
-    """Where the commit itself fails everybody in the group hears of it, and the next group is not affected."""
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Arm failpoints in this process; they are disarmed afterwards."""
+    monkeypatch.setenv("GRID_FAILPOINTS_LOG", str(tmp_path / "failpoints"))
+    monkeypatch.setenv("GRID_FAILPOINTS_SERVICE", "0")
 
-    def broken(connection: Connection) -> None:
-        raise sa.exc.OperationalError("COMMIT", {}, Exception("disk full"))
+    def arm(rules: str) -> None:
+        monkeypatch.setenv("GRID_FAILPOINTS", rules)
+        failpoints.arm()
+
+    yield arm
+    monkeypatch.delenv("GRID_FAILPOINTS", raising=False)
+    failpoints.arm()
+
+
+def test_a_commit_that_fails_fails_for_all(database: Database, failing: Callable[[str], None]) -> None:
+    """Where the commit fails everybody in the group hears of it and nothing is written; the next is not affected."""
 
     async def play() -> None:
-        sa.event.listen(database.engine, "commit", broken)
-        outcomes = await asyncio.gather(database.write(add("a")), database.write(add("b")), return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [sa.exc.OperationalError] * 2
-        sa.event.remove(database.engine, "commit", broken)
+        failing("database.commit.before:2:raise")  # the first is the gate's
+        outcomes = await as_one_group(database, add("a"), add("b"))
+        assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 2
+        assert outcomes[0] is not outcomes[1]
         await database.write(add("c"))
         assert await database.read(names) == ["c"]
 
     asyncio.run(play())
+
+
+def test_a_commit_that_succeeds_and_cannot_say_so(database: Database, failing: Callable[[str], None]) -> None:
+    """Where the report of a commit is lost, what was written is there, and whoever looks finds it."""
+
+    async def play() -> None:
+        failing("database.committed:1:raise")
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(add("a"))
+        assert await database.read(names) == ["a"]
+        await database.write(add("b"))
+        assert await database.read(names) == ["a", "b"]
+
+    asyncio.run(play())
+
+
+def test_doubt_is_told(database: Database, failing: Callable[[str], None]) -> None:
+    """Whoever looks after what is written is called when that is in doubt, and not for a fault of the statements."""
+    calls: list[str] = []
+
+    async def play() -> None:
+        database.call_in_doubt(lambda: calls.append("look"))
+        with pytest.raises(ArithmeticError):
+            await database.write(add("a", fail=True))
+        for number, point in enumerate(("database.committed", "database.commit.before"), 1):
+            failing(f"{point}:1+:raise")
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(add(point))
+            assert len(calls) == number
+
+    asyncio.run(play())
+
+
+def filling(connection: Connection) -> None:
+    """Write more than the file may hold, as on a disk that is full."""
+    pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    connection.execute(sa.insert(clusters).values(name="x" * 100_000, paused=False))
+
+
+def test_a_full_disk_undoes_the_whole_group(database: Database) -> None:
+    """SQLite undoes everything when it finds no space: nobody of the group is told that theirs was written."""
+
+    async def play() -> None:
+        outcomes = await as_one_group(database, add("a"), filling, add("b"))
+        assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 3
+        assert await database.read(names) == []
+        large = [f"{number}" * 100_000 for number in range(9)]
+        for name in large:  # by no connection that still has the limit
+            await database.write(add(name))
+        assert await database.read(names) == large
+
+    asyncio.run(play())
+
+
+def test_trouble_is_told_once(database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names file and trouble when it begins, and says when it is over; clients are told no path."""
+    caplog.set_level(logging.INFO)
+
+    async def play() -> None:
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable) as caught:
+                await database.write(filling)
+            assert caught.value.code == ErrorCode.UNAVAILABLE
+            assert "its disk is full" in str(caught.value)
+            assert str(tmp_path) not in str(caught.value)
+        assert await database.read(names) == []
+        await database.write(add("a"))
+
+    asyncio.run(play())
+    begun, over = (record.getMessage() for record in caplog.records)
+    assert str(tmp_path / "grid.sqlite3") in begun
+    assert "is full" in begun
+    assert "is written again" in over
+
+
+def test_a_lock_passes(tmp_path: Path) -> None:
+    """What another program keeps from being written fails after the time-out, and goes on by itself afterwards."""
+    file = tmp_path / "grid.sqlite3"
+    database = Database(f"sqlite:///{file}?timeout=0.1")
+
+    async def play() -> None:
+        other = sqlite3.connect(file, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(DatabaseUnavailable, match="locked by another program"):
+                await database.write(add("a"))
+            assert await database.read(names) == []
+            other.execute("ROLLBACK")
+        finally:
+            other.close()
+        await database.write(add("b"))
+        assert await database.read(names) == ["b"]
+
+    try:
+        asyncio.run(play())
+    finally:
+        database.close()
+
+
+def test_a_file_that_was_moved_away(database: Database, tmp_path: Path) -> None:
+    """Nothing is written into a file that nobody would find again; put back, it is used again."""
+    file, elsewhere = tmp_path / "grid.sqlite3", tmp_path / "elsewhere"
+
+    async def play() -> None:
+        file.rename(elsewhere)
+        with pytest.raises(DatabaseUnavailable, match="removed or replaced"):
+            await database.write(add("a"))
+        shutil.copy(elsewhere, file)
+        with pytest.raises(DatabaseUnavailable, match="removed or replaced"):
+            await database.write(add("b"))
+        elsewhere.replace(file)
+        await database.write(add("c"))
+        assert await database.read(names) == ["c"]
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("database is locked", "locked by another program"),
+        ("database table is locked: runs", "locked by another program"),
+        ("database or disk is full", "disk is full"),
+        ("disk I/O error", "reports an error"),
+        ("attempt to write a readonly database", "read-only"),
+        ("unable to open database file", "cannot be opened"),
+        ("database disk image is malformed", "damaged"),
+        ("file is not a database", "damaged"),
+        ("no such table: runs", None),
+        ("UNIQUE constraint failed: runs.id", None),
+    ],
+)
+def test_words_of_sqlite(words: str, expected: str | None) -> None:
+    """An error without a code, as Python 3.10 gives it, is known by its words; a statement's own fault is none."""
+    error = sqlite3.OperationalError(words)
+    fault = fault_of(sa.exc.OperationalError("SELECT 1", {}, error))
+    assert fault == fault_of(error)
+    assert (fault is None) if expected is None else (fault is not None and expected in fault.words)
 
 
 def test_closing_commits_what_waits(tmp_path: Path) -> None:
@@ -178,26 +335,6 @@ def test_closing_commits_what_waits(tmp_path: Path) -> None:
         second.close()
 
 
-def test_head_is_the_newest_migration() -> None:
-    """The version that a service looks for is the newest migration's, and each migration follows the one before."""
-    modules = [
-        importlib.import_module(f"{versions.__name__}.{each.name}") for each in pkgutil.iter_modules(versions.__path__)
-    ]
-    found = {module.revision: module.down_revision for module in modules}
-    chain = [HEAD]
-    while (before := found[chain[-1]]) is not None:
-        chain.append(before)
-    assert sorted(chain) == sorted(found)
-    assert all(re.fullmatch(r"\d{4}", revision) for revision in found)
-
-
-def test_migrations_make_the_tables(database: Database) -> None:
-    """A database that has come through all migrations is the one that the tables describe."""
-    with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, metadata) == []
-
-
 def test_statuses_that_are_compared_have_an_index(database: Database) -> None:
     """What the queue and a run's status look for does not read every experiment there ever was."""
     plans = []
@@ -211,32 +348,146 @@ def test_statuses_that_are_compared_have_an_index(database: Database) -> None:
     assert not any("TEMP B-TREE" in plan for plan in plans), plans
 
 
-def test_database_of_a_newer_version(tmp_path: Path) -> None:
-    """A database that a newer service has changed is refused in words, and left as it is."""
-    url = f"sqlite:///{tmp_path / 'grid.sqlite3'}"
-    Database(url).close()
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    engine.dispose()
-    with pytest.raises(OptionError, match=f"knows versions up to {HEAD}.*9999"):
+@pytest.mark.parametrize("url", ["no-such-database://", "not a url", "postgresql+nothing://host/name", "sqlite://"])
+def test_database_that_is_none(url: str) -> None:
+    """What names no database is refused in words."""
+    with pytest.raises(OptionError, match=r"the database .*(cannot be used|give it as)"):
         Database(url)
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["sqlite:////no/such/folder/grid.sqlite3", "no-such-database://", "not a url", "postgresql+nothing://host/name"],
-)
-def test_database_that_is_not_there(url: str) -> None:
-    """What is no database is refused in words."""
-    with pytest.raises(OptionError, match="the database cannot be used"):
-        Database(url)
+def test_password_is_not_shown() -> None:
+    """The address of a server that cannot be used is named without its password."""
+    with pytest.raises(OptionError, match="host/name") as caught:
+        Database("postgresql+nothing://ada:secret@host/name")
+    assert "secret" not in str(caught.value)
+
+
+def test_folder_that_is_not_there(tmp_path: Path) -> None:
+    """A file in a folder that does not exist is refused with the name of both."""
+    with pytest.raises(OptionError, match=rf"{tmp_path}/no/grid.sqlite3 .* {tmp_path}/no does not exist"):
+        Database(f"sqlite:///{tmp_path / 'no' / 'grid.sqlite3'}")
+
+
+def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is named as a whole."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=rf"the folder {tmp_path}/no does not exist"):
+        Database("sqlite:///no/grid.sqlite3")
+
+
+def test_only_its_user_can_read_it(database: Database, tmp_path: Path) -> None:
+    """The file and what SQLite puts beside it are readable by their user alone."""
+    asyncio.run(database.write(add("a")))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(["grid.sqlite3", "grid.sqlite3-wal", "grid.sqlite3-shm"], 0o600)
 
 
 def test_file_that_is_no_database(tmp_path: Path) -> None:
-    """A file that is something else is refused in words, and left as it is."""
+    """A file that is something else is refused with its name, and left as it is."""
     file = tmp_path / "grid.sqlite3"
     file.write_text("my notes" * 1_000)
-    with pytest.raises(OptionError, match="file is not a database"):
+    with pytest.raises(OptionError, match=rf"{file} .*file is not a database"):
         Database(f"sqlite:///{file}")
     assert file.read_text() == "my notes" * 1_000
+
+
+def test_database_of_another_program(tmp_path: Path) -> None:
+    """A database with tables that are not Grid's is refused with its name, and left as it is."""
+    file = tmp_path / "grid.sqlite3"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+    with pytest.raises(OptionError, match=rf"{file} is another program's"):
+        Database(f"sqlite:///{file}")
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("notes",)]
+    connection.close()
+
+
+def test_database_that_is_locked(tmp_path: Path) -> None:
+    """A database that another program has locked for longer than the time-out may be free at the next try."""
+    file = tmp_path / "grid.sqlite3"
+    Database(f"sqlite:///{file}").close()
+    other = sqlite3.connect(file, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TryLater, match=rf"{file} .*locked by another program"):
+            Database(f"sqlite:///{file}?timeout=0.1")
+    finally:
+        other.close()
+    Database(f"sqlite:///{file}").close()
+
+
+def test_database_that_cannot_be_written(tmp_path: Path) -> None:
+    """A database in a folder that is read-only is refused with its name."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file = folder / "grid.sqlite3"
+    with read_only(folder) as protect:
+        Database(f"sqlite:///{file}").close()
+        protect()
+        with pytest.raises(OptionError, match=rf"{file} .*(read-only|cannot be opened)") as caught:
+            Database(f"sqlite:///{file}")
+        assert not isinstance(caught.value, TryLater)
+
+
+def test_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """A file that is read-only, and could be read, is refused with its name before anybody counts on it."""
+    file = tmp_path / "grid.sqlite3"
+    Database(f"sqlite:///{file}").close()
+    with read_only_file(file), pytest.raises(OptionError, match=rf"{file} .*its file or folder is read-only"):
+        Database(f"sqlite:///{file}")
+    Database(f"sqlite:///{file}").close()
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """A folder that is read-only is refused with the name of the file that would be made in it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with read_only(folder) as protect:
+        protect()
+        with pytest.raises(OptionError, match=rf"{folder}/grid.sqlite3 .*(Read-only|Permission denied)"):
+            Database(f"sqlite:///{folder / 'grid.sqlite3'}")
+
+
+def damaged(file: Path, copy: Path) -> Path:
+    """Copy a database that is in use, as a crash would leave it, with pages overwritten."""
+    many: list[dict[str, Any]] = [{"name": f"{number:0200}", "paused": False} for number in range(1_000)]
+    database = Database(f"sqlite:///{file}")
+    try:
+        asyncio.run(database.write(lambda connection: connection.execute(sa.insert(clusters), many)))
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        asyncio.run(database.write(add("last")))
+        for each in ("", "-wal"):
+            shutil.copy(f"{file}{each}", f"{copy}{each}")
+    finally:
+        database.close()
+    with copy.open("r+b") as written:
+        written.seek(-4_096 * 20, 2)
+        written.write(b"\xff" * 4_096 * 20)
+    return copy
+
+
+def test_database_that_is_damaged(tmp_path: Path) -> None:
+    """After an end that was not in good order every page is looked at, and damage is refused with the file's name."""
+    file = damaged(tmp_path / "grid.sqlite3", tmp_path / "damaged.sqlite3")
+    with pytest.raises(OptionError, match=rf"{file} .*is damaged"):
+        Database(f"sqlite:///{file}")
+
+
+def test_damage_that_is_met_later(tmp_path: Path) -> None:
+    """Damage that only a query meets is told in the same words, and what is not concerned goes on."""
+    file = damaged(tmp_path / "grid.sqlite3", tmp_path / "damaged.sqlite3")
+    Path(f"{file}-wal").unlink()  # as if it had been closed in good order
+    database = Database(f"sqlite:///{file}")
+
+    async def play() -> None:
+        with pytest.raises(DatabaseUnavailable, match="is damaged"):
+            await database.read(lambda connection: connection.execute(sa.select(clusters)).all())
+        assert await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
+
+    try:
+        asyncio.run(play())
+    finally:
+        database.close()

@@ -145,7 +145,7 @@ def test_interpreter_that_is_not_there(service: ServiceProcess, session: Session
     assert list(wait_for_run(run)) == ["FAILED"]
     assert facts_of(service, only(run)) == {
         "status": "FAILED",
-        "reason": "START_FAILED",
+        "reason": "ENVIRONMENT",
         "exitCode": None,
         "signal": None,
         "startedRunningAt": None,

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from grid import list_runs
+from grid import Run, list_runs
 from grid import session as sessions
 from grid.service.app import Application, opened
 from grid.service.options import Options
 from grid.service.store import accounts
 from grid.wire import ExperimentStatus
-from tests.experiments import insert_run
-from tests.support import service_process, wait_until
+from tests.experiments import database_of, insert_run, starter
+from tests.faults.ledger import rows
+from tests.support import service_process, wait_for_run, wait_until
 
 
 def test_stops_when_nothing_is_left_to_do(tmp_path: Path) -> None:
@@ -30,6 +33,44 @@ def test_stops_when_nothing_is_left_to_do(tmp_path: Path) -> None:
         assert running.process.returncode == 0
         assert "idle for 0.2 s" in running.log.read_text()
         assert not (running.home / "service" / "service.json").exists()
+
+
+def test_run_that_is_started_while_it_stops(tmp_path: Path) -> None:
+    """A run that is being accepted when the service finds itself idle is not left behind: it is served on, and run."""
+    passing = tmp_path / "passing"
+    passing.write_bytes(bytes(10_000))
+    plan = {"GRID_FAILPOINTS": f"database.commit.before:1+:wait={passing}"}
+    plan["GRID_FAILPOINTS_LOG"] = str(tmp_path / "hits")
+    with service_process(tmp_path, "--cpus", "1", **plan) as running:
+        sessions.use(running.session())
+        wait_for_run(starter(tmp_path)("print()", script="first.py"))
+        running.stop()
+        running.start("--idle", "3")
+        sessions.use(running.session())
+        again = Run(entrypoint=str(tmp_path / "project-0" / "first.py"), localdir=True, cpus=1)
+        # Nothing is committed from here on: the next request waits in the middle.
+        passing.write_bytes(b"")
+        starting = threading.Thread(target=again.start)
+        starting.start()
+        wait_until(lambda: "idle for 3 s" in running.log.read_text(), "a service that finds itself idle")
+        passing.write_bytes(bytes(10_000))
+        starting.join(60)
+        assert running.process.wait(60) == 0
+        assert "somebody has called meanwhile" in running.log.read_text()
+        assert rows(running.home, "SELECT status FROM experiments") == [{"status": "SUCCEEDED"}] * 2
+
+
+def test_database_error_while_it_looks(tmp_path: Path) -> None:
+    """A service that cannot tell whether it is idle looks again, and stops when it can and is."""
+    with service_process(tmp_path, "--cpus", "1", "--idle", "1") as running:
+        with database_of(running) as connection:
+            connection.execute("ALTER TABLE experiments RENAME TO hidden")
+        wait_until(lambda: "it cannot be told" in running.log.read_text(), "a look that fails")
+        assert running.process.poll() is None
+        with database_of(running) as connection:
+            connection.execute("ALTER TABLE hidden RENAME TO experiments")
+        assert running.process.wait(60) == 0
+        assert "idle for 1 s" in running.log.read_text()
 
 
 @pytest.mark.parametrize("status", ExperimentStatus)
@@ -49,6 +90,29 @@ def test_what_keeps_a_service_from_stopping(tmp_path: Path, status: ExperimentSt
     asyncio.run(play())
 
 
+def test_upload_keeps_a_service_from_stopping(tmp_path: Path) -> None:
+    """While something is uploaded a service is not idle, however long that takes."""
+
+    async def play() -> None:
+        async with opened(Options(home=tmp_path / "home", cpus=1, idle_seconds=60)) as application:
+            looked = []
+
+            async def receive() -> dict[str, Any]:
+                application.last_call -= 61
+                looked.append(await application.is_idle())
+                return {"type": "http.request", "body": b"", "more_body": False}
+
+            upload = await application.service.snapshots.announce("0" * 64, 1)
+            assert upload is not None
+            await put(application, upload.path, receive)
+            assert looked == [False]
+            assert not await application.is_idle()
+            application.last_call -= 61
+            assert await application.is_idle()
+
+    asyncio.run(play())
+
+
 def test_who_calls_without_a_key_keeps_no_service_alive(tmp_path: Path) -> None:
     """Only a request of a user counts as a call."""
 
@@ -61,6 +125,18 @@ def test_who_calls_without_a_key_keeps_no_service_alive(tmp_path: Path) -> None:
                 assert await application.is_idle() == idle
 
     asyncio.run(play())
+
+
+async def put(application: Application, path: str, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    """Upload to an application, as its server would."""
+    path, _, query = path.partition("?")
+    scope = {"type": "http", "method": "PUT", "path": path, "query_string": query.encode()}
+
+    async def send(_: Any) -> None:
+        pass
+
+    headers = [(b"host", b"localhost")]
+    await application.asgi(scope | {"headers": headers, "http_version": "1.1", "scheme": "http"}, receive, send)
 
 
 async def post(application: Application, user: str, key: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -15,12 +17,14 @@ from sqlalchemy import Connection
 from grid.service import lifecycle
 from grid.service.executors import Ending
 from grid.service.store import runs as statements
-from grid.service.store.tables import events, experiments, metadata
+from grid.service.store.tables import attempts, events, experiments, metadata, runs
 from grid.wire import ExperimentStatus, Reason
 from tests.experiments import insert_run
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "lifecycle.md"
-PENDING, RUNNING, CANCELLED = ExperimentStatus.PENDING, ExperimentStatus.RUNNING, ExperimentStatus.CANCELLED
+QUEUED, PENDING, RUNNING = ExperimentStatus.QUEUED, ExperimentStatus.PENDING, ExperimentStatus.RUNNING
+SUCCEEDED, FAILED, CANCELLED = ExperimentStatus.SUCCEEDED, ExperimentStatus.FAILED, ExperimentStatus.CANCELLED
+NOT_CANCELLED = [reason for reason in Reason if reason is not Reason.CANCELLED_BY_USER]
 
 
 @pytest.fixture
@@ -46,6 +50,17 @@ def of(seq: int) -> tuple[sa.ColumnElement[bool], dict[str, int]]:
 def told(connection: Connection) -> list[tuple[str, str | None]]:
     """What the events say."""
     return [(event.status, event.reason) for event in connection.execute(sa.select(events).order_by(events.c.seq))]
+
+
+def kept(connection: Connection, seq: int) -> list[sa.Row[Any]]:
+    """The attempts of an experiment that have ended."""
+    query = sa.select(attempts).where(attempts.c.experiment_seq == seq).order_by(attempts.c.number)
+    return list(connection.execute(query))
+
+
+def set_settings(connection: Connection, **settings: Any) -> None:
+    """Let every run have been started with that."""
+    connection.execute(sa.update(runs).values(settings=orjson.dumps(settings).decode()))
 
 
 def documented() -> dict[str, tuple[set[str], set[str | None]]]:
@@ -76,17 +91,24 @@ def test_every_pair(connection: Connection, source: ExperimentStatus, to: Experi
     (seq,) = insert_run(connection, source)
     sources, reasons = lifecycle.TRANSITIONS[to]
     before = row(connection, seq)
-    changed = lifecycle.change(connection, *of(seq), to, at=7, reason=reasons[0])
+    if to is QUEUED:
+        changed = [change for _, change in lifecycle.queue_again(connection, *of(seq), at=7)]
+    else:
+        ending = Ending(reasons[0]) if reasons[0] else None
+        changed = lifecycle.change(connection, *of(seq), to, at=7, ending=ending)
     after = row(connection, seq)
     if source in sources:
         assert changed == [lifecycle.Change(seq, after.run_seq, to)]
         assert (after.status, after.reason) == (to, reasons[0])
         assert after.finished_at == (7 if to.is_terminal else None)
         assert told(connection) == [(to, reasons[0])]
+        ended = [(each.number, each.status, each.reason) for each in kept(connection, seq)]
+        assert ended == ([(1, to, reasons[0])] if to.is_terminal else [])
     else:
         assert changed == []
         assert after == before
         assert told(connection) == []
+        assert kept(connection, seq) == []
 
 
 @pytest.mark.parametrize(
@@ -94,15 +116,18 @@ def test_every_pair(connection: Connection, source: ExperimentStatus, to: Experi
     [
         (CANCELLED, Reason.LOST),
         (CANCELLED, None),
+        (FAILED, Reason.CANCELLED_BY_USER),
+        (FAILED, None),
         (RUNNING, Reason.EXIT_CODE),
-        (ExperimentStatus.SUCCEEDED, Reason.SIGNAL),
+        (QUEUED, Reason.LOST),
+        (SUCCEEDED, Reason.SIGNAL),
     ],
 )
 def test_wrong_reason(connection: Connection, to: ExperimentStatus, reason: Reason | None) -> None:
     """A status that is not reached for a reason is a fault of whoever asked, and nothing is changed."""
     (seq,) = insert_run(connection, PENDING)
     with pytest.raises(ValueError, match="is not reached for the reason"):
-        lifecycle.change(connection, *of(seq), to, at=7, reason=reason)
+        lifecycle.change(connection, *of(seq), to, at=7, ending=Ending(reason) if reason else None)
     assert row(connection, seq).status == PENDING
 
 
@@ -110,7 +135,8 @@ def test_many_at_once(connection: Connection) -> None:
     """Of many experiments those are changed that may be, each with an event; a run's revision grows with them."""
     first = insert_run(connection, *ExperimentStatus)
     second = insert_run(connection, *ExperimentStatus)
-    changed = lifecycle.change(connection, sa.true(), {}, CANCELLED, at=7, reason=Reason.CANCELLED_BY_USER)
+    cancelled = Ending(Reason.CANCELLED_BY_USER)
+    changed = lifecycle.change(connection, sa.true(), {}, CANCELLED, at=7, ending=cancelled)
     unfinished = {
         seq
         for seqs in (first, second)
@@ -120,7 +146,7 @@ def test_many_at_once(connection: Connection) -> None:
     assert {change.experiment_seq for change in changed} == unfinished
     assert told(connection) == [(CANCELLED, Reason.CANCELLED_BY_USER)] * len(unfinished)
     before = [statements.by_seq(connection, seq).revision for seq in (1, 2)]
-    assert lifecycle.change(connection, *of(first[0]), CANCELLED, at=8, reason=Reason.CANCELLED_BY_USER) == []
+    assert lifecycle.change(connection, *of(first[0]), CANCELLED, at=8, ending=cancelled) == []
     assert [statements.by_seq(connection, seq).revision for seq in (1, 2)] == before
     connection.execute(sa.update(experiments).where(experiments.c.seq == second[0]).values(status=PENDING))
     lifecycle.change(connection, *of(second[0]), RUNNING, at=9)
@@ -130,28 +156,31 @@ def test_many_at_once(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "status", "reason"),
+    ("ending", "status"),
     [
-        (Ending(exit_code=0), "SUCCEEDED", "EXIT_CODE"),
-        (Ending(exit_code=1), "FAILED", "EXIT_CODE"),
-        (Ending(exit_code=255), "FAILED", "EXIT_CODE"),
-        (Ending(signal=9), "FAILED", "SIGNAL"),
-        (Ending(error="no such file"), "FAILED", "START_FAILED"),
-        (Ending(lost=True), "FAILED", "LOST"),
+        (Ending(Reason.EXIT_CODE, exit_code=0), SUCCEEDED),
+        (Ending(Reason.EXIT_CODE, exit_code=1), FAILED),
+        (Ending(Reason.EXIT_CODE, exit_code=255), FAILED),
+        *((Ending(reason, signal=9, error="so it is"), FAILED) for reason in NOT_CANCELLED[1:]),
     ],
 )
 @pytest.mark.parametrize("cancelled", [False, True])
 @pytest.mark.parametrize("source", lifecycle.ACTIVE)
 def test_endings(
-    connection: Connection, source: ExperimentStatus, ending: Ending, status: str, reason: str, cancelled: bool
+    connection: Connection, source: ExperimentStatus, ending: Ending, status: ExperimentStatus, cancelled: bool
 ) -> None:
     """What the executor saw decides how an attempt ended, unless a cancel was recorded before."""
     (seq,) = insert_run(connection, source, cancel_requested_at=3 if cancelled else None)
+    ending = dataclasses.replace(ending, last_lines="one\ntwo", final_line="two")
     lifecycle.end(connection, seq, 1, ending, at=7)
     after = row(connection, seq)
-    assert (after.status, after.reason) == (("CANCELLED", "CANCELLED_BY_USER") if cancelled else (status, reason))
-    assert (after.exit_code, after.signal, after.error) == (ending.exit_code, ending.signal, ending.error)
-    assert after.finished_at == 7
+    (ended,) = kept(connection, seq)
+    for each in (after, ended):
+        expected = (CANCELLED, Reason.CANCELLED_BY_USER) if cancelled else (status, ending.reason)
+        assert (each.status, each.reason) == expected
+        assert (each.exit_code, each.signal, each.error) == (ending.exit_code, ending.signal, ending.error)
+        assert each.finished_at == 7
+    assert (ended.number, ended.last_lines, ended.final_line) == (1, "one\ntwo", "two")
 
 
 def test_times_of_an_ending(connection: Connection) -> None:
@@ -159,16 +188,148 @@ def test_times_of_an_ending(connection: Connection) -> None:
     first, second = insert_run(connection, PENDING, RUNNING)
     connection.execute(sa.update(experiments).where(experiments.c.seq == second).values(started_at=2))
     for seq in (first, second):
-        lifecycle.end(connection, seq, 1, Ending(exit_code=0, started_at=4, finished_at=5), at=7)
-    assert [(row(connection, seq).started_at, row(connection, seq).finished_at) for seq in (first, second)] == [
-        (4, 5),
-        (2, 5),
-    ]
+        lifecycle.end(connection, seq, 1, Ending(Reason.EXIT_CODE, exit_code=0, started_at=4, finished_at=5), at=7)
+    for seq, started_at in ((first, 4), (second, 2)):
+        for each in (row(connection, seq), *kept(connection, seq)):
+            assert (each.started_at, each.finished_at) == (started_at, 5)
 
 
 def test_end_of_another_attempt(connection: Connection) -> None:
     """The end of an attempt that is not the present one means nothing any more."""
     (seq,) = insert_run(connection, RUNNING, cancel_requested_at=3)
     connection.execute(sa.update(experiments).values(attempt=2))
-    assert lifecycle.end(connection, seq, 1, Ending(exit_code=0), at=7) == []
+    assert lifecycle.end(connection, seq, 1, Ending(Reason.EXIT_CODE, exit_code=0), at=7) == []
     assert row(connection, seq).status == RUNNING
+    assert kept(connection, seq) == []
+
+
+def test_an_end_that_is_told_twice(connection: Connection) -> None:
+    """What ended first is how it ended, and is told once."""
+    (seq,) = insert_run(connection, RUNNING)
+    lifecycle.end(connection, seq, 1, Ending(Reason.EXIT_CODE, exit_code=0), at=7)
+    assert lifecycle.end(connection, seq, 1, Ending(Reason.LOST), at=8) == []
+    assert (row(connection, seq).status, row(connection, seq).finished_at) == (SUCCEEDED, 7)
+    assert [each.reason for each in kept(connection, seq)] == [Reason.EXIT_CODE]
+    assert len(told(connection)) == 1
+
+
+def test_the_database_holds_what_happens_once(connection: Connection) -> None:
+    """Whoever would write an end or an event a second time is refused by the database itself."""
+    (seq,) = insert_run(connection, RUNNING)
+    lifecycle.end(connection, seq, 1, Ending(Reason.EXIT_CODE, exit_code=1), at=7)
+    for table in (events, attempts):
+        same = dict(connection.execute(sa.select(table)).one()._mapping)
+        same.pop("seq", None)
+        with pytest.raises(sa.exc.IntegrityError, match="UNIQUE"), connection.begin_nested():
+            connection.execute(sa.insert(table).values(same))
+
+
+# Attempts
+
+
+def test_queued_again(connection: Connection) -> None:
+    """What has failed is queued as its next attempt, as if it had never run; nothing else is."""
+    seqs = insert_run(connection, RUNNING, RUNNING, *ExperimentStatus)
+    for seq in seqs[:2]:
+        connection.execute(sa.update(experiments).where(experiments.c.seq == seq).values(gpu_ids="[0]"))
+        lifecycle.end(
+            connection, seq, 1, Ending(Reason.SIGNAL, signal=9, error="?", started_at=4, last_lines="x"), at=7
+        )
+    before = [row(connection, seq) for seq in seqs]
+    whole = lifecycle.ALL_OF_RUN, {"b_run_seq": before[0].run_seq}
+    again = lifecycle.queue_again(connection, *whole, at=8)
+    failed = [place for place, each in enumerate(before) if each.status == FAILED]
+    assert [index for index, _ in again] == failed == [0, 1, 2 + list(ExperimentStatus).index(FAILED)]
+    assert [change for _, change in again] == [
+        lifecycle.Change(seqs[place], before[0].run_seq, QUEUED) for place in failed
+    ]
+    for place, seq in enumerate(seqs):
+        after = row(connection, seq)
+        if place in failed:
+            assert (after.status, after.attempt) == (QUEUED, 2)
+            columns = ("reason", "exit_code", "signal", "error", "started_at", "finished_at", "gpu_ids")
+            assert {after._mapping[name] for name in (*columns, "cancel_requested_at")} == {None}
+            assert after.arguments == before[place].arguments
+        else:
+            assert after == before[place]
+    assert [(each.number, each.signal, each.last_lines) for each in kept(connection, seqs[0])] == [(1, 9, "x")]
+    assert told(connection)[-3:] == [(QUEUED, None)] * 3
+    assert lifecycle.queue_again(connection, *whole, at=9) == []
+
+
+def test_next_attempt_goes_the_same_way(connection: Connection) -> None:
+    """Each attempt comes through the statuses by itself, and each end stays."""
+    (seq,) = insert_run(connection, QUEUED)
+    for number, ending in enumerate((Ending(Reason.LOST), Ending(Reason.TIMEOUT), Ending(Reason.EXIT_CODE, 0)), 1):
+        which = lifecycle.ONE_ATTEMPT, {"b_seq": seq, "b_attempt": number}
+        assert lifecycle.change(connection, *which, PENDING, at=1)
+        assert lifecycle.change(connection, *which, RUNNING, at=2, values={"started_at": 10 * number})
+        lifecycle.end(connection, seq, number, ending, at=10 * number + 1)
+        lifecycle.queue_again(connection, *which, at=3)
+    assert [(each.number, each.reason, each.started_at, each.finished_at) for each in kept(connection, seq)] == [
+        (1, Reason.LOST, 10, 11),
+        (2, Reason.TIMEOUT, 20, 21),
+        (3, Reason.EXIT_CODE, 30, 31),
+    ]
+    one = [PENDING, RUNNING, FAILED, QUEUED]
+    assert [status for status, _ in told(connection)] == [*one, *one, PENDING, RUNNING, SUCCEEDED]
+
+
+@pytest.mark.parametrize(
+    ("settings", "retries"),
+    [
+        ({}, 0),
+        ({"maxRetries": 0, "autoResume": False}, 0),
+        ({"maxRetries": 1, "autoResume": False}, 1),
+        ({"maxRetries": 3, "autoResume": False}, 3),
+        ({"maxRetries": 0, "autoResume": True}, 1),
+        ({"maxRetries": 2, "autoResume": True}, 2),
+    ],
+)
+def test_lost_and_queued_again(connection: Connection, settings: dict[str, Any], retries: int) -> None:
+    """What is lost is queued again as often as its run says, with the loss told first; then it stays lost."""
+    (seq,) = insert_run(connection, RUNNING)
+    set_settings(connection, **settings)
+    for number in range(1, retries + 1):
+        changed = lifecycle.end(connection, seq, number, Ending(Reason.LOST), at=7)
+        assert [change.status for change in changed] == [FAILED, QUEUED]
+        assert (row(connection, seq).status, row(connection, seq).attempt) == (QUEUED, number + 1)
+        connection.execute(sa.update(experiments).values(status=RUNNING))
+    changed = lifecycle.end(connection, seq, retries + 1, Ending(Reason.LOST), at=7)
+    assert [change.status for change in changed] == [FAILED]
+    assert (row(connection, seq).attempt, row(connection, seq).reason) == (retries + 1, Reason.LOST)
+    assert len(kept(connection, seq)) == retries + 1
+
+
+@pytest.mark.parametrize("reason", [reason for reason in NOT_CANCELLED if reason is not Reason.LOST])
+def test_failures_are_not_run_again(connection: Connection, reason: Reason) -> None:
+    """Whatever else a run's experiment ends by, it ends, and does not use up what its run grants to the lost."""
+    (seq,) = insert_run(connection, RUNNING)
+    set_settings(connection, maxRetries=1, autoResume=True)
+    lifecycle.end(connection, seq, 1, Ending(reason, exit_code=1), at=7)
+    assert (row(connection, seq).status, row(connection, seq).attempt) == (FAILED, 1)
+    lifecycle.queue_again(connection, *of(seq), at=8)
+    connection.execute(sa.update(experiments).values(status=RUNNING))
+    lifecycle.end(connection, seq, 2, Ending(Reason.LOST), at=9)
+    assert (row(connection, seq).status, row(connection, seq).attempt) == (QUEUED, 3)
+
+
+def test_cancelled_and_lost(connection: Connection) -> None:
+    """What was to be cancelled and is lost is cancelled, and never comes back."""
+    (seq,) = insert_run(connection, RUNNING, cancel_requested_at=3)
+    set_settings(connection, maxRetries=5, autoResume=True)
+    lifecycle.end(connection, seq, 1, Ending(Reason.LOST), at=7)
+    assert row(connection, seq).status == CANCELLED
+    assert lifecycle.queue_again(connection, *of(seq), at=8) == []
+
+
+def test_cancel_of_what_was_queued_again(connection: Connection) -> None:
+    """A further attempt that waits is cancelled like a first one, and both ends stay."""
+    (seq,) = insert_run(connection, RUNNING)
+    lifecycle.end(connection, seq, 1, Ending(Reason.LOST), at=7)
+    lifecycle.queue_again(connection, *of(seq), at=8)
+    lifecycle.cancel_queued(connection, *of(seq), at=9)
+    assert [(each.number, each.status, each.started_at) for each in kept(connection, seq)] == [
+        (1, FAILED, None),
+        (2, CANCELLED, None),
+    ]

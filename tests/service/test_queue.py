@@ -103,6 +103,24 @@ def test_nothing_overtakes(start: Start, ledger: Ledger) -> None:
     assert list(small.status()) == ["SUCCEEDED"]
 
 
+def test_further_attempt_has_its_old_place(start: Start, ledger: Ledger) -> None:
+    """What is run again comes before what was started after it, and takes as much as it did."""
+    mended = ledger.path.with_name("mended")
+    failing = f"import os, sys\nif not os.path.exists({str(mended)!r}): sys.exit(1)\n{HOLD}"
+    again = start(failing, ledger.arguments("'[0, 1]'", held=False), cpus=3)
+    wait_for_run(again)
+    mended.touch()
+    pause_cluster("local")
+    try:
+        later = start(HOLD, ledger.arguments("later", held=False), cpus=3)
+        again.retry()
+    finally:
+        resume_cluster("local")
+    wait_for_run(later)
+    assert ledger.lines() == [f"{what} {name}" for name in ("0", "1", "later") for what in ("begin", "end")]
+    assert list(again.status()) == ["SUCCEEDED"]
+
+
 def test_each_has_its_own_gpus(service: ServiceProcess, start: Start, ledger: Ledger) -> None:
     """Experiments that run at once never share a GPU, one that asked for none sees none, and the third has to wait."""
     text = f"import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'])\n{HOLD}"

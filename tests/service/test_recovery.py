@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -16,6 +15,7 @@ import pytest
 from grid import Run, pause_cluster, resume_cluster
 from grid import session as sessions
 from grid.service.executors import supervisor
+from grid.wire import Reason
 from tests.experiments import (
     database_of,
     events_of,
@@ -26,6 +26,7 @@ from tests.experiments import (
     pids_in,
     starter,
 )
+from tests.spawner import attempt_of, ending_of, job_for, spawner
 from tests.support import ServiceProcess, is_alive, service_process, wait_for_run, wait_until
 
 Start = Callable[..., Run]
@@ -91,7 +92,7 @@ def test_service_killed_while_experiments_run(service: ServiceProcess, start: St
     service.kill()
     release.touch()
     for each in (first, second):
-        wait_until((folder_of(service, each) / "exit").exists, "the end of a script without its service")
+        wait_until((folder_of(service, each) / "exit").is_symlink, "the end of a script without its service")
     again = restart(service, run)
     wait_for_run(again)
     assert [facts_of(service, each)["exitCode"] for each in again] == [0, 1, 2, 0, 1, 2]
@@ -222,9 +223,10 @@ def test_files_that_say_nothing(service: ServiceProcess, start: Start, tmp_path:
     service.kill()
     release.touch()
     for each in (first, second):
-        wait_until((folder_of(service, each) / "exit").exists, "the end of a script without its service")
-    (folder_of(service, first) / "exit").write_text("")
-    (folder_of(service, second) / "exit").write_text('{"code": 0')
+        wait_until((folder_of(service, each) / "exit").is_symlink, "the end of a script without its service")
+    for each, text in ((first, ""), (second, "0 - 1")):
+        (folder_of(service, each) / "exit").unlink()
+        (folder_of(service, each) / "exit").write_text(text)
     for name in ("claim", "started"):
         (folder_of(service, second) / name).unlink()
         (folder_of(service, second) / name).symlink_to("nonsense")
@@ -263,70 +265,43 @@ def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: 
             os.kill(bystander, signal.SIGKILL)
 
 
-def job_for_spawner(folder: Path) -> dict[str, object]:
-    """What a spawner is told of an attempt whose script writes into a ledger."""
-    (folder / "snapshot").mkdir()
-    (folder / "snapshot" / "run.sh").write_text(f"echo once >> {folder / 'ledger'}\n")
-    return {
-        "folder": str(folder / "experiment" / "attempt-1"),
-        "snapshot": str(folder / "snapshot"),
-        "command": ["/bin/sh", "run.sh"],
-        "environment": dict(os.environ),
-        "grace_seconds": 1,
-    }
-
-
-def spawn(jobs: list[dict[str, object]], spawners: int = 1) -> list[str]:
-    """Give the same jobs to several spawners at once; return what they say, when everybody is gone."""
-    command = [sys.executable, "-I", "-S", supervisor.__file__]
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(spawners)
-    ]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.writelines(f"{json.dumps(job)}\n" for job in jobs)
-        process.stdin.flush()
-    said: list[str] = []
-    for process in processes:
-        assert process.stdout is not None
-        for _ in jobs:
-            while not (line := process.stdout.readline()).startswith("gone"):
-                assert line
-                said.append(line.split("\t")[0])
-        process.communicate()
-    return said
-
-
 def test_two_supervisors_of_one_attempt(tmp_path: Path) -> None:
     """Of many that are told to run the same attempt one does, and the others end without a trace."""
-    said = spawn([job_for_spawner(tmp_path)] * 5, spawners=4)
+    job = job_for(tmp_path, f"echo once >> {tmp_path / 'ledger'}\n")
+    with ExitStack() as stack:
+        spawners = [stack.enter_context(spawner()) for _ in range(4)]
+        for each in spawners:
+            each.send(*[job] * 5)
+        said = [event for each in spawners for event in each.hear_of_the_end(5)]
     assert (tmp_path / "ledger").read_text() == "once\n"
-    assert said.count("started") == 1
-    record = json.loads((tmp_path / "experiment" / "attempt-1" / "exit").read_text())
-    assert (record["code"], record["signal"], record["error"]) == (0, None, None)
+    assert said == ["started"]
+    ending = ending_of(attempt_of(tmp_path))
+    assert (ending.reason, ending.exit_code, ending.error) == (Reason.EXIT_CODE, 0, None)
 
 
-def test_cancelled_before_there_was_a_supervisor(tmp_path: Path) -> None:
-    """A supervisor that finds the word that its attempt is cancelled starts nothing."""
-    job = job_for_spawner(tmp_path)
-    (tmp_path / "experiment" / "attempt-1").mkdir(parents=True)
-    (tmp_path / "experiment" / "attempt-1" / "cancel").touch()
-    assert spawn([job]) == ["forked"]
-    assert not (tmp_path / "ledger").exists()
-    record = json.loads((tmp_path / "experiment" / "attempt-1" / "exit").read_text())
-    assert (record["code"], record["signal"], record["error"]) == (None, None, None)
-    assert list((tmp_path / "experiment" / "attempt-1" / "work").iterdir()) == []
+@pytest.mark.parametrize(("word", "reason"), [("cancel", Reason.CANCELLED_BY_USER), ("stop", Reason.SERVICE_STOPPED)])
+def test_word_before_there_was_a_supervisor(tmp_path: Path, word: str, reason: Reason) -> None:
+    """A supervisor that finds the word that its attempt is to end starts nothing."""
+    attempt = attempt_of(tmp_path)
+    attempt.path.mkdir(parents=True)
+    (attempt.path / word).touch()
+    with spawner() as running:
+        running.send(job_for(tmp_path, f"touch {tmp_path / 'ran'}"))
+        assert running.hear_of_the_end() == []
+    assert not (tmp_path / "ran").exists()
+    ending = ending_of(attempt)
+    assert (ending.reason, ending.exit_code, ending.signal, ending.started_at) == (reason, None, None, None)
 
 
 def test_spawner_hears_of_every_end(tmp_path: Path) -> None:
     """However many end at once, the spawner tells of each."""
-    jobs = []
-    for number in range(60):
-        folder = tmp_path / str(number)
+    folders = [tmp_path / str(number) for number in range(60)]
+    for folder in folders:
         folder.mkdir()
-        jobs.append(job_for_spawner(folder))
-    assert spawn(jobs).count("started") == 60
-    assert all((tmp_path / str(number) / "ledger").read_text() == "once\n" for number in range(60))
+    with spawner() as running:
+        running.send(*(job_for(folder, f"echo once > {folder / 'ledger'}\n") for folder in folders))
+        assert running.hear_of_the_end(60) == ["started"] * 60
+    assert all((folder / "ledger").read_text() == "once\n" for folder in folders)
 
 
 def test_fewer_gpus_than_before(service: ServiceProcess, start: Start) -> None:

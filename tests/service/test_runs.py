@@ -19,7 +19,7 @@ from grid import Run, list_runs, pause_cluster, runs, schema_path
 from grid import session as sessions
 from grid.errors import LimitExceeded, NameTaken, SweepError
 from grid.schema_tools import diff_introspection, load_schema
-from grid.wire import MAX_PAGE_SIZE
+from grid.wire import MAX_PAGE_SIZE, MAX_TIMEOUT_SECONDS
 from tests.support import ServiceProcess, ask, code_of, service_process
 
 START = """
@@ -114,6 +114,19 @@ def test_client_whose_name_is_taken(session: object, start: Any) -> None:
         ({}, {"entrypoint": "run.exe"}, "INVALID_ARGUMENT"),
         ({}, {"cpus": -1}, "INVALID_ARGUMENT"),
         ({}, {"seed": -1}, "INVALID_ARGUMENT"),
+        ({}, {"timeout": 0}, "INVALID_ARGUMENT"),
+        ({}, {"timeout": -0.5}, "INVALID_ARGUMENT"),
+        ({}, {"timeout": 1e300}, "INVALID_ARGUMENT"),
+        ({}, {"timeout": MAX_TIMEOUT_SECONDS + 1}, "INVALID_ARGUMENT"),
+        ({}, {"timeout": float("nan")}, "BAD_REQUEST"),
+        ({}, {"timeout": float("inf")}, "BAD_REQUEST"),
+        ({}, {"timeout": True}, "GRAPHQL_VALIDATION_FAILED"),
+        ({}, {"timeout": "60"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({}, {"maxRetries": -1}, "INVALID_ARGUMENT"),
+        ({}, {"maxRetries": 2**31}, "GRAPHQL_VALIDATION_FAILED"),
+        ({}, {"maxRetries": 1.5}, "GRAPHQL_VALIDATION_FAILED"),
+        ({}, {"maxRetries": None}, "GRAPHQL_VALIDATION_FAILED"),
+        ({}, {"autoResume": 1}, "GRAPHQL_VALIDATION_FAILED"),
         ({}, {"strategy": "RANDOM_SEARCH"}, "INVALID_ARGUMENT"),
         ({}, {"environment": {"1X": "y"}}, "INVALID_ARGUMENT"),
         ({}, {"environment": {"X": "a\0b"}}, "INVALID_ARGUMENT"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grid.service.api_errors import ApiError
-from grid.service.snapshots import unpack
+from grid.service.unpacking import unpack
 from grid.wire import ErrorCode
 
 
@@ -199,6 +200,15 @@ def in_a_place(check: Callable[[Place], None]) -> None:
         shutil.rmtree(path)
 
 
+def leads_nowhere(path: Path) -> bool:
+    """Whether a link leads to itself in the end: of those, `realpath` tells what comes to its mind."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(MEMBERS, max_size=7))
 def test_any_archive_is_unpacked_inside_or_refused(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
@@ -212,7 +222,7 @@ def test_any_archive_is_unpacked_inside_or_refused(members: list[tuple[tarfile.T
         else:
             root = os.path.realpath(place.tree)
             for path in place.tree.rglob("*"):
-                assert f"{os.path.realpath(path)}/".startswith(f"{root}/")
+                assert leads_nowhere(path) or f"{os.path.realpath(path)}/".startswith(f"{root}/")
         place.check_outside()
 
     in_a_place(check)

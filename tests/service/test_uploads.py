@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import http.client
 import io
+import os
+import random
+import shutil
+import sqlite3
 import tarfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -17,13 +23,15 @@ import pytest
 from grid import Run
 from grid.errors import SourceError
 from grid.service.api_errors import ApiError
-from grid.service.app import opened
+from grid.service.app import Application, opened
 from grid.service.options import Options
 from grid.service.snapshots import MAX_BYTES
 from grid.service.sources import Sources
+from grid.service.store.tables import snapshots as rows
 from grid.wire import ErrorCode
+from tests.disks import small_disk
 from tests.experiments import database_of
-from tests.support import ServiceProcess, ask, code_of, requests, wait_for_run
+from tests.support import ServiceProcess, ask, code_of, requests, service_process, wait_for_run
 
 Start = Callable[..., Run]
 
@@ -70,11 +78,17 @@ def upload_path(service: ServiceProcess, content: bytes) -> str:
 
 def put(service: ServiceProcess, path: str, content: bytes, method: str = "PUT") -> int:
     """Upload, without any key; return the status of the answer."""
+    return put_and_read(service, path, content, method)[0]
+
+
+def put_and_read(service: ServiceProcess, path: str, content: bytes, method: str = "PUT") -> tuple[int, str]:
+    """Upload, without any key; return the status of the answer, and the answer."""
     parts = urlsplit(service.endpoint.url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     try:
         connection.request(method, path, content)
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read().decode()
     finally:
         connection.close()
 
@@ -280,3 +294,191 @@ def test_what_a_killed_service_had_of_an_upload_is_removed(tmp_path: Path) -> No
             assert list(incoming.iterdir()) == []
 
     asyncio.run(play())
+
+
+def test_snapshot_whose_folder_has_vanished(service: ServiceProcess) -> None:
+    """What somebody has removed past the service is not stored any more: it is asked for, and taken, again."""
+    content = archive("print('vanished')")
+    put(service, upload_path(service, content), content)
+    shutil.rmtree(service.home / "snapshots" / digest_of(content))
+    answer = ask(service.endpoint, START, key="v" * 16, digest=digest_of(content), script="run.py")
+    assert code_of(answer) == "INVALID_SNAPSHOT"
+    assert put(service, upload_path(service, content), content) == 204
+    assert (service.home / "snapshots" / digest_of(content) / "run.py").read_text() == "print('vanished')"
+    assert "errors" not in ask(service.endpoint, START, key="v" * 16, digest=digest_of(content), script="run.py")
+
+
+def test_folder_that_nobody_has_recorded(service: ServiceProcess) -> None:
+    """What a service that was killed has left in a snapshot's place is replaced as a whole."""
+    content = archive("print('orphan')")
+    place = service.home / "snapshots" / digest_of(content)
+    (place / "folder").mkdir(parents=True)
+    (place / "run.py").write_text("half")
+    assert put(service, upload_path(service, content), content) == 204
+    assert [path.name for path in place.iterdir()] == ["run.py"]
+    assert (place / "run.py").read_text() == "print('orphan')"
+    assert list((service.home / "incoming").iterdir()) == []
+
+
+class Place:
+    """The snapshots of an application that is open, past HTTP."""
+
+    def __init__(self, application: Application) -> None:
+        self.home = application.options.home
+        self.snapshots = application.service.snapshots
+        self.database = application.database
+
+    async def upload(self, content: bytes) -> None:
+        """Announce an archive and send it."""
+        given = await self.snapshots.announce(digest_of(content), len(content))
+        assert given is not None
+        await self.send(given.path, content)
+
+    async def send(self, path: str, content: bytes) -> None:
+        """Send an archive to the address that was given for it."""
+
+        async def body() -> AsyncIterator[bytes]:
+            yield content
+
+        query = {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
+        await self.snapshots.receive(digest_of(content), query["size"], query["expires"], query["signature"], body())
+
+    async def forget(self, digest: str) -> None:
+        """Delete the record of a snapshot."""
+        await self.database.write(lambda connection: connection.execute(rows.delete().where(rows.c.digest == digest)))
+
+    def tree(self, digest: str) -> Path:
+        """Where the tree of a snapshot is."""
+        return self.home / "snapshots" / digest
+
+    def left_over(self) -> list[Path]:
+        """What is on its way in or out."""
+        return [path for folder in ("incoming", "trash") for path in (self.home / folder).glob("*")]
+
+
+def in_a_place(tmp_path: Path, play: Callable[[Place], Coroutine[Any, Any, None]]) -> None:
+    """Play something with the snapshots of a new home."""
+
+    async def main() -> None:
+        async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
+            await play(Place(application))
+
+    asyncio.run(main())
+
+
+def test_removing(tmp_path: Path) -> None:
+    """A snapshot is removed once it is not recorded any more; twice is once, and it can come back."""
+    content = archive("print('removed')")
+    digest = digest_of(content)
+
+    async def play(place: Place) -> None:
+        await place.upload(content)
+        await place.snapshots.remove(digest)
+        assert place.tree(digest).is_dir()
+        await place.forget(digest)
+        for _ in range(2):
+            await place.snapshots.remove(digest)
+            assert not place.tree(digest).exists()
+        await place.upload(content)
+        assert await place.snapshots.is_stored(digest)
+        assert place.left_over() == []
+
+    in_a_place(tmp_path, play)
+
+
+def test_removing_what_was_cut_short(tmp_path: Path) -> None:
+    """What an earlier service has begun to remove goes with the next call, though the same came back meanwhile."""
+    content = archive("print('removed')")
+    digest = digest_of(content)
+
+    async def play(place: Place) -> None:
+        (place.home / "trash" / digest / "half").mkdir(parents=True)
+        await place.upload(content)
+        await place.forget(digest)
+        await place.snapshots.remove(digest)
+        assert not place.tree(digest).exists()
+        assert place.left_over() == []
+
+    in_a_place(tmp_path, play)
+
+
+def test_removing_while_the_same_is_uploaded(tmp_path: Path) -> None:
+    """Whoever comes first, in the end the tree is there exactly if it is recorded."""
+    content = archive("print('both')")
+    digest, chance = digest_of(content), random.Random(20261122)
+
+    async def play(place: Place) -> None:
+        given = await place.snapshots.announce(digest, len(content))
+        assert given is not None
+        for _ in range(30):
+            work = [place.send(given.path, content), place.send(given.path, content), place.snapshots.remove(digest)]
+            work += [place.forget(digest), place.snapshots.remove(digest)]
+            chance.shuffle(work)
+            await asyncio.gather(*work)
+            recorded = await place.database.read(lambda connection: connection.execute(rows.select()).all())
+            assert bool(recorded) == await place.snapshots.is_stored(digest)
+            if recorded:
+                assert (place.tree(digest) / "run.py").read_text() == "print('both')"
+            await place.snapshots.remove(digest)
+            assert bool(recorded) == place.tree(digest).exists()
+        assert place.left_over() == []
+
+    in_a_place(tmp_path, play)
+
+
+def test_on_the_disk_before_it_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole tree, and its name, reach the disk before anybody is told that it is stored."""
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        with closing(sqlite3.connect(tmp_path / "home" / "grid.sqlite3")) as connection:
+            assert connection.execute("SELECT * FROM snapshots").fetchall() == []
+        real(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    content = archive("print('durable')", "folder/deep/run.py")
+
+    async def play(place: Place) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        await place.upload(content)
+        monkeypatch.undo()
+        tree = place.tree(digest_of(content))
+        assert {path.stat().st_ino for path in (tree, *tree.rglob("*"))} < set(synced)
+        assert tree.parent.stat().st_ino == synced[-1]
+
+    in_a_place(tmp_path, play)
+
+
+@pytest.mark.parametrize(("size", "words"), [(2**62, "4,294,967,296.0 GiB"), (10**15 + 1, "931,322.6 GiB")])
+def test_not_enough_space_for_the_working_copies(tmp_path: Path, size: int, words: str) -> None:
+    """What is needed and what is free is said in units that tell the two apart."""
+
+    async def play(place: Place) -> None:
+        insert = rows.insert().values(digest="d", size_bytes=size, created_at=0)
+        await place.database.write(lambda connection: connection.execute(insert))
+        with pytest.raises(ApiError, match=rf"1 working copies of the source code need {words} .* free") as caught:
+            await place.snapshots.check_space("d", 1)
+        assert caught.value.code == ErrorCode.UNSUPPORTED
+
+    in_a_place(tmp_path, play)
+
+
+def test_upload_to_a_disk_that_is_full(tmp_path: Path) -> None:
+    """An upload that finds no space is refused in words without a path, and leaves nothing; with space it is taken."""
+    rest = bytes(500_000)
+    content = archive("print('large')" + "#" * 700_000)
+    with small_disk(tmp_path / ".grid", 4) as home, service_process(tmp_path, "--cpus", "1") as service:
+        path = upload_path(service, content)
+        ballast = home / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while shutil.disk_usage(home).free > 600_000:
+                file.write(rest[:100_000])
+        answer = put_and_read(service, path, content)
+        assert answer[0] == 507
+        assert "No space left on device" in answer[1]
+        assert str(home) not in answer[1]
+        assert not kept(service, digest_of(content))
+        ballast.unlink()
+        assert put(service, path, content) == 204
+        assert (home / "snapshots" / digest_of(content) / "run.py").stat().st_size == len("print('large')") + 700_000

@@ -27,11 +27,13 @@ from grid import (
     list_clusters,
     list_runs,
     login,
+    models,
     pause_cluster,
     resume_cluster,
     runs,
     schema_path,
 )
+from grid.wire import Reason
 
 
 def walk_through() -> list[str]:
@@ -48,6 +50,9 @@ def walk_through() -> list[str]:
         use_spot=True,
         cpus=3,
         seed=1,
+        timeout=3600,
+        max_retries=2,
+        auto_resume=True,
     )
     run.description = "before the start it can be changed"
     run.cpus = 2
@@ -59,6 +64,9 @@ def walk_through() -> list[str]:
     assert_type(run.name, str)
     assert_type(run.seed, "int | None")
     assert_type(run.localdir, bool)
+    assert_type(run.timeout, "float | None")
+    assert_type(run.max_retries, int)
+    assert_type(run.auto_resume, bool)
     config: dict[str, Any] = run.grid_config
     print(config["compute"]["train"]["cpus"])
     assert_type(run.script_command, str)
@@ -95,9 +103,34 @@ def experiment_of(name: str) -> Experiment:
     return get_experiment_by_id(experiment.id)
 
 
+def what_failed(run: Run) -> str:
+    """Look at what has failed, run it again, and clear away what is not wanted any more."""
+    for group in run.failures():
+        assert_type(group, models.FailureGroup)
+        assert_type(group.reason, Reason)
+        assert_type(group.names, tuple[str, ...])
+        assert_type(group.final_line, "str | None")
+        assert_type(group.example, models.Failure)
+        experiment = run.experiments[group.names[0]]
+        assert_type(experiment.attempt, int)
+        failure = experiment.failure
+        if failure is not None:
+            assert_type(failure.last_lines, str)
+            assert_type(failure.exit_code, "int | None")
+            if failure.reason == "OUT_OF_MEMORY":
+                experiment.delete()
+    assert_type(run.retry(), "list[str]")
+    try:
+        run.delete()
+    except errors.NotEnded as error:
+        return str(error)
+    return f"{run.name} is gone"
+
+
 def functions() -> Path:
     """Every function of the interface."""
     assert_type(create_run("train.py", script_args="--lr 1", cpus=1, localdir=True), Run)
+    assert_type(create_run("train.py", timeout=0.5, max_retries=1, auto_resume=False), Run)
     assert_type(get_run("a"), Run)
     assert_type(cancel_run("a"), "list[str]")
     assert_type(list_runs(), "list[str]")
@@ -131,6 +164,7 @@ def mistakes(run: Run) -> None:
     Run(entrypoint="train.py", cpus="3")  # type: ignore[arg-type]
     create_run("train.py", clusters="local")  # type: ignore[call-arg]
     create_run("train.py", seed="1")  # type: ignore[arg-type]
+    create_run("train.py", timeout="1 h")  # type: ignore[arg-type]
     run.cpus = "3"  # type: ignore[assignment]
     run.id = "a"  # type: ignore[misc]
     run.experiments["a-exp0"] = None  # type: ignore[index]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from grid.definition import FRAMEWORKS, STRATEGIES, RunDefinition, grid_config, to_settings_input, validate
 from grid.errors import ConfigError
+from grid.wire import MAX_TIMEOUT_SECONDS
 
 EXAMPLE = """\
 compute:
@@ -71,6 +72,13 @@ def test_the_references_example_is_read(tmp_path):
     assert to_settings_input(definition)["scriptArgs"] == "--foo 1"
 
 
+def test_attempts_are_read(tmp_path):
+    """A file says how long an experiment may take and how often it is run again."""
+    definition = define(tmp_path, "compute: {train: {timeout: 1.5, max_retries: 2, auto_resume: true}}")
+    assert (definition.timeout, definition.max_retries, definition.auto_resume) == (1.5, 2, True)
+    assert define(tmp_path, "compute: {train: {timeout: null}}", max_retries=1).max_retries == 1
+
+
 def test_arguments_win_over_the_file_even_at_their_default(tmp_path):
     """Only what was not given is filled from the file."""
     definition = define(tmp_path, EXAMPLE, cpus=0, instance_type="t2.large")
@@ -96,6 +104,11 @@ def test_a_file_may_say_nothing(tmp_path, text):
         ("compute: 3", ["compute must hold", "provider, train", "3"]),
         ("compute: {train: {cpus: '3'}}", ["compute.train.cpus", "whole number", "'3'"]),
         ("compute: {train: {use_spot: 1}}", ["compute.train.use_spot", "True or False"]),
+        ("compute: {train: {timeout: 0}}", ["compute.train.timeout", "above 0"]),
+        ("compute: {train: {timeout: '1 h'}}", ["compute.train.timeout", "number of seconds", "'1 h'"]),
+        ("compute: {train: {timeout: .nan}}", ["compute.train.timeout", "nan"]),
+        ("compute: {train: {max_retries: -1}}", ["compute.train.max_retries", "whole number"]),
+        ("compute: {train: {auto_resume: 1}}", ["compute.train.auto_resume", "True or False"]),
         ("compute: {train: {instance: [a]}}", ["compute.train.instance", "text", "['a']"]),
         ("compute: {train: {framework: jax}}", ["compute.train.framework", "'torch'", "'jax'"]),
         ("compute: {train: {datastore_version: 1}}", ["compute.train.datastore_version", "text"]),
@@ -169,6 +182,7 @@ def test_numbers_in_the_environment_become_texts(tmp_path):
 
 WORD = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=8)
 NUMBER = st.integers(0, 2**31 - 1)
+SECONDS = st.floats(0, MAX_TIMEOUT_SECONDS, exclude_min=True)
 SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORD
 DEFINITIONS = st.fixed_dictionaries(
     {
@@ -183,6 +197,8 @@ DEFINITIONS = st.fixed_dictionaries(
         "localdir": st.booleans(),
         "dockerfile": WORD,
         "auto_resume": st.booleans(),
+        "max_retries": NUMBER,
+        "timeout": st.none() | SECONDS | st.integers(1, MAX_TIMEOUT_SECONDS),
         "datastore_name": WORD,
         "datastore_version": WORD,
         "datastore_mount_dir": WORD,

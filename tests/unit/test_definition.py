@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from graphql import build_schema, coerce_input_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grid import Run
 from grid.definition import (
     ARGUMENTS,
     FRAMEWORKS,
@@ -22,6 +24,8 @@ from grid.definition import (
     validate,
 )
 from grid.errors import InvalidArgument, SourceError
+from grid.functions import RunArguments
+from grid.wire import MAX_TIMEOUT_SECONDS
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text())
 SWEEP = '--max_epochs "[10, 20]" --learning_rate "uniform(1e-3, 1e-5, 1)"'
@@ -62,9 +66,24 @@ def test_the_signature_is_the_one_of_the_reference():
         "config_file": "",
         "cluster": "",
         "seed": None,
+        "timeout": None,
+        "max_retries": 0,
+        "auto_resume": False,
     }
     assert ARGUMENTS[:3] == ("name", "entrypoint", "script_args")
-    assert ARGUMENTS[-2:] == ("cluster", "seed")
+    assert ARGUMENTS[-5:] == ("cluster", "seed", "timeout", "max_retries", "auto_resume")
+
+
+def test_run_and_create_run_take_the_same_arguments():
+    """The class and the function have the signature's names; what is not of the reference is given by name alone."""
+    parameters = inspect.signature(Run).parameters
+    assert tuple(parameters) == ARGUMENTS
+    assert {name: each.default for name, each in parameters.items()} == {
+        name: getattr(RunDefinition(), name) for name in ARGUMENTS
+    }
+    by_name = [name for name, each in parameters.items() if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert by_name == ["seed", "timeout", "max_retries", "auto_resume"]
+    assert RunArguments.__annotations__.keys() == set(ARGUMENTS) - {"entrypoint"}
 
 
 @pytest.mark.parametrize("entrypoint", ["./Demo_Project/run.py", "Demo_Project/run.py"])
@@ -78,6 +97,13 @@ def test_script_command_is_the_walk_throughs_to_the_letter(entrypoint):
         f"{entrypoint} --script_args {quote}{SWEEP}{quote} --instance_type t2.xlarge --cpus 3 {entrypoint} "
         f"--max_epochs {quote}[10, 20]{quote} --learning_rate {quote}uniform(1e-3, 1e-5, 1){quote}'"
     )
+
+
+def test_script_command_with_attempts():
+    """What is asked for of attempts is part of the command line, and only where it is asked for."""
+    definition = RunDefinition(entrypoint="run.py", timeout=60, max_retries=2, auto_resume=True)
+    assert script_command(definition) == "run.py --timeout 60 --max_retries 2 --auto_resume run.py'"
+    assert script_command(RunDefinition(entrypoint="run.py", timeout=0.5)) == "run.py --timeout 0.5 run.py'"
 
 
 def test_script_command_in_signature_order_with_bare_flags():
@@ -117,6 +143,9 @@ def test_a_valid_definition_is_accepted(script):
                 "memory": "16G",
                 "seed": 2**31 - 1,
                 "use_spot": True,
+                "timeout": MAX_TIMEOUT_SECONDS,
+                "max_retries": 2**31 - 1,
+                "auto_resume": True,
             }
         )
     )
@@ -133,6 +162,18 @@ def test_a_valid_definition_is_accepted(script):
         ({"num_trials": -1}, ["num_trials"]),
         ({"seed": -1}, ["seed"]),
         ({"seed": "1"}, ["seed", "'1'"]),
+        ({"timeout": 0}, ["timeout", "above 0", "0"]),
+        ({"timeout": -0.5}, ["timeout", "above 0", "-0.5"]),
+        ({"timeout": float("nan")}, ["timeout", "nan"]),
+        ({"timeout": float("inf")}, ["timeout", "at most", "inf"]),
+        ({"timeout": MAX_TIMEOUT_SECONDS + 1}, ["timeout", "at most 31622400", "31622401"]),
+        ({"timeout": True}, ["timeout", "number of seconds", "True"]),
+        ({"timeout": "60"}, ["timeout", "'60'", "None for as long"]),
+        ({"max_retries": -1}, ["max_retries", "from 0", "-1"]),
+        ({"max_retries": 1.0}, ["max_retries", "whole number", "1.0"]),
+        ({"max_retries": True}, ["max_retries", "True"]),
+        ({"max_retries": None}, ["max_retries", "None"]),
+        ({"auto_resume": 1}, ["auto_resume", "True or False", "1"]),
         ({"use_spot": 1}, ["use_spot", "True or False", "1"]),
         ({"localdir": "yes"}, ["localdir", "'yes'"]),
         ({"name": "Abc"}, ["name", "lower-case", "'Abc'"]),
@@ -246,6 +287,8 @@ def test_settings_input_fits_the_schema(tmp_path):
             "framework": "torchelastic",
             "config_file": str(path),
             "seed": 0,
+            "timeout": 90,
+            "max_retries": 2,
         }
     )
     settings = to_settings_input(definition)
@@ -255,6 +298,7 @@ def test_settings_input_fits_the_schema(tmp_path):
     assert set(settings) == set(kind.fields)
     assert settings["scriptArgs"] == "--bar 'a b' --foo '[1, 2]'"
     assert (settings["strategy"], settings["framework"], settings["seed"]) == ("NONE", "TORCHELASTIC", 0)
+    assert (settings["timeout"], settings["maxRetries"], settings["autoResume"]) == (90, 2, True)
     assert settings["environment"] == {"A": "1"}
     assert settings["actions"] == {"onBuildStart": ["make"]}
 
@@ -263,7 +307,7 @@ def test_settings_input_leaves_open_what_was_left_open():
     """A seed that nobody gave is the service's to choose, and defaults are the schema's own."""
     kind = SCHEMA.type_map["RunSettingsInput"]
     settings = to_settings_input(RunDefinition(entrypoint="run.py"))
-    assert not {"seed", "environment", "actions"} & set(settings)
+    assert not {"seed", "timeout", "environment", "actions"} & set(settings)
     assert settings == coerce_input_value({"entrypoint": "run.py"}, kind)
 
 
@@ -273,8 +317,16 @@ def test_every_word_has_its_enum_value():
     assert {word.upper() for word in FRAMEWORKS} == set(SCHEMA.type_map["Framework"].values)
 
 
+def test_grid_config_names_attempts_where_they_are_asked_for():
+    """The time and the retries of an experiment are in the configuration of a run that has them."""
+    plain = grid_config(RunDefinition(entrypoint="run.py"))["compute"]["train"]
+    asked = grid_config(RunDefinition(entrypoint="run.py", timeout=0.5, max_retries=1, auto_resume=True))
+    assert asked["compute"]["train"] == {**plain, "timeout": 0.5, "max_retries": 1, "auto_resume": True}
+    assert not {"timeout", "max_retries"} & plain.keys()
+
+
 def test_grid_config_has_the_shape_of_the_file():
-    """The nested configuration has every key of the file, null where there is nothing."""
+    """The nested configuration has every key of the file, null where there is nothing, and no other."""
     config = grid_config(RunDefinition(entrypoint="run.py", instance_type="t2.xlarge", cpus=3, seed=0, num_trials=1))
     assert config == {
         "compute": {

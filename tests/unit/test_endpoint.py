@@ -48,7 +48,7 @@ def test_user_id_with_colon_is_refused() -> None:
 def test_policy_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """`GRID_HTTP_TIMEOUT` sets the read time-out, and without it the defaults hold."""
     monkeypatch.delenv("GRID_HTTP_TIMEOUT", raising=False)
-    assert RetryPolicy.from_environment() == RetryPolicy(tries=4, connect_timeout=10, read_timeout=30)
+    assert RetryPolicy.from_environment() == RetryPolicy(tries=6, connect_timeout=10, read_timeout=30)
     monkeypatch.setenv("GRID_HTTP_TIMEOUT", "2.5")
     assert RetryPolicy.from_environment() == RetryPolicy(read_timeout=2.5)
 

@@ -27,7 +27,9 @@ EXPECTED = {
     "EXPERIMENT_NOT_FOUND": errors.ExperimentNotFound,
     "CLUSTER_NOT_FOUND": errors.ClusterNotFound,
     "NAME_TAKEN": errors.NameTaken,
+    "NOT_ENDED": errors.NotEnded,
     "INVALID_SNAPSHOT": errors.SourceError,
+    "TOO_MANY_REQUESTS": errors.TooManyRequests,
     "UNAVAILABLE": errors.ConnectionFailed,
     "INTERNAL": errors.ServiceError,
 }
@@ -50,7 +52,7 @@ def test_code_decides_the_class(server: Server, code: str | None, status: int) -
     error, transport = ask(server.url)
     assert type(error) is EXPECTED.get(code or "", errors.ServiceError)
     assert "no [1, 2 here" in str(error)
-    assert transport.requests_sent == (4 if code == "UNAVAILABLE" else 1)
+    assert transport.requests_sent == (6 if code == "UNAVAILABLE" else 1)
 
 
 def test_wrong_key_names_user_and_service(server: Server) -> None:
@@ -76,13 +78,55 @@ def test_unknown_query_is_quoted(server: Server) -> None:
     assert "the service does not know this query: Cannot query field 'run'" in str(refusal(server.url))
 
 
+def test_many_wrong_keys_are_not_answered_with_more(server: Server) -> None:
+    """Whoever is told to wait because of wrong keys does not send the key again at once."""
+    server.answers = [fault("TOO_MANY_REQUESTS", "wait 60 s", 429)]
+    error, transport = ask(server.url)
+    assert type(error) is errors.TooManyRequests
+    assert transport.requests_sent == 1
+
+
+BROKEN = ["", "{", '{"data": {"run":', b"\xff\xfe\x00"]
+
+
+@pytest.mark.parametrize("body", BROKEN)
+@pytest.mark.parametrize("status", [200, 201])
+def test_answer_that_is_broken(server: Server, body: str | bytes, status: int) -> None:
+    """What says that it is JSON, and is none, is asked for again; where it stays so, the error says what came."""
+    server.answers = [reply(body, status), reply(body, status), GOOD]
+    answer, transport = ask(server.url)
+    assert (answer, transport.requests_sent) == ({"run": 1}, 3)
+
+    server.answers = [reply(body, status)]
+    error, transport = ask(server.url, tries=3)
+    assert type(error) is errors.InvalidResponse
+    assert transport.requests_sent == 3
+    assert f"the answer is broken: HTTP {status}, application/json" in str(error)
+    assert "3 tries over" in str(error)
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+@pytest.mark.parametrize("body", BROKEN)
+def test_broken_answer_of_a_failure(server: Server, body: str | bytes, status: int) -> None:
+    """Where the status says that it is no answer to us anyway, nothing is tried again."""
+    server.answers = [reply(body, status)]
+    error, transport = ask(server.url)
+    assert type(error) is errors.InvalidResponse
+    assert transport.requests_sent == 1
+
+
+def test_page_after_an_answer_passes(server: Server) -> None:
+    """Where a service has answered, another program's page is something in between, and tried again."""
+    server.answers = [GOOD, reply("<html>", 200, "text/html"), reply("<html>", 404, "text/html"), GOOD]
+    answer, transport = ask(server.url, times=2)
+    assert (answer, transport.requests_sent) == ({"run": 1}, 4)
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
         ("<html>Welcome</html>", "text/html"),
-        ("", "application/json"),
-        ("{", "application/json"),
-        (b"\xff\xfe\x00", "application/json"),
+        ("{", "text/plain"),
         ("null", "application/json"),
         ("1", "application/json"),
         ('"data"', "application/json"),
@@ -129,7 +173,7 @@ def test_redirect_is_not_followed(server: Server) -> None:
 
 
 def test_not_http(server: Server) -> None:
-    """Something that does not even speak HTTP is an invalid response."""
+    """Something that does not even speak HTTP is an invalid response, also when it is asked again."""
     server.answers = [lambda _: b"SSH-2.0-OpenSSH_9.6\r\n\r\n"]
     error = refusal(server.url)
     assert type(error) is errors.InvalidResponse

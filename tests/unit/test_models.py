@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from grid import models
 from grid.decoding import Model, camel_case, decode, read_time, write_time
 from grid.errors import InvalidArgument, InvalidResponse
-from grid.models import ExperimentRecord, GetRun, InstanceType, RunSettings
-from grid.wire import ExperimentStatus
+from grid.models import ExperimentRecord, Failure, FailureGroup, GetRun, InstanceType, RunSettings
+from grid.wire import ExperimentStatus, Reason
 
 MODELS = [cls for cls in vars(models).values() if isinstance(cls, type) and issubclass(cls, Model) and cls is not Model]
 
@@ -29,6 +29,7 @@ EXPERIMENT: dict[str, Any] = {
     "id": "e1",
     "name": "calm-otter-7-exp0",
     "status": "RUNNING",
+    "attempt": 1,
     "project": "team/demo",
     "commitSha": "570cd62aa05579e599609f3178344d5d208799dd",
     "parameters": {"Script": "run.py", "max_epochs": "10", "a": "1"},
@@ -207,6 +208,60 @@ def test_numbers() -> None:
             decode(InstanceType, {**machine, "cpus": wrong})
     with pytest.raises(InvalidResponse, match=r"data\.memoryGib: expected a number, got a string"):
         decode(InstanceType, {**machine, "memoryGib": "4"})
+
+
+def failure(reason: Reason, **others: Any) -> Failure:
+    """Return a failure of which nothing is known but what is given."""
+    unknown = {"exit_code": None, "signal": None, "error": None, "last_lines": "", "final_line": None}
+    return Failure(reason=reason, **{**unknown, **others})
+
+
+TRACEBACK = "Traceback (most recent call last):\n  ...\nValueError: no"
+RAISED = failure(Reason.EXIT_CODE, exit_code=1, last_lines=TRACEBACK, final_line="ValueError: no")
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (RAISED, f"EXIT_CODE: exit code 1\n{TRACEBACK}"),
+        (failure(Reason.EXIT_CODE, exit_code=0), "EXIT_CODE: exit code 0"),
+        (failure(Reason.SIGNAL, signal=9, last_lines="epoch 3\n\n"), "SIGNAL: signal 9\nepoch 3"),
+        (failure(Reason.ENVIRONMENT, error="there is no julia"), "ENVIRONMENT: there is no julia"),
+        (failure(Reason.LOST), "LOST"),
+        (failure(Reason.CANCELLED_BY_USER, signal=15), "CANCELLED_BY_USER: signal 15"),
+    ],
+)
+def test_failure_as_text(shown: Failure, text: str) -> None:
+    """A failure reads as its reason, what goes with it, and then the end of the output."""
+    assert str(shown) == text
+
+
+@pytest.mark.parametrize(
+    ("example", "number", "text"),
+    [
+        (RAISED, 1, "1 x EXIT_CODE: ValueError: no (r-exp0)"),
+        (RAISED, 3, "3 x EXIT_CODE: ValueError: no (r-exp0, r-exp1, r-exp2)"),
+        (RAISED, 4, "4 x EXIT_CODE: ValueError: no (r-exp0, r-exp1, r-exp2, …)"),
+        (failure(Reason.EXIT_CODE, exit_code=3, last_lines="bye"), 1, "1 x EXIT_CODE: exit code 3 (r-exp0)"),
+        (failure(Reason.SIGNAL, signal=9), 2, "2 x SIGNAL, the first: signal 9 (r-exp0, r-exp1)"),
+        (failure(Reason.START_FAILED, error="no space"), 1, "1 x START_FAILED: no space (r-exp0)"),
+        (failure(Reason.LOST), 2, "2 x LOST (r-exp0, r-exp1)"),
+    ],
+)
+def test_failure_group_as_text(example: Failure, number: int, text: str) -> None:
+    """A group reads as how many failed, why, and the names of the first."""
+    names = tuple(f"r-exp{index}" for index in range(number))
+    group = FailureGroup(reason=example.reason, final_line=example.final_line, names=names, example=example)
+    assert str(group) == text
+
+
+def test_failures_are_values() -> None:
+    """A failure cannot be changed, equals one of the same content, and its reason compares with its word."""
+    assert failure(Reason.LOST) == failure(Reason.LOST)
+    assert hash(RAISED) == hash(dataclasses.replace(RAISED))
+    assert (RAISED.reason, str(RAISED.reason)) == ("EXIT_CODE", "EXIT_CODE")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RAISED.exit_code = 0  # type: ignore[misc]
 
 
 def test_users_json_is_refused_with_its_fault() -> None:

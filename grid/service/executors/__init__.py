@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from grid.wire import Reason
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -18,22 +20,34 @@ class Job:
     """Digest of the source code."""
     command: tuple[str, ...]
     environment: Mapping[str, str]
+    timeout_seconds: float | None = None
+    """From the script's start until its processes are ended; None for as long as it takes."""
+    resume: bool = False
+    """Whether the working copy also gets what the attempt before left in its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How an attempt ended, as far as its executor knows."""
 
+    reason: Reason
     exit_code: int | None = None
     signal: int | None = None
     error: str | None = None
-    """Why the script could not be started."""
-    lost: bool = False
-    """The processes are gone and left no record."""
+    """Why the script could not be started, in words for its user."""
+    last_lines: str = ""
+    """The end of what the script wrote, a traceback whole; empty where it succeeded."""
+    final_line: str | None = None
+    """The last line of that traceback, which names the exception; None where there is none."""
     started_at: int | None = None
     """Microseconds since the epoch; None where the script never started."""
     finished_at: int | None = None
     """Microseconds since the epoch; None where nothing was recorded."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the script ended by itself with exit code 0."""
+        return self.reason is Reason.EXIT_CODE and self.exit_code == 0
 
 
 class Listener(Protocol):
@@ -55,11 +69,22 @@ class Executor(Protocol):
     async def start(self, job: Job) -> None:
         """Run an attempt; repeated for the same attempt, it still runs once."""
 
-    async def adopt(self, job: Job) -> None:
-        """Go on with an attempt that an earlier service may have started, or start it where it had not."""
+    async def adopt(self, job: Job, *, was_running: bool) -> None:
+        """Go on with an attempt that an earlier service may have started, or start it where it had not.
+
+        Parameters
+        ----------
+        job
+            The attempt.
+        was_running
+            Whether it was recorded that its script was started. Then it is not started, whatever else is to be found.
+        """
 
     async def cancel(self, experiment_id: str, attempt: int) -> None:
         """Begin to end an attempt; its end is told to the listener."""
+
+    async def stop(self, experiment_id: str, attempt: int) -> None:
+        """Begin to end an attempt because the service shuts down; its end is told to the listener."""
 
     async def close(self) -> None:
         """Stop watching; what runs goes on."""

@@ -1,27 +1,29 @@
-"""Runs attempts as processes of this machine, through the spawner in ``supervisor.py``."""
+"""Runs attempts as processes of this machine: what it tells the spawner, and what it learns of each attempt's end."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import dataclasses
 import json
 import logging
 import os
-import signal
-import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from grid.service.executors import Ending, Job, Listener, supervisor
+from grid.service import failpoints
+from grid.service.executors import Ending, Job, Listener, evidence
+from grid.service.executors.evidence import State
+from grid.service.executors.output import last_lines
+from grid.service.executors.spawning import Spawner
 from grid.service.workspace import AttemptFolder, Workspace, write_private
+from grid.wire import Reason
 
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 """How often the folder of an attempt is looked at that another service's spawner started."""
-
-_SPAWNER_SECONDS = 5.0
-"""How long the spawner may take to end."""
 
 
 class LocalExecutor:
@@ -39,7 +41,8 @@ class LocalExecutor:
         self._workspace = workspace
         self._grace_seconds = grace_seconds
         self._attempts: dict[str, _Attempt] = {}
-        self._spawner: _Spawner | None = None
+        # The last one works; of those before it supervisors may be left, and tell of starts.
+        self._spawners: list[Spawner] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, listener: Listener) -> None:
@@ -49,92 +52,96 @@ class LocalExecutor:
 
     async def start(self, job: Job) -> None:
         """Hand the attempt to the spawner."""
-        folder = self._workspace.attempt(job.experiment_id, job.attempt)
-        attempt = self._attempts[str(folder.path)] = _Attempt(job, folder)
-        self._send(attempt)
+        if (attempt := self._new(job)) is not None:
+            self._send(attempt)
 
-    async def adopt(self, job: Job) -> None:
+    async def adopt(self, job: Job, *, was_running: bool) -> None:
         """Look what an earlier service left in the attempt's folder, and go on from there."""
-        folder = self._workspace.attempt(job.experiment_id, job.attempt)
-        if _read_claim(folder) is None:
-            # Started or not, it has not claimed its folder: the claim sees to it that it runs once.
-            await self.start(job)
+        attempt = self._new(job)
+        if attempt is None:
             return
-        self._attempts[str(folder.path)] = _Attempt(job, folder)
-        if (started_at := _read_started(folder)) is not None:
-            self._listener.on_started(job.experiment_seq, job.attempt, started_at)
-        self._background(self._watch(folder))
+        attempt.was_running = was_running
+        if not was_running and evidence.state_of(attempt.folder) is State.UNCLAIMED:
+            # Spawned or not, it has not claimed its folder: the claim sees to it that it runs once.
+            self._send(attempt)
+        else:
+            self._watch(attempt)
 
     async def cancel(self, experiment_id: str, attempt: int) -> None:
         """Leave the word in the folder, and wake the supervisor."""
         folder = self._workspace.attempt(experiment_id, attempt)
-        try:
-            folder.make()
-            write_private(folder.cancel, b"")
-        except OSError:
-            # A full disk: who runs already is told all the same.
-            _log.exception("experiment %s: the cancel cannot be written into its folder", experiment_id)
-        known = self._attempts.get(str(folder.path))
-        if known is not None and known.supervisor is not None:
-            _terminate(known.supervisor)
-        elif (claim := _read_claim(folder)) is not None and claim.is_alive():
-            _terminate(claim.pid)
-        # Otherwise there is no supervisor yet: it looks for the word before it starts the script.
+        self._tell(folder, folder.cancel)
+
+    async def stop(self, experiment_id: str, attempt: int) -> None:
+        """Leave the word in the folder, and wake the supervisor."""
+        folder = self._workspace.attempt(experiment_id, attempt)
+        self._tell(folder, folder.stop)
 
     async def close(self) -> None:
         """Let the spawner end; supervisors and scripts go on."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._spawner is not None:
-            await self._spawner.close()
+        for spawner in self._spawners:
+            await spawner.close()
+
+    def _new(self, job: Job) -> _Attempt | None:
+        """Return what is to be known of an attempt from now on, or None where that is so already."""
+        folder = self._workspace.attempt(job.experiment_id, job.attempt)
+        if str(folder.path) in self._attempts:
+            return None
+        attempt = self._attempts[str(folder.path)] = _Attempt(job, folder)
+        return attempt
 
     # The spawner
 
     async def _start_spawner(self) -> None:
-        # -I and -S: nothing of the user's environment decides what the supervisor is. A session of its own: Ctrl-C in
-        # the terminal of a service that was started there reaches neither it nor the scripts.
-        _, self._spawner = await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Spawner(self._on_report),
-            sys.executable,
-            "-I",
-            "-S",
-            supervisor.__file__,
-            stderr=None,
-            start_new_session=True,
-            cwd="/",
-        )
-        self._background(self._replace(self._spawner))
+        failpoints.reached("executor.spawner.before")
+        spawner = await Spawner.start(self._on_report)
+        self._spawners.append(spawner)
+        failpoints.reached("executor.spawner.after")
+        self._background(self._replace(spawner))
 
     def _send(self, attempt: _Attempt) -> None:
-        assert self._spawner is not None
+        attempt.is_handed = True
+        job = attempt.job
+        earlier = self._earlier(job) if job.resume else None
         # Not orjson: a variable of the environment may hold bytes that are no UTF-8, and reaches the script as it is.
-        job = json.dumps(
+        text = json.dumps(
             {
                 "folder": str(attempt.folder.path),
-                "snapshot": str(self._workspace.snapshot(attempt.job.snapshot)),
-                "command": attempt.job.command,
-                "environment": dict(attempt.job.environment),
+                "name": f"{job.experiment_id}-{job.attempt}",
+                "snapshot": str(self._workspace.snapshot(job.snapshot)),
+                "earlier": None if earlier is None else str(earlier),
+                "command": job.command,
+                "environment": dict(job.environment),
                 "grace_seconds": self._grace_seconds,
+                "timeout_seconds": job.timeout_seconds,
             }
         )
-        self._spawner.send(job.encode() + b"\n")  # one that has died hears nothing: _replace sends it again
+        failpoints.reached("executor.send.before")
+        self._spawners[-1].send(text.encode() + b"\n")  # one that has died hears nothing: _replace sends it again
+        failpoints.reached("executor.send.after")
+
+    def _earlier(self, job: Job) -> Path | None:
+        """Return the working copy of the last attempt whose script was started: only such a one is complete."""
+        for number in range(job.attempt - 1, 0, -1):
+            folder = self._workspace.attempt(job.experiment_id, number)
+            if os.path.lexists(folder.started) and folder.work.is_dir():
+                return folder.work
+        return None
 
     def _on_report(self, event: str, path: str, *rest: str) -> None:
         attempt = self._attempts.get(path)
         if attempt is None:
             return
-        if event == "forked":
-            attempt.supervisor = int(rest[0])
-            if attempt.folder.cancel.exists():
-                _terminate(attempt.supervisor)
-        elif event == "started":
-            self._listener.on_started(attempt.job.experiment_seq, attempt.job.attempt, int(rest[0]))
+        if event == "started":
+            self._tell_start(attempt, int(rest[0]))
         elif event == "gone":
-            attempt.supervisor = None
-            self._background(self._watch(attempt.folder))
+            attempt.is_gone = True
+            self._watch(attempt)
 
-    async def _replace(self, spawner: _Spawner) -> None:
+    async def _replace(self, spawner: Spawner) -> None:
         """Start another spawner when this one has died, and see to the attempts that it says nothing of any more."""
         await spawner.exited.wait()
         while True:
@@ -146,35 +153,86 @@ class LocalExecutor:
             except OSError:
                 _log.exception("the spawner cannot be started")
         for attempt in list(self._attempts.values()):
-            attempt.supervisor = None
-            if _read_claim(attempt.folder) is None:
+            attempt.is_handed = False
+            if evidence.state_of(attempt.folder) is State.UNCLAIMED and not attempt.was_running:
                 self._send(attempt)
             else:
-                self._background(self._watch(attempt.folder))
+                self._watch(attempt)
 
-    # An attempt's folder
+    # Words to a supervisor
 
-    async def _watch(self, folder: AttemptFolder) -> None:
+    def _tell(self, folder: AttemptFolder, word: Path) -> None:
+        if not self._write(folder, word):
+            self._background(self._insist(folder, word))
+
+    def _write(self, folder: AttemptFolder, word: Path) -> bool:
+        """Leave a word, and wake the supervisor. One that is not there yet looks for words when it has claimed."""
+        try:
+            folder.make()
+            write_private(word, b"")
+        except OSError as error:
+            _log.error("%s cannot be made: %s; trying again", word, error.strerror)
+            return False
+        finally:
+            evidence.wake(folder)  # who runs already is told all the same
+        return True
+
+    async def _insist(self, folder: AttemptFolder, word: Path) -> None:
+        while str(folder.path) in self._attempts:
+            await asyncio.sleep(1)
+            if self._write(folder, word):
+                return
+
+    # The end
+
+    def _watch(self, attempt: _Attempt) -> None:
+        if not attempt.is_watched:
+            attempt.is_watched = True
+            self._background(self._until_the_end(attempt))
+
+    async def _until_the_end(self, attempt: _Attempt) -> None:
         """Tell the end of an attempt as soon as its folder or its supervisor's death says so."""
-        if folder.cancel.exists() and (claim := _read_claim(folder)) is not None and claim.is_alive():
-            _terminate(claim.pid)  # whoever wrote the word may not have known whom to wake
-        while (ending := _read_exit(folder)) is None:
-            claim = _read_claim(folder)
-            if claim is None or not claim.is_alive():
-                # Looked for once more: a supervisor writes the record and then ends.
-                ending = _read_exit(folder)
-                if ending is None and claim is None:
-                    ending = Ending(error="the attempt's folder cannot be written")
-                elif (
-                    ending is None and claim is not None and not await asyncio.to_thread(_kill_leftovers, folder, claim)
-                ):
-                    ending = Ending(lost=True, started_at=_read_started(folder))
-                if ending is not None:
-                    break
+        if attempt.folder.cancel.exists() or attempt.folder.stop.exists():
+            evidence.wake(attempt.folder)  # whoever left the word may not have known whom to wake
+        while (ending := await self._ending(attempt)) is None:
+            if (started_at := evidence.started_at(attempt.folder)) is not None:
+                self._tell_start(attempt, started_at)
             await asyncio.sleep(_POLL_SECONDS)
-        attempt = self._attempts.pop(str(folder.path), None)
-        if attempt is not None:
-            self._listener.on_ended(attempt.job.experiment_seq, attempt.job.attempt, ending)
+        if not ending.succeeded:
+            text, final_line = await asyncio.to_thread(last_lines, attempt.folder.output)
+            ending = dataclasses.replace(ending, last_lines=text, final_line=final_line)
+        failpoints.reached("executor.end.before")
+        del self._attempts[str(attempt.folder.path)]
+        self._listener.on_ended(attempt.job.experiment_seq, attempt.job.attempt, ending)
+
+    async def _ending(self, attempt: _Attempt) -> Ending | None:
+        """Return how an attempt ended; None while it goes on, and while nobody can tell whether it does."""
+        folder = attempt.folder
+        try:
+            if (ending := evidence.ending_of(folder)) is not None:
+                return ending
+            state = evidence.state_of(folder)
+            # Looked for once more: a supervisor writes the record and then ends.
+            if (ending := evidence.ending_of(folder)) is not None:
+                return ending
+            lost = state is State.DEAD and not await asyncio.to_thread(evidence.kill_leftovers, folder)
+        except OSError:
+            state, lost = State.UNKNOWN, False
+        if state is State.UNKNOWN and not attempt.is_doubted:
+            _log.warning("whether %s runs cannot be told: its folder or /proc is not readable", folder.path)
+        attempt.is_doubted = state is State.UNKNOWN
+        if state is State.UNCLAIMED and attempt.is_gone:
+            return Ending(Reason.START_FAILED, error="the attempt's folder cannot be written")
+        if state is State.UNCLAIMED and not attempt.was_running and not attempt.is_handed:
+            self._send(attempt)
+        if lost or (state is State.UNCLAIMED and attempt.was_running):
+            return Ending(Reason.LOST, started_at=evidence.started_at(folder))
+        return None
+
+    def _tell_start(self, attempt: _Attempt, started_at: int) -> None:
+        if not attempt.is_started:
+            attempt.is_started = True
+            self._listener.on_started(attempt.job.experiment_seq, attempt.job.attempt, started_at)
 
     def _background(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -187,115 +245,20 @@ class LocalExecutor:
             _log.error("an attempt is not watched any more", exc_info=error)
 
 
-class _Spawner(asyncio.SubprocessProtocol):
-    """Our end of the spawner's pipes.
-
-    Not asyncio's streams: for those a process has not ended before its pipes have, and every supervisor holds one of
-    them for as long as its script runs.
-    """
-
-    def __init__(self, on_report: Callable[..., None]) -> None:
-        self._on_report = on_report
-        self._unread = b""
-        self.exited = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.SubprocessTransport", transport)
-
-    def send(self, line: bytes) -> None:
-        self._stdin.write(line)
-
-    def pipe_data_received(self, _fd: int, received: bytes) -> None:
-        *lines, self._unread = (self._unread + received).split(b"\n")
-        for line in lines:
-            self._on_report(*os.fsdecode(line).split("\t"))
-
-    def process_exited(self) -> None:
-        self.exited.set()
-
-    async def close(self) -> None:
-        self._stdin.close()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.exited.wait(), _SPAWNER_SECONDS)
-        self._transport.close()
-
-    @property
-    def _stdin(self) -> asyncio.WriteTransport:
-        return cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
-
-
+@dataclass(slots=True)
 class _Attempt:
     """What the executor knows of an attempt beyond its folder."""
 
-    def __init__(self, job: Job, folder: AttemptFolder) -> None:
-        self.job = job
-        self.folder = folder
-        self.supervisor: int | None = None
-
-
-class _Claim:
-    """Which process claimed an attempt."""
-
-    def __init__(self, pid: int, start: str, boot: str) -> None:
-        self.pid = pid
-        self._start = start
-        self._boot = boot
-
-    def is_of_this_boot(self) -> bool:
-        return self._boot == supervisor.boot_id()
-
-    def is_alive(self) -> bool:
-        return self.is_of_this_boot() and supervisor.process_start(self.pid) == self._start
-
-
-# A machine that has lost its power may leave a file that is there and empty: it says as little as none.
-
-
-def _read_claim(folder: AttemptFolder) -> _Claim | None:
-    try:
-        pid, start, boot = str(folder.claim.readlink()).split(" ")
-        return _Claim(int(pid), start, boot)
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _read_started(folder: AttemptFolder) -> int | None:
-    try:
-        return int(str(folder.started.readlink()).split()[1])
-    except (FileNotFoundError, ValueError, IndexError):
-        return None
-
-
-def _readable(text: str | None) -> str | None:
-    # A file's name may hold bytes that are no UTF-8, and no database takes those.
-    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _read_exit(folder: AttemptFolder) -> Ending | None:
-    try:
-        record = json.loads(folder.exit.read_text())
-        return Ending(
-            exit_code=record["code"],
-            signal=record["signal"],
-            error=_readable(record["error"]),
-            started_at=_read_started(folder),
-            finished_at=record["finished"],
-        )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _kill_leftovers(folder: AttemptFolder, claim: _Claim) -> bool:
-    """Kill what a supervisor that has died left running; return whether there was something."""
-    if not claim.is_of_this_boot():
-        return False
-    pids = supervisor.leftovers(claim.pid, folder.path.parent.name)
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    return bool(pids)
-
-
-def _terminate(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
+    job: Job
+    folder: AttemptFolder
+    was_running: bool = False
+    """Whether its script is known to have been started: then it is not started again, whatever its folder says."""
+    is_handed: bool = False
+    """Whether the spawner was told of it."""
+    is_gone: bool = False
+    """Whether the spawner has told that its supervisor, or one too many, has ended."""
+    is_started: bool = False
+    """Whether the listener was told that the script's process exists."""
+    is_watched: bool = False
+    is_doubted: bool = False
+    """Whether it cannot be told whether it runs."""

@@ -2,31 +2,34 @@
 
 Measured on two cores with SQLite and `synchronous=FULL`: single-row commits one after another 8,200 a second, 84,000
 when the writer commits whatever is waiting as one transaction.
+
+How an SQLite file is opened stands in `sqlite`, what errors mean in `faults`, and versions in `upgrade`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import URL, Connection, Engine
 
-from grid.service.options import OptionError
-from grid.service.store.tables import metadata
+from grid.service import failpoints
+from grid.service.options import OptionError, TryLater
+from grid.service.store import sqlite
+from grid.service.store.faults import MOVED, DatabaseUnavailable, Fault, fault_of
+from grid.service.store.upgrade import upgrade
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-HEAD = "0001"
-"""The newest migration. A test holds it equal to the folder of migrations."""
 
 _READERS = 4
 _GROUP = 256
@@ -34,7 +37,10 @@ _GROUP = 256
 
 
 class Database:
-    """A database by its URL, opened and at the newest version.
+    """A database by its URL, opened and at this service's version.
+
+    A method raises `DatabaseUnavailable` where the disk or another program keeps it from its work. The next call tries
+    again, so that the service goes on by itself when the trouble is over.
 
     Parameters
     ----------
@@ -44,21 +50,25 @@ class Database:
     Raises
     ------
     OptionError
-        If there is none, it is no database, or a newer service has changed it already.
+        If there is none, it is no database, or a newer service has changed it already. The message names it.
+    TryLater
+        If it cannot be used now: its disk is full, or another program has locked it.
     """
 
     def __init__(self, url: str | URL) -> None:
+        self.name = str(url)
+        """What people call it: the path of a file, the address of a server."""
         try:
-            self.engine = _engine(sa.make_url(url))
-            try:
-                _migrate(self.engine)
-            except BaseException:
-                self.engine.dispose()
-                raise
-        except (sa.exc.SQLAlchemyError, ImportError) as error:
-            # The driver's words, without the statement and the link to a manual that SQLAlchemy adds.
-            message = f"the database cannot be used: {getattr(error, 'orig', None) or error}"
-            raise OptionError(message) from error
+            url = sa.make_url(url)
+            self.name = url.render_as_string(hide_password=True)
+            self._file = sqlite.File.of(url)
+            self.name = str(self._file.path) if self._file else self.name
+            self.engine = self._open(url)
+        except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+            raise _refusal(self.name, error) from error
+        self._writing = self.engine.execution_options(immediate=True)
+        self._troubles: dict[str, Fault] = {}
+        self._in_doubt: Callable[[], object] | None = None
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="grid-reader")
         self._writer = threading.Thread(target=self._write_groups, name="grid-writer", daemon=True)
@@ -71,11 +81,19 @@ class Database:
     async def write(self, statements: Callable[[Connection], _T]) -> _T:
         """Run statements in the writer's thread; come back when they are committed, in the order of the calls.
 
-        An exception of the statements undoes them alone, and is raised here.
+        An exception of the statements undoes them alone, and is raised here. After `DatabaseUnavailable` they are
+        undone as well, but for a commit that has succeeded and could not say so: look before asking again.
         """
         write = _Write(statements, Future())
         self._waiting.put(write)
         return await asyncio.wrap_future(write.done)
+
+    def call_in_doubt(self, look: Callable[[], None]) -> None:
+        """Have something called on the running event loop whenever it is not known whether a write has succeeded.
+
+        Whoever asked for it may not ask again, and what it has changed would be noticed by nobody.
+        """
+        self._in_doubt = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, look)
 
     def close(self) -> None:
         """Commit what is waiting, and let go of the database."""
@@ -84,9 +102,33 @@ class Database:
         self._readers.shutdown()
         self.engine.dispose()
 
+    def _open(self, url: URL) -> Engine:
+        file, was_interrupted = self._file, False
+        if file is None:
+            engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        else:
+            was_interrupted = file.prepare()
+            engine = sqlite.make_engine(url, connections=_READERS + 1)
+        try:
+            if file is not None:
+                file.check(engine, thoroughly=was_interrupted)
+            upgrade(engine, self.name, None if file is None else file.path)
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine
+
     def _read(self, statements: Callable[[Connection], _T]) -> _T:
-        with self.engine.connect() as connection:
-            return statements(connection)
+        try:
+            with self.engine.connect() as connection, _dropped_after_a_fault(connection):
+                result = statements(connection)
+        except Exception as error:
+            failure = self._explained(error, "read")
+            if failure is error:
+                raise
+            raise failure from error
+        self._works("read")
+        return result
 
     def _write_groups(self) -> None:
         while (first := self._waiting.get()) is not None:
@@ -107,18 +149,46 @@ class Database:
         group = [write for write in group if write.done.set_running_or_notify_cancel()]
         outcomes: list[tuple[_Write, Any, Exception | None]] = []
         try:
-            with self.engine.begin() as connection:
-                if len(group) == 1:  # has the transaction to itself, so that it needs no savepoint
-                    outcomes.append((group[0], group[0].statements(connection), None))
-                else:
-                    outcomes += [_within_savepoint(connection, write) for write in group]
+            if self._file is not None and not self._file.is_in_place():
+                raise DatabaseUnavailable(MOVED)
+            with self._writing.connect() as connection, _dropped_after_a_fault(connection):
+                with connection.begin():
+                    if len(group) == 1:  # has the transaction to itself, so that it needs no savepoint
+                        outcomes.append((group[0], group[0].statements(connection), None))
+                    else:
+                        outcomes += [_within_savepoint(connection, write) for write in group]
+                    failpoints.reached("database.commit.before")
+                failpoints.reached("database.committed")
+            self._works("written")
         except Exception as error:  # noqa: BLE001 - the transaction as a whole failed: everybody in it must hear of it
-            outcomes = [(write, None, error) for write in group]
+            # To each an exception of its own: whoever raises it writes its way into it.
+            outcomes = [(write, None, self._explained(error, "written")) for write in group]
+            if fault_of(error) is not None and self._in_doubt is not None:
+                with suppress(RuntimeError):  # the loop is closed: the next service looks at everything
+                    self._in_doubt()
         for write, result, failure in outcomes:
             if failure is None:
                 write.done.set_result(result)
             else:
                 write.done.set_exception(failure)
+
+    def _explained(self, error: Exception, what: str) -> Exception:
+        """Return what the caller is told. The log is told when trouble begins and ends: a full disk needs no more."""
+        fault = fault_of(error)
+        if fault is None:
+            return error
+        if self._troubles.get(what) != fault:
+            self._troubles[what] = fault
+            words = getattr(error, "orig", None) or error
+            message = "the database %s cannot be %s: it %s (%s); %s"
+            _log.error(message, self.name, what, fault.words, words, fault.advice)
+        failure = DatabaseUnavailable(fault)
+        failure.__cause__ = error
+        return failure
+
+    def _works(self, what: str) -> None:
+        if self._troubles and self._troubles.pop(what, None) is not None:
+            _log.info("the database %s is %s again", self.name, what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,52 +197,37 @@ class _Write:
     done: Future[Any]
 
 
+@contextmanager
+def _dropped_after_a_fault(connection: Connection) -> Iterator[None]:
+    """Do not use a connection again that has met a fault: nobody knows what state that has left it in."""
+    try:
+        yield
+    except Exception as error:
+        if fault_of(error) is not None:
+            connection.invalidate()
+        raise
+
+
+def _refusal(name: str, error: Exception) -> OptionError:
+    """Say why a database cannot be opened, and what can be done."""
+    # The driver's words, without the statement and the link to a manual that SQLAlchemy adds.
+    words = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
+    fault = fault_of(error)
+    if fault is None:
+        return OptionError(f"the database {name} cannot be used: {words}")
+    message = f"the database {name} cannot be used: it {fault.words} ({words}); {fault.advice}"
+    return TryLater(message) if fault.passes else OptionError(message)
+
+
 def _within_savepoint(connection: Connection, write: _Write) -> tuple[_Write, Any, Exception | None]:
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            return write, write.statements(connection), None
-    except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked
+        result = write.statements(connection)
+    except Exception as error:
+        if fault_of(error) is not None or not sqlite.is_in_transaction(connection):
+            # A disk that is full has undone the whole transaction, what went well before included.
+            raise
+        savepoint.rollback()
         return write, None, error
-
-
-def _engine(url: URL) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
-    engine = sa.create_engine(
-        url, pool_size=_READERS + 1, hide_parameters=True, connect_args={"check_same_thread": False, "timeout": 30}
-    )
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: object) -> None:
-        # The driver's own transactions begin too late for a guarded update: ours begin explicitly, below.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if threading.current_thread().name == "grid-writer" else "BEGIN")
-
-    return engine
-
-
-def _migrate(engine: Engine) -> None:
-    """Bring the database to the newest version; Alembic is imported only where there is something to do."""
-    with engine.connect() as connection:
-        if sa.inspect(connection).has_table("alembic_version"):
-            version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-            if version == HEAD:
-                return
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
-    config.attributes["engine"] = engine
-    config.attributes["metadata"] = metadata
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        message = f"the database is not one of this version of grid-runs, which knows versions up to {HEAD}: {error}"
-        raise OptionError(message) from error
+    savepoint.commit()
+    return write, result, None

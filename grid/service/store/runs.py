@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from grid.service import lifecycle
-from grid.service.store.tables import clusters, events, experiments, runs, users
+from grid.service.store.tables import (
+    attempts,
+    clusters,
+    events,
+    experiments,
+    removals,
+    retries,
+    runs,
+    snapshots,
+    users,
+)
 from grid.wire import ExperimentStatus
 
 _ORDER = {status.value: place for place, status in enumerate(ExperimentStatus)}
@@ -52,6 +63,11 @@ def by_seq(connection: Connection, seq: int) -> Row[Any]:
     return connection.execute(_RUNS.where(runs.c.seq == seq)).one()
 
 
+def by_id(connection: Connection, run_id: str) -> Row[Any] | None:
+    """The run of that id, whoever's it is."""
+    return connection.execute(_RUNS.where(runs.c.id == run_id)).one_or_none()
+
+
 def page(connection: Connection, user_id: str, first: int, after: int | None) -> Sequence[Row[Any]]:
     """A user's runs older than the one of seq ``after``, newest first; one more than ``first`` where there are more."""
     query = _RUNS.where(runs.c.user_id == user_id).order_by(runs.c.seq.desc()).limit(first + 1)
@@ -75,10 +91,9 @@ def experiment_page(connection: Connection, run_seq: int, first: int, after: int
     return connection.execute(query).all()
 
 
-def experiment_by_id(connection: Connection, user_id: str, experiment_id: str) -> Row[Any] | None:
-    """A user's experiment of that id."""
-    query = _EXPERIMENTS.where(experiments.c.id == experiment_id, runs.c.user_id == user_id)
-    return connection.execute(query).one_or_none()
+def experiment_by_id(connection: Connection, experiment_id: str) -> Row[Any] | None:
+    """The experiment of that id, whoever's it is."""
+    return connection.execute(_EXPERIMENTS.where(experiments.c.id == experiment_id)).one_or_none()
 
 
 def experiment_by_index(connection: Connection, user_id: str, run_name: str, index: int) -> Row[Any] | None:
@@ -111,6 +126,59 @@ def indices_by_status(connection: Connection, run_seqs: Sequence[int]) -> dict[i
     for run_seq, status, index in rows:
         found[run_seq].setdefault(status, []).append(index)
     return {seq: dict(sorted(groups.items(), key=lambda group: _ORDER[group[0]])) for seq, groups in found.items()}
+
+
+def attempts_of(connection: Connection, experiment_seqs: Sequence[int]) -> dict[int, list[Row[Any]]]:
+    """For each experiment, its attempts that have ended, in order."""
+    query = sa.select(attempts).where(attempts.c.experiment_seq.in_(experiment_seqs)).order_by(attempts.c.number)
+    found: dict[int, list[Row[Any]]] = {seq: [] for seq in experiment_seqs}
+    for row in connection.execute(query):
+        found[row.experiment_seq].append(row)
+    return found
+
+
+_FAILED = (
+    sa.select(attempts.c.reason, attempts.c.final_line, experiments.c.index, experiments.c.seq, experiments.c.attempt)
+    .join_from(attempts, experiments)
+    .where(
+        experiments.c.run_seq == sa.bindparam("b_run_seq"),
+        experiments.c.status == ExperimentStatus.FAILED,
+        attempts.c.number == experiments.c.attempt,
+    )
+    .order_by(experiments.c.index)
+)
+_ENDED = sa.select(attempts).where(
+    attempts.c.experiment_seq == sa.bindparam("b_seq"), attempts.c.number == sa.bindparam("b_number")
+)
+
+
+def failure_groups(connection: Connection, run_seq: int) -> list[tuple[list[int], Row[Any]]]:
+    """The indices of a run's failed experiments that have failed alike, and how the first of them did.
+
+    The most frequent come first; of equally many, those with the lowest index.
+    """
+    groups: dict[tuple[str, str | None], tuple[list[int], dict[str, int]]] = {}
+    for reason, final_line, index, seq, number in connection.execute(_FAILED, {"b_run_seq": run_seq}):
+        alike, _ = groups.setdefault((reason, final_line), ([], {"b_seq": seq, "b_number": number}))
+        alike.append(index)
+    # The last words of one in each group are enough: those of all might be more than fits into memory.
+    return [
+        (alike, connection.execute(_ENDED, first).one())
+        for alike, first in sorted(groups.values(), key=lambda group: len(group[0]), reverse=True)
+    ]
+
+
+def retried(connection: Connection, run_seq: int, key: str) -> list[int] | None:
+    """The indices that the retry of this key has queued; None where there was none."""
+    query = sa.select(retries.c.indices).where(retries.c.run_seq == run_seq, retries.c.key == key)
+    indices = connection.execute(query).scalar()
+    return None if indices is None else list(orjson.loads(indices))
+
+
+def insert_retry(connection: Connection, run_seq: int, key: str, indices: Sequence[int], at: int) -> None:
+    """Record what the retry of this key has queued."""
+    row = {"run_seq": run_seq, "key": key, "indices": orjson.dumps(indices).decode(), "created_at": at}
+    connection.execute(sa.insert(retries).values(row))
 
 
 _JOBS = sa.select(
@@ -154,3 +222,54 @@ def unfinished(connection: Connection) -> int:
     return connection.execute(
         sa.select(sa.func.count()).select_from(experiments).where(experiments.c.status.in_(lifecycle.UNFINISHED))
     ).scalar_one()
+
+
+def unfinished_of(connection: Connection, run_seq: int) -> int:
+    """How many experiments of a run have not ended."""
+    query = sa.select(sa.func.count()).select_from(experiments)
+    return connection.execute(
+        query.where(experiments.c.run_seq == run_seq, experiments.c.status.in_(lifecycle.UNFINISHED))
+    ).scalar_one()
+
+
+def delete(connection: Connection, run: Row[Any]) -> None:
+    """Delete a run with its experiments, and its snapshot where no other run has it; say what the disk has of them."""
+    of_run = experiments.c.run_seq == run.seq
+    seqs = sa.select(experiments.c.seq).where(of_run)
+    _say_removed(connection, sa.select(sa.literal("experiment"), experiments.c.id).where(of_run))
+    connection.execute(sa.delete(attempts).where(attempts.c.experiment_seq.in_(seqs)))
+    connection.execute(sa.delete(events).where(events.c.run_seq == run.seq))
+    connection.execute(sa.delete(retries).where(retries.c.run_seq == run.seq))
+    connection.execute(sa.delete(experiments).where(of_run))
+    connection.execute(sa.delete(runs).where(runs.c.seq == run.seq))
+    unused = (snapshots.c.digest == run.snapshot) & ~sa.exists().where(runs.c.snapshot == run.snapshot)
+    _say_removed(connection, sa.select(sa.literal("snapshot"), snapshots.c.digest).where(unused))
+    connection.execute(sa.delete(snapshots).where(unused))
+
+
+def delete_experiment(connection: Connection, row: Row[Any], *, at: int) -> None:
+    """Delete an experiment; say what the disk has of it. The others keep their indices."""
+    _say_removed(connection, sa.select(sa.literal("experiment"), experiments.c.id).where(experiments.c.seq == row.seq))
+    connection.execute(sa.delete(attempts).where(attempts.c.experiment_seq == row.seq))
+    connection.execute(sa.delete(events).where(events.c.experiment_seq == row.seq))
+    connection.execute(sa.delete(experiments).where(experiments.c.seq == row.seq))
+    deleted = connection.execute(sa.select(runs.c.deleted_indices).where(runs.c.seq == row.run_seq)).scalar_one()
+    indices = orjson.dumps(sorted([*orjson.loads(deleted), row.index])).decode()
+    connection.execute(sa.update(runs).where(runs.c.seq == row.run_seq).values(deleted_indices=indices))
+    # So that the run's revision grows.
+    event = {"run_seq": row.run_seq, "attempt": row.attempt, "status": "DELETED", "at": at}
+    connection.execute(sa.insert(events).values(event))
+
+
+def _say_removed(connection: Connection, what: sa.Select[Any]) -> None:
+    connection.execute(sa.insert(removals).from_select(["kind", "name"], what))
+
+
+def to_be_removed(connection: Connection) -> Sequence[Row[Any]]:
+    """What may still be on the disk of what was deleted."""
+    return connection.execute(sa.select(removals).order_by(removals.c.seq)).all()
+
+
+def was_removed(connection: Connection, rows: Sequence[Row[Any]]) -> None:
+    """Record that nothing of it is on the disk any more."""
+    connection.execute(sa.delete(removals).where(removals.c.seq.in_([row.seq for row in rows])))

@@ -38,6 +38,7 @@ users = Table(
     Column("id", String(64), primary_key=True),
     Column("name", String(255), nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
 )
 
 api_keys = Table(
@@ -45,6 +46,22 @@ api_keys = Table(
     metadata,
     Column("digest", String(64), primary_key=True),
     Column("user_id", ForeignKey("users.id"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("team_id", ForeignKey("teams.id"), primary_key=True),
+    Column("user_id", ForeignKey("users.id"), primary_key=True, index=True),
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -89,9 +106,14 @@ runs = Table(
     Column("settings", Text, nullable=False),
     Column("warnings", Text, nullable=False),
     Column("experiment_count", Integer, nullable=False),
+    # What was deleted of it: a JSON list of indices.
+    Column("deleted_indices", Text, nullable=False, server_default="[]"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("user_id", "name"),
     UniqueConstraint("user_id", "key"),
+    Index(None, "snapshot"),
+    # Whoever has read the number of a run that was deleted since must not meet another one by it.
+    sqlite_autoincrement=True,
 )
 
 experiments = Table(
@@ -119,6 +141,8 @@ experiments = Table(
     UniqueConstraint("run_seq", "index"),
     Index(None, "status", "seq"),
     Index(None, "run_seq", "status", "index"),
+    # As for runs.
+    sqlite_autoincrement=True,
 )
 
 events = Table(
@@ -126,10 +150,53 @@ events = Table(
     metadata,
     Column("seq", _Sequence, primary_key=True, autoincrement=True),
     Column("run_seq", ForeignKey("runs.seq"), nullable=False),
-    Column("experiment_seq", ForeignKey("experiments.seq"), nullable=False, index=True),
+    # Null where an experiment was deleted: what there was of it is gone, and that it went is still a change of its run.
+    Column("experiment_seq", ForeignKey("experiments.seq")),
     Column("attempt", Integer, nullable=False),
     Column("status", String(16), nullable=False),
     Column("reason", String(32)),
     Column("at", BigInteger, nullable=False),
+    # An attempt comes to each status at most once, whoever says so.
+    Index(None, "experiment_seq", "attempt", "status", unique=True),
     Index(None, "run_seq", "seq"),
+    # The newest of a run is its revision, so that none may be given twice.
+    sqlite_autoincrement=True,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    # Those that have ended. The key sees to it that an attempt ends once.
+    Column("experiment_seq", ForeignKey("experiments.seq"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("error", Text),
+    Column("last_lines", Text, nullable=False),
+    Column("final_line", Text),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger, nullable=False),
+)
+
+retries = Table(
+    "retries",
+    metadata,
+    # The key of each request to run a run's failed experiments again: the same request is carried out once.
+    Column("run_seq", ForeignKey("runs.seq"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    # A JSON list of indices.
+    Column("indices", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    # What no row speaks of any more and may still be on the disk: written with the deletion, removed with the files.
+    # The same source code may be deleted, sent again and deleted again, before the files of the first time are gone.
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(64), nullable=False),
 )

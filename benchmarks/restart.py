@@ -1,0 +1,79 @@
+"""Starting a service again that was killed, with 10,000 experiments in its store and some that run."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+
+import grid
+from benchmarks.report import line, seconds
+from grid import session as sessions
+from grid.wire import HEALTH_PATH
+from tests.experiments import database_of
+from tests.support import ServiceProcess, make_project, service_process, wait_until
+
+_RUNS = 10
+_EXPERIMENTS = 1_000
+_REPEATS = 9
+
+# Of ten experiments nine have ended, one of those badly.
+_ENDED = """
+UPDATE experiments SET status = iif("index" % 10 = 1, 'FAILED', 'SUCCEEDED'), reason = 'EXIT_CODE',
+    exit_code = iif("index" % 10 = 1, 1, 0), started_at = created_at, finished_at = created_at
+    WHERE status = 'QUEUED' AND "index" % 10 > 0;
+INSERT INTO events (run_seq, experiment_seq, attempt, status, at)
+    SELECT run_seq, seq, 1, word, created_at FROM experiments, (SELECT 'PENDING' AS word UNION SELECT 'RUNNING')
+    WHERE exit_code IS NOT NULL;
+INSERT INTO events (run_seq, experiment_seq, attempt, status, reason, at)
+    SELECT run_seq, seq, 1, status, reason, created_at FROM experiments WHERE exit_code IS NOT NULL;
+INSERT INTO attempts (experiment_seq, number, status, reason, exit_code, last_lines, started_at, finished_at)
+    SELECT seq, 1, status, reason, exit_code, '', started_at, finished_at FROM experiments WHERE exit_code IS NOT NULL;
+"""
+
+
+def killed(folder: Path) -> None:
+    """From the start of the process until it answers, beside an interpreter that only imports the server."""
+    script = make_project(folder / "project", "import time; time.sleep(1000)\n")
+    with service_process(folder, "--cpus", "2") as service:
+        sessions.use(service.session())
+        running = grid.Run(entrypoint=str(script), script_args="--n '[0, 1]'", cpus=1)
+        running.start()
+        wait_until(lambda: running.status().keys() == {"RUNNING"}, "two experiments that run")
+        grid.pause_cluster("local")
+        for _ in range(_RUNS):
+            grid.Run(entrypoint=str(script), script_args=f"--n 'range({_EXPERIMENTS})'", cpus=1).start()
+        with database_of(service) as connection:
+            connection.executescript(_ENDED)
+        times = [_again(service) for _ in range(_REPEATS)]
+        sessions.use(service.session())
+        assert grid.Run(running.name).status().keys() == {"RUNNING"}
+        grid.Run(running.name).cancel()
+    bare = seconds(
+        lambda: subprocess.run([sys.executable, "-c", "import grid.service.server"], check=True, cwd=folder), _REPEATS
+    )
+    taken = statistics.median(times)
+    line(
+        f"starting again with {_RUNS * _EXPERIMENTS:,} experiments",
+        f"{taken:.2f} s, worst {max(times):.2f}",
+        f"importing the server {bare:.2f} s",
+        taken / bare,
+        "1.5 s",
+    )
+
+
+def _again(service: ServiceProcess) -> float:
+    service.kill()
+    begun = time.perf_counter()
+    service.launch()
+    service.wait_until_it_answers()
+    host, port = service.endpoint.url.removeprefix("http://").split(":")
+    asking = HTTPConnection(host, int(port))
+    asking.request("GET", HEALTH_PATH)
+    assert asking.getresponse().status == HTTPStatus.OK
+    asking.close()
+    return time.perf_counter() - begun

@@ -1,0 +1,40 @@
+"""Files that are still there, with what was written, when the machine has lost its power.
+
+A file is as durable as its last sync, and a name (made, renamed or removed) as the last sync of its folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def sync_file(path: str | os.PathLike[str]) -> None:
+    """Return once what was written into a file is on the disk."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Return once the names in a folder are on the disk."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_tree(folder: Path) -> None:
+    """Return once everything in a folder is on the disk.
+
+    Begun when all is written: the first sync then takes most of the others along.
+    """
+    for path, _, names in os.walk(folder):
+        for name in names:
+            file = Path(path, name)
+            if not file.is_symlink():  # which is a name and nothing else
+                sync_file(file)
+        sync_folder(path)
+
+
+def _sync(path: str | os.PathLike[str], flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,161 @@
+"""Control groups: what a script cannot leave by forking, by a new session or by emptying its environment.
+
+Only version 2 is used, in which a group can be killed as a whole, and only where this user may make groups below the
+one that the service is in. Everywhere else the supervisor finds its processes without.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Collection
+from contextlib import suppress
+
+OFF = "GRID_NO_CGROUPS"
+"""The variable of the service's environment that does without them."""
+
+
+class Cgroup:
+    """One control group.
+
+    Parameters
+    ----------
+    path
+        Its folder.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def make(self) -> bool:
+        """Make it; return whether that was allowed."""
+        try:
+            os.mkdir(self.path)
+        except OSError:  # whatever the reason: it is done without
+            return False
+        return True
+
+    def enter(self) -> bool:
+        """Move this process into it, so that what it starts is born there; return whether that was allowed."""
+        return _write(f"{self.path}/cgroup.procs", b"0")
+
+    def leave(self) -> bool:
+        """Move this process into the one above, so that it is not killed with the others."""
+        return _write(f"{os.path.dirname(self.path)}/cgroup.procs", b"0")
+
+    def members(self) -> list[int]:
+        """The processes in it and in the groups that the script has made below it."""
+        found: list[int] = []
+        for folder, _, _ in os.walk(self.path):
+            # A group of threads does not tell its processes; the one around it does.
+            with suppress(OSError), open(f"{folder}/cgroup.procs", "rb") as file:
+                found += map(int, file.read().split())
+        # Those of another pid namespace are shown as 0, and a signal to 0 goes to whoever sends it.
+        return [pid for pid in found if pid != 0]
+
+    def kill(self, spared: Collection[int]) -> bool:
+        """Kill everything that is in it; return whether there was something.
+
+        Parameters
+        ----------
+        spared
+            Processes that are let be.
+        """
+        members = set(self.members())
+        found = members.difference(spared)
+        # At once, with whatever is forked meanwhile (since Linux 5.14); but that spares nobody.
+        if found and not (found == members and _write(f"{self.path}/cgroup.kill", b"1")):
+            for pid in found:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+        return bool(found)
+
+    def remove(self) -> bool:
+        """Remove it, with the groups below it; return whether it is gone: it stays where a process is in it."""
+        with suppress(OSError):
+            os.rmdir(self.path)
+            return True
+        for folder, _, _ in os.walk(self.path, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
+        return not os.path.exists(self.path)
+
+    def oom_kills(self) -> int | None:
+        """How many of its processes the kernel has killed for want of memory; None where it does not count that."""
+        return _count(f"{self.path}/memory.events", "oom_kill")
+
+
+def oom_kills_of_machine() -> int | None:
+    """How many processes the kernel has killed for want of memory, on the whole machine and in all its groups."""
+    return _count("/proc/vmstat", "oom_kill")
+
+
+def own() -> str | None:
+    """The folder of the group that this process is in, or None where there are no groups that could be used."""
+    place = _mount()
+    if place is None or os.environ.get(OFF, "0") not in ("", "0"):
+        return None
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            path = next((line[3:-1] for line in file if line.startswith("0::")), None)
+    except (OSError, ValueError):
+        return None
+    mounted, root = place
+    root = root.rstrip("/")
+    if path is None or ".." in path or not f"{path}/".startswith(f"{root}/"):
+        return None
+    return (mounted + path[len(root) :]).rstrip("/")
+
+
+def are_usable() -> bool:
+    """Whether a group can be made, entered, left and removed again: tried once, so that no experiment tries in vain."""
+    parent = own()
+    if parent is None:
+        return False
+    trial = Cgroup(f"{parent}/grid-trial-{os.getpid()}")
+    usable = trial.make() and trial.enter() and trial.leave()
+    return trial.remove() and usable
+
+
+@functools.cache
+def _mount() -> tuple[str, str] | None:
+    """Where groups are mounted, and which of them is the root there."""
+    if sys.platform != "linux":
+        return None
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            for line in file:
+                mounted, _, kind = line.partition(" - ")
+                if kind.split(" ", 1)[0] == "cgroup2":
+                    _, _, _, root, point, *_ = mounted.split(" ")
+                    return None if "\\" in point else (point, root)  # a blank in it: nobody does that
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def _write(path: str, content: bytes) -> bool:
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.write(file, content) == len(content)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+
+
+def _count(path: str, name: str) -> int | None:
+    try:
+        with open(path, "rb") as file:
+            for line in file.read().splitlines():
+                key, _, value = line.partition(b" ")
+                if key == name.encode():
+                    return int(value)
+    except OSError:
+        return None
+    return None

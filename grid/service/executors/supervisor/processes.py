@@ -1,0 +1,188 @@
+"""Processes: which one a pid means, what is below it, and what is left of an experiment whose supervisor has died."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+def process_start(pid: int) -> str | None:
+    """When a process started, in a form that is only good for comparing, or None where there is none such alive.
+
+    With the boot id this tells a process from a later one that was given the same pid.
+
+    Raises
+    ------
+    OSError
+        Where the system does not say. Not knowing is no proof of death.
+    """
+    if sys.platform != "linux":
+        return "-".join(_ps("-o", "lstart=", "-p", str(pid)).split()) or None
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = _fields(file.read())
+    except (FileNotFoundError, ProcessLookupError):
+        if not os.path.exists("/proc/self/stat"):
+            raise
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+@functools.cache
+def boot_id() -> str:
+    """Which boot of the machine this is; empty on systems that do not have such a thing.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be read now.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        if sys.platform == "linux" and not os.path.exists("/proc/self/stat"):
+            raise
+        return ""
+
+
+def become_subreaper() -> None:
+    """Inherit every orphan below this process from now on; nothing where the system knows no such thing."""
+    if sys.platform == "linux" and libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+@functools.cache
+def libc() -> ctypes.CDLL:
+    """The C library."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def reap() -> tuple[dict[int, int], bool]:
+    """Return the statuses of the children that have ended, by pid, and whether there are others."""
+    ended: dict[int, int] = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended, False
+        if pid == 0:
+            return ended, True
+        ended[pid] = status
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children at once, before they have become others; nothing where it is not told.
+
+    One may be missed while others end: it is for who asks again.
+    """
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def descendants(root: int) -> list[int]:
+    """Return the pids of every process below ``root``, nearest first."""
+    below: dict[int, list[int]] = {}
+    if sys.platform == "linux":
+        for pid in _pids():
+            with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat", errors="replace") as file:
+                below.setdefault(int(_fields(file.read())[1]), []).append(pid)
+    else:
+        for line in _ps("-A", "-o", "pid=,ppid=").splitlines():
+            pid, parent = map(int, line.split())
+            below.setdefault(parent, []).append(pid)
+    found: list[int] = []
+    pending = [root]
+    while pending:
+        nearest = below.get(pending.pop(), [])
+        found += nearest
+        pending += nearest
+    return found
+
+
+def leftovers(supervisor: int, experiment_id: str, folder: str) -> Iterator[int]:
+    """Yield what can be proved to be left of an experiment whose supervisor has died: with it went what it knew.
+
+    A process is one of them that carries the experiment's id in its environment; or writes into the attempt's output;
+    or is of the supervisor's session and in the attempt's folder. The session alone proves nothing: when all are gone
+    its number is given away again. Nor does the folder: somebody may look around there.
+
+    Parameters
+    ----------
+    supervisor
+        The pid that it had, in this boot of the machine.
+    experiment_id
+        What the environment of its processes says.
+    folder
+        The attempt's.
+
+    Yields
+    ------
+    int
+        Each of those processes as soon as it is found, after everything below it. None where the system has no
+        ``/proc``.
+    """
+    if sys.platform != "linux":
+        return
+    mark = f"GRID_EXPERIMENT_ID={experiment_id}".encode()
+    inside = os.path.realpath(folder)
+    output = _identity(f"{folder}/output")
+    for pid in _pids():
+        proved = False
+        with suppress(OSError):  # it has ended, or is another user's
+            with open(f"/proc/{pid}/stat", errors="replace") as file:
+                fields = _fields(file.read())
+            if fields[0] in "ZX":
+                continue
+            with open(f"/proc/{pid}/environ", "rb") as environment:
+                proved = mark in environment.read().split(b"\0")
+            if not proved and output is not None:
+                proved = output in (_identity(f"/proc/{pid}/fd/1"), _identity(f"/proc/{pid}/fd/2"))
+            if not proved and fields[3] == str(supervisor):
+                proved = f"{os.readlink(f'/proc/{pid}/cwd')}/".startswith(f"{inside}/")
+        if proved:
+            yield from _below(pid)
+            yield pid
+
+
+def _below(pid: int) -> list[int]:
+    found, pending = [], [pid]
+    while pending:
+        nearest = children(pending.pop())
+        found += nearest
+        pending += nearest
+    return found
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _fields(status: str) -> list[str]:
+    # The command, in parentheses, may hold anything: what follows the last one is what can be split.
+    return status.rpartition(")")[2].split()
+
+
+def _ps(*options: str) -> str:
+    # Not for Linux, and not imported there: the spawner is to be small.
+    import subprocess  # noqa: PLC0415
+
+    return subprocess.run(["ps", *options], capture_output=True, text=True, check=False).stdout

@@ -1,0 +1,124 @@
+"""How an SQLite file is opened: made where there is none, checked, and used with the settings that keep it sound."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import URL, Connection, Engine, event
+
+from grid.service.durable import sync_folder
+from grid.service.options import OptionError
+from grid.service.store.faults import DAMAGED
+from grid.service.workspace import PRIVATE_FILE
+
+_BUSY_SECONDS = 5
+"""How long another program is waited for that has locked the file; shorter than the patience of a client."""
+
+
+class File:
+    """The file of an SQLite database."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, url: URL) -> File | None:
+        """Return the file that a URL names; None where it is no SQLite database."""
+        if url.get_backend_name() != "sqlite":
+            return None
+        if not url.database or url.database.startswith((":", "file:")):
+            message = f"the database {url} is in memory or has no plain path: give it as sqlite:////path/to/file"
+            raise OptionError(message)
+        return cls(Path(url.database).absolute())
+
+    def prepare(self) -> bool:
+        """Make the file where there is none; return whether whoever had it last was interrupted.
+
+        Its user alone can read it: SQLite gives the files beside it the same mode.
+
+        Raises
+        ------
+        OptionError
+            If there is no folder for it.
+        """
+        if not self.path.parent.is_dir():
+            message = f"the database {self.path} cannot be used: the folder {self.path.parent} does not exist"
+            raise OptionError(message)
+        if not self.path.exists():
+            # Never opened where it exists: closing it would take from SQLite the locks that this process has on it.
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
+            sync_folder(self.path.parent)
+        log = self.path.with_name(f"{self.path.name}-wal")
+        # Whoever closes a database in good order leaves no log of what is to be written into it.
+        return log.exists() and log.stat().st_size > 0
+
+    def check(self, engine: Engine, *, thoroughly: bool) -> None:
+        """Require that the file can be written, and, where it is asked for, that it is sound.
+
+        Parameters
+        ----------
+        engine
+            Of this file.
+        thoroughly
+            Whether to look at every page. Measured: 10 ms for 10,000 experiments, 1 s for 500 MiB.
+        """
+        with engine.execution_options(immediate=True).connect() as connection:
+            # BEGIN IMMEDIATE alone is content with a file that can only be read. It is what it was; and is undone.
+            connection.exec_driver_sql("PRAGMA user_version=0")
+            if thoroughly and (found := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()) != "ok":
+                message = f"the database {self.path} {DAMAGED.words}: {found}; {DAMAGED.advice}"
+                raise OptionError(message)
+        self._identity = self._identify()
+
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to the file that was opened. What is written into another one is lost."""
+        try:
+            return self._identify() == self._identity
+        except FileNotFoundError:
+            return False
+
+    def _identify(self) -> tuple[int, int]:
+        found = self.path.stat()
+        return found.st_dev, found.st_ino
+
+
+def make_engine(url: URL, *, connections: int) -> Engine:
+    """Return the engine of an SQLite file.
+
+    A transaction is begun when its first statement is executed; with the engine's option ``immediate`` as the only one
+    that writes, so that what it reads is what it changes.
+
+    Parameters
+    ----------
+    url
+        Of the file. ``?timeout=`` says how many seconds another program is waited for that has locked it.
+    connections
+        How many are kept.
+    """
+    timeout = url.query.get("timeout", _BUSY_SECONDS)
+    arguments = {"check_same_thread": False, "timeout": float(str(timeout))}
+    engine = sa.create_engine(url, pool_size=connections, hide_parameters=True, connect_args=arguments)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        # The driver's own transactions begin too late for a guarded update: ours begin explicitly, below.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def is_in_transaction(connection: Connection) -> bool:
+    """Whether there is a transaction still: after some errors SQLite ends it by itself, and undoes all that it held."""
+    driver: Any = connection.connection.driver_connection
+    return connection.dialect.name != "sqlite" or bool(driver.in_transaction)

@@ -1,0 +1,50 @@
+"""What happens to a machine: its power fails, and after it has started again others have the pids of what is gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from grid.service.executors.supervisor import boot_id, process_start
+from tests.faults.ledger import kill_everything
+from tests.faults.victims import Victim
+
+OTHER_BOOT = "00000000-0000-4000-8000-000000000000"
+
+
+def power_off(service: Victim, *, another_boot: bool) -> None:
+    """Let every process of a home die at once; what its claims say is of another boot then, if that is wanted."""
+    service.kill()
+    kill_everything(service.home, service.ledger)
+    if another_boot:
+        for link, (pid, start, _) in _claims(service).items():
+            _relink(link, pid, start, OTHER_BOOT)
+
+
+@contextmanager
+def bystander(service: Victim) -> Iterator[subprocess.Popen]:
+    """A process that has the pid of every supervisor that is gone.
+
+    It is not the one that a claim means: that was started at another time; or at the same, but in another boot.
+    """
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            for link, (_, start, boot) in _claims(service).items():
+                _relink(link, process.pid, start if boot == boot_id() else process_start(process.pid), boot)
+            yield process
+        finally:
+            process.kill()
+
+
+def _claims(service: Victim) -> dict[str, list[str]]:
+    # Not found by the pattern itself: they are links that lead nowhere.
+    links = [attempt / "claim" for attempt in service.home.glob("experiments/*/attempt-*")]
+    return {str(link): os.readlink(link).split(" ") for link in links if link.is_symlink()}
+
+
+def _relink(link: str, *words: object) -> None:
+    os.unlink(link)
+    os.symlink(" ".join(map(str, words)), link)

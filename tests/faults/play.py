@@ -1,0 +1,56 @@
+"""What is played with a service while somebody dies: some of everything that a user does, as quickly as it goes."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+
+from tests.faults.judge import judge
+from tests.faults.ledger import HELD, entries, have_ended, rows, statuses
+from tests.faults.victims import Victim
+from tests.support import TERMINAL, wait_until
+
+WAYS = ["exit-0", "held", "exit-1", "signal-9"]
+HELD_ONE = WAYS.index("held")
+
+
+def play(service: Victim) -> None:
+    """Start a run, cancel one experiment of it, retry what has failed, and delete another run, whoever dies then."""
+    release = service.folder / "release"
+    release.touch()
+    arguments = f"{service.ledger} {release} --how {shlex.quote(str(WAYS))}"
+    run = service.start_run(HELD, arguments, key="this-run" * 2)
+    other = service.start_run(HELD, f"{service.folder / 'other'} {release} --how exit-0", key="that-run" * 2)
+
+    def is_held() -> bool:
+        held = any(entry.event == "held" for entry in entries(service.ledger))
+        return held or statuses(service.home)[HELD_ONE] in TERMINAL
+
+    wait_until(lambda: not service.revive_if_dead() and is_held(), "the one that is to be cancelled")
+    service.cancel(f"{run['name']}-exp{HELD_ONE}")
+    wait_for_end(service)
+    service.retry(run["id"])
+    wait_for_end(service)
+    service.delete(other["id"])
+    service.stop()
+
+
+def wait_for_end(service: Victim) -> None:
+    """Wait until every experiment has ended, whoever dies meanwhile."""
+    wait_until(lambda: not service.revive_if_dead() and have_ended(service.home), "the end of every experiment", 60)
+
+
+def verdicts(service: Victim, *, may_be_lost: bool = False) -> list[str]:
+    """Judge a service after the play."""
+    wrong = judge(service.home, service.ledger, may_be_lost=may_be_lost)
+    if not may_be_lost:
+        executed = Counter(entry.attempt for entry in entries(service.ledger) if entry.event == "started")
+        if executed != {1: 4, 2: 2}:
+            wrong.append(f"attempts were executed so often: {executed}")
+        if len(entries(service.folder / "other")) != 3:
+            wrong.append("the run that was deleted was not executed once")
+    kept = {row["id"] for row in rows(service.home, "SELECT id FROM experiments")}
+    found = {folder.name for folder in (service.home / "experiments").iterdir()}
+    if found != kept:
+        wrong.append(f"there are folders of {found}, and experiments {kept}")
+    return wrong

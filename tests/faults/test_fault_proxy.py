@@ -1,0 +1,416 @@
+"""A line between client and service on which everything goes wrong: nothing is done twice, and nothing is lost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from graphql import build_schema
+
+import grid
+from grid import errors, models
+from grid import session as sessions
+from grid.endpoint import Endpoint, RetryPolicy
+from grid.session import Session
+from tests.acceptance.test_walk_through import DOCUMENT, WalkThrough, read_document, runs_of_earlier_days
+from tests.acceptance.test_walk_through import SCRIPT as WALK_THROUGH_SCRIPT
+from tests.experiments import database_of
+from tests.faults.proxy import SILENT, SUBSCRIPTION, UPLOAD, Fault, Proxy, at_random, once
+from tests.faults.sizes import seed, size
+from tests.support import ServiceProcess, login_environment, make_project, service_process, wait_for_run
+
+QUICK = RetryPolicy(first_wait=0.001, max_wait=0.01)
+IMPATIENT = RetryPolicy(first_wait=0.001, max_wait=0.01, read_timeout=0.5, tries=100, deadline=60)
+"""Where nothing comes, the client has to give up before it can try again."""
+
+HARMLESS = {Fault.DELAY, Fault.AFTER_ANSWER}
+"""They spoil nothing of the request that they meet."""
+
+OF_A_BODY = {
+    Fault.AFTER_ANSWER_HEAD,
+    Fault.IN_ANSWER_BODY,
+    Fault.TRUNCATED_JSON,
+    Fault.LENGTH_TOO_SHORT,
+    Fault.EMPTY,
+}
+"""They spoil nothing of an answer that has no body, as that to an upload."""
+
+
+@pytest.fixture(scope="module")
+def paused_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A service that starts nothing, so that what is counted stays as it is."""
+    with service_process(tmp_path_factory.mktemp("paused"), "--grace", "1", "--cpus", "2") as running:
+        running.session().execute(models.PauseCluster, name="local")
+        yield running
+
+
+def log_in(proxy: Proxy, service: ServiceProcess, policy: RetryPolicy) -> Session:
+    """Log in through a proxy; that is the session of this process then."""
+    endpoint = Endpoint(proxy.url, service.endpoint.user_id, service.endpoint.api_key)
+    sessions.use(Session(endpoint, is_embedded=False, policy=policy))
+    return sessions.current()
+
+
+def start(folder: Path) -> grid.Run:
+    """Start a run of three experiments that has the folder's name, from source code that no other run has."""
+    folder.mkdir()
+    script = folder / "train.py"
+    # An upload is read while it is sent where it is large.
+    script.write_text(f"# {folder}\n" + "# padding\n" * (150_000 if folder.name.startswith(UPLOAD) else 20_000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", grid.GridWarning)
+        return grid.create_run(str(script), script_args="--x '[1, 2, 3]'", localdir=True, cpus=1, name=folder.name)
+
+
+def events_of(service: ServiceProcess, name: str) -> Counter[str]:
+    """How often the experiments of a run came to each status."""
+    query = (
+        "SELECT events.status FROM events JOIN experiments ON experiments.seq = events.experiment_seq "
+        "JOIN runs ON runs.seq = experiments.run_seq WHERE runs.name = ?"
+    )
+    with database_of(service) as connection:
+        return Counter(status for (status,) in connection.execute(query, [name]))
+
+
+def count_of(service: ServiceProcess, table: str) -> int:
+    """Count the rows of a table, past the service."""
+    with database_of(service) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - a name of ours
+
+
+# One fault at a time
+
+# What a client does whose request of that name is spoiled, with a folder whose run exists already.
+CALLS: dict[str, Callable[[Path], Any]] = {
+    "CancelRun": lambda folder: grid.cancel_run(folder.name),
+    "GetRunStatus": lambda folder: grid.Run(folder.name).status()["QUEUED"],
+    "GetRun": lambda folder: list(grid.Run(folder.name).experiments),
+    "GetExperimentByName": lambda folder: [grid.get_experiment_by_name(f"{folder.name}-exp{i}").name for i in range(3)],
+    "CancelExperiment": lambda folder: [grid.cancel_experiment(f"{folder.name}-exp{i}") for i in range(3)],
+}
+# The same where the run does not exist yet.
+STARTS = ("StartRun", UPLOAD, "CreateSnapshot", "Estimate")
+CHOSEN = [*STARTS[: size(2, len(STARTS))], *list(CALLS)[: size(2, len(CALLS))]]
+CASES = [(name, fault) for name in CHOSEN for fault in Fault]
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault"), CASES, ids=[f"{name}-{fault.name.replace('_', '-').lower()}" for name, fault in CASES]
+)
+def test_spoiled_request_is_made_good(
+    paused_service: ServiceProcess, tmp_path: Path, operation: str, fault: Fault
+) -> None:
+    """A request whose first try is spoiled succeeds with the second, and what it does is done once."""
+    folder = tmp_path / f"{operation}-{fault.name.replace('_', '-')}".lower()
+    names = [f"{folder.name}-exp{index}" for index in range(3)]
+    before = {table: count_of(paused_service, table) for table in ("runs", "experiments", "snapshots")}
+
+    with Proxy(paused_service.endpoint.url) as proxy:
+        session = log_in(proxy, paused_service, IMPATIENT if fault in SILENT else QUICK)
+        if operation in CALLS:
+            start(folder)
+        proxy.plan = once(operation, fault)
+        given = CALLS[operation](folder) if operation in CALLS else list(start(folder).experiments)
+        assert given == names
+        assert fault in proxy.faults()
+        tries = sum(exchange.operation == operation for exchange, _ in proxy.exchanges)
+        # Nobody gets the answer to an older question.
+        assert session.execute(models.Clusters).clusters[0].name == "local"
+
+    harmless = HARMLESS | OF_A_BODY if operation == UPLOAD else HARMLESS
+    wanted = {"GetExperimentByName": 3, "CancelExperiment": 3}.get(operation, 1) + (fault not in harmless)
+    # A connection that was closed behind the client's back spoils the next request; a busy machine lets wait for more.
+    assert tries == wanted or (fault in (*SILENT, Fault.AFTER_ANSWER) and tries > wanted)
+    after = {table: count_of(paused_service, table) for table in before}
+    assert {table: after[table] - before[table] for table in before} == {"runs": 1, "experiments": 3, "snapshots": 1}
+    ends = events_of(paused_service, folder.name)["CANCELLED"]
+    assert ends == (3 if operation.startswith("Cancel") else 0)
+    assert list((paused_service.home / "incoming").iterdir()) == []
+
+
+# The places of greatest danger first: the service has done it, and the client does not know.
+BY_DANGER = sorted(
+    Fault, key=lambda fault: fault not in {Fault.BEFORE_ANSWER, Fault.IN_ANSWER_BODY, Fault.AFTER_REQUEST}
+)
+SOME_FAULTS = BY_DANGER[: size(6, len(BY_DANGER))]
+
+
+@contextmanager
+def spoiled(service: ServiceProcess, folder: Path, operation: str, fault: Fault) -> Iterator[grid.Run]:
+    """Give a run that is started over a line on which the first request of an operation will be spoiled."""
+    with Proxy(service.endpoint.url, once(operation, fault)) as proxy:
+        log_in(proxy, service, IMPATIENT if fault in SILENT else QUICK)
+        yield start(folder)
+        assert fault in proxy.faults()
+
+
+def rows_of(service: ServiceProcess, run: grid.Run) -> list[tuple[int, int, str]]:
+    """Index, attempt and status of a run's experiments, past the service."""
+    query = (
+        'SELECT experiments."index", experiments.attempt, experiments.status FROM experiments '
+        "JOIN runs ON runs.seq = experiments.run_seq WHERE runs.id = ? ORDER BY 1"
+    )
+    with database_of(service) as connection:
+        return connection.execute(query, [run.id]).fetchall()
+
+
+@pytest.mark.parametrize("fault", SOME_FAULTS, ids=lambda fault: fault.name)
+def test_spoiled_retry_is_one_attempt(paused_service: ServiceProcess, tmp_path: Path, fault: Fault) -> None:
+    """A retry whose first try is spoiled gives each failed experiment one more attempt, and says which."""
+    with spoiled(paused_service, tmp_path / f"retry-{fault.value}", "RetryRun", fault) as run:
+        with database_of(paused_service) as connection:
+            query = (
+                "UPDATE experiments SET status = 'FAILED', reason = 'LOST', finished_at = created_at "
+                'WHERE "index" <> 1 AND run_seq = (SELECT seq FROM runs WHERE id = ?)'
+            )
+            connection.execute(query, [run.id])
+        assert run.retry() == [f"{run.name}-exp0", f"{run.name}-exp2"]
+    assert rows_of(paused_service, run) == [(0, 2, "QUEUED"), (1, 1, "QUEUED"), (2, 2, "QUEUED")]
+
+
+@pytest.mark.parametrize("fault", SOME_FAULTS, ids=lambda fault: fault.name)
+def test_spoiled_deletion(paused_service: ServiceProcess, tmp_path: Path, fault: Fault) -> None:
+    """A deletion whose first try is spoiled succeeds with the second, and takes nothing else along."""
+    with spoiled(paused_service, tmp_path / f"delete-run-{fault.value}", "DeleteRun", fault) as run:
+        before = count_of(paused_service, "runs")
+        run.cancel()
+        run.delete()
+    assert rows_of(paused_service, run) == []
+    assert count_of(paused_service, "runs") == before - 1
+
+    with spoiled(paused_service, tmp_path / f"delete-one-{fault.value}", "DeleteExperiment", fault) as run:
+        one = run.experiments[f"{run.name}-exp1"]
+        one.cancel()
+        one.delete()
+    assert rows_of(paused_service, run) == [(0, 1, "QUEUED"), (2, 1, "QUEUED")]
+
+
+def test_upload_whose_address_has_expired(paused_service: ServiceProcess, tmp_path: Path) -> None:
+    """Where the address of an upload is refused another one is asked for, once."""
+
+    class Late(Session):
+        late = 1
+
+        def upload(self, path: str, archive: Path, size: int) -> None:
+            if self.late:
+                self.late -= 1
+                path = path.replace("expires=1", "expires=0")  # and so the signature does not fit any more
+            super().upload(path, archive, size)
+
+    sessions.use(Late(paused_service.endpoint, is_embedded=False))
+    assert len(start(tmp_path / "late")) == 3
+
+    sessions.current().late = 2
+    with pytest.raises(errors.PermissionDenied, match="createSnapshot"):
+        start(tmp_path / "too-late")
+
+
+def test_repr_over_a_bad_line(paused_service: ServiceProcess, tmp_path: Path) -> None:
+    """A repr whose first tries are spoiled still shows how things are, within the time that it has."""
+    with Proxy(paused_service.endpoint.url, once("GetRunStatus", Fault.IN_ANSWER_BODY, 2)) as proxy:
+        log_in(proxy, paused_service, QUICK)
+        run = start(tmp_path / "shown")
+        grid.cancel_run(run.name)
+        assert "status={'CANCELLED': 3}," in repr(run)
+        assert proxy.faults() == [Fault.IN_ANSWER_BODY] * 2
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.PAGE], ids=lambda fault: fault.name)
+def test_login_that_is_spoiled(paused_service: ServiceProcess, fault: Fault) -> None:
+    """The first request of all is tried again as well, whatever came in place of its answer."""
+    with Proxy(paused_service.endpoint.url, once("Login", fault, 2)) as proxy:
+        session = log_in(proxy, paused_service, IMPATIENT if fault in SILENT else QUICK)
+        assert session.viewer.username == paused_service.username
+        assert proxy.faults()[: len(proxy.exchanges) - 1] == [fault] * (len(proxy.exchanges) - 1)
+
+
+def test_page_is_believed_until_the_service_has_answered(paused_service: ServiceProcess) -> None:
+    """A whole page of another program says at login that the address is wrong; later, that something is in between."""
+    with Proxy(paused_service.endpoint.url, lambda _: Fault.PAGE) as proxy:
+        with pytest.raises(errors.InvalidResponse, match="Sign in.*Check the URL"):
+            log_in(proxy, paused_service, QUICK)
+        assert len(proxy.exchanges) == 1
+
+        proxy.plan = lambda _: None
+        session = log_in(proxy, paused_service, QUICK)
+        proxy.plan = lambda _: Fault.PAGE
+        with pytest.raises(errors.InvalidResponse, match=r"Sign in.*6 tries over.*in between") as caught:
+            session.execute(models.Clusters)
+    assert "Check the URL" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "says"),
+    [
+        (Fault.REFUSED, errors.ConnectionFailed, "disconnected"),
+        (Fault.IN_ANSWER_BODY, errors.ConnectionFailed, "payload"),
+        (Fault.BAD_GATEWAY, errors.ConnectionFailed, "HTTP 502"),
+        (Fault.RANDOM_BYTES, errors.InvalidResponse, "does not speak HTTP"),
+        (Fault.TRUNCATED_JSON, errors.InvalidResponse, "the answer is broken"),
+        (Fault.SILENCE, errors.RequestTimeout, "no answer within 0.2 s"),
+    ],
+)
+def test_error_at_the_deadline_says_what_was_tried(
+    paused_service: ServiceProcess, fault: Fault, kind: type[errors.GridError], says: str
+) -> None:
+    """What never passes is an error with the operation, the address, how often and how long, and the last failure."""
+    with Proxy(paused_service.endpoint.url) as proxy:
+        session = log_in(proxy, paused_service, QUICK)
+        proxy.plan = lambda _: fault
+        session.policy = RetryPolicy(first_wait=0.001, max_wait=0.01, read_timeout=0.2, tries=5, deadline=60)
+        with pytest.raises(kind) as caught:
+            session.execute(models.Clusters)
+        assert proxy.faults() == [fault] * 5
+
+    message = str(caught.value)
+    assert message.startswith(f"Clusters at {proxy.url}: ")
+    assert "(5 tries over " in message
+    assert says in message
+
+
+def test_service_that_hangs_gets_two_whole_tries(paused_service: ServiceProcess) -> None:
+    """Without a deadline each try has its whole time; with one, the error says that the last was cut short."""
+    with Proxy(paused_service.endpoint.url) as proxy:
+        session = log_in(proxy, paused_service, QUICK)
+        proxy.plan = lambda _: Fault.SILENCE
+        session.policy = RetryPolicy(read_timeout=0.5)
+        with pytest.raises(errors.RequestTimeout, match=r"no answer within 0\.5 s \(2 tries over"):
+            session.execute(models.Clusters)
+
+        session.policy = RetryPolicy(read_timeout=30, deadline=0.5)
+        with pytest.raises(
+            errors.RequestTimeout, match=r"no answer within 0\.5 s, all that was left of 0\.5 s \(1 try"
+        ):
+            session.execute(models.Clusters)
+
+
+REPEATABLE = {
+    "createSnapshot": "announces content by its digest",
+    "startRun": "has a key",
+    "cancelRun": "cancels what is not cancelled yet",
+    "cancelExperiment": "cancels what is not cancelled yet",
+    "retryRun": "has a key",
+    "deleteRun": "names what it deletes by its id, which nothing else ever has",
+    "deleteExperiment": "names what it deletes by its id, which nothing else ever has",
+    "pauseCluster": "pauses what is not paused yet",
+    "resumeCluster": "resumes what is paused",
+}
+
+
+def test_every_mutation_may_be_repeated() -> None:
+    """The transport repeats whatever it carries: of each mutation it was thought about why that does no harm."""
+    mutations = build_schema(grid.schema_path().read_text()).mutation_type
+    assert mutations is not None
+    assert set(mutations.fields) == set(REPEATABLE)
+
+
+# Watching
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.BEFORE_ANSWER, Fault.IN_ANSWER_HEAD, Fault.IN_ANSWER_BODY])
+def test_subscription_that_is_cut_begins_again(service: ServiceProcess, tmp_path: Path, fault: Fault) -> None:
+    """Who watches a run sees its end, however often the line is cut on the way."""
+    gate = tmp_path / "gate"
+    script = tmp_path / "wait.py"
+    script.write_text(f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.02)\n")
+    with Proxy(service.endpoint.url, once(SUBSCRIPTION, fault, 3)) as proxy:
+        session = log_in(proxy, service, QUICK)
+        run = grid.create_run(str(script), script_args="--x '[1, 2]'", localdir=True, cpus=1)
+        seen = []
+        for answer in session.subscribe(models.RunStatusChanged, name=run.name, owner=None):
+            seen.append(answer.run_status_changed)
+            gate.touch()
+        assert proxy.faults() == [fault] * 3
+
+    assert [status.revision for status in seen] == sorted(status.revision for status in seen)
+    assert {group.status.value: len(group.names) for group in seen[-1].groups} == {"SUCCEEDED": 2}
+
+
+def test_subscription_that_is_always_cut(paused_service: ServiceProcess) -> None:
+    """A line that is cut before the first result, every time, is an error that says how often it was tried."""
+    with Proxy(paused_service.endpoint.url) as proxy:
+        session = log_in(proxy, paused_service, QUICK)
+        proxy.plan = lambda _: Fault.IN_ANSWER_HEAD
+        session.transport.policy = session.policy
+        with pytest.raises(errors.ConnectionFailed, match=rf"RunStatusChanged at {proxy.url}: .*6 tries over"):
+            list(session.subscribe(models.RunStatusChanged, name="x", owner=None))
+
+
+# The walk-through
+
+# Silence lasts as long as the client's patience, and two of it in a row are the end of that: it has its own tests.
+AT_RANDOM = tuple(fault for fault in Fault if fault not in SILENT)
+
+LEDGER = """
+import os, sys
+ledger = os.open({ledger!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+os.write(ledger, (os.environ["GRID_EXPERIMENT_NAME"] + "\\n").encode())
+"""
+
+
+@pytest.mark.parametrize("number", range(size(2, 20)))
+def test_walk_through_over_a_bad_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """With a fault in every fifth request the walk-through shows what its document shows, and makes what it makes."""
+    print(f"GRID_SEED={seed()} number={number}")
+    gate, ledger = tmp_path / "gate", tmp_path / "ledger"
+    project = tmp_path / "work" / "Demo_Project"
+    script = LEDGER.format(ledger=str(ledger)) + WALK_THROUGH_SCRIPT.format(gate=str(gate))
+    make_project(project, script, origin="git@github.com:gridai/Demo_Project.git")
+    monkeypatch.chdir(project.parent)
+    steps, _ = read_document(DOCUMENT.read_text())
+    listed = ast.literal_eval(next(step.printed for step in steps if step.command == "list_runs()\n"))
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project, text=True).strip()
+
+    anything = at_random(seed() + number, 0.2, AT_RANDOM)
+    no_page = at_random(seed() + number, 0.2, tuple(fault for fault in AT_RANDOM if fault is not Fault.PAGE))
+    with (
+        service_process(tmp_path, "--grace", "1", GRID_LOCAL_CPUS="6") as service,
+        Proxy(service.endpoint.url) as proxy,
+        warnings.catch_warnings(),
+    ):
+        # A page in place of the first answer is believed: see above.
+        proxy.plan = lambda exchange: no_page(exchange) if exchange.operation == "Login" else anything(exchange)
+        for name, value in {**login_environment(service), "GRID_URL": proxy.url}.items():
+            monkeypatch.setenv(name, value)
+        warnings.simplefilter("error")
+        grid.login()
+        gate.touch()
+        walk = WalkThrough(runs_of_earlier_days(listed[1:]), head)
+        gate.unlink()
+
+        for step in steps:
+            walk.play(step)
+
+        gate.touch()
+        ended = wait_for_run(walk.prompt.names["r"])
+        faults = proxy.faults()
+        print(
+            f"{len(faults)} of {len(proxy.exchanges)} requests were spoiled: {Counter(fault.name for fault in faults)}"
+        )
+
+        assert ended == {"CANCELLED": [f"{walk.started_name}-exp0"], "SUCCEEDED": [f"{walk.started_name}-exp1"]}
+        with database_of(service) as connection:
+            names = [name for (name,) in connection.execute("SELECT name FROM runs ORDER BY seq")]
+            rows = connection.execute(
+                "SELECT runs.name || '-exp' || experiments.\"index\", experiments.attempt, experiments.status "
+                "FROM experiments JOIN runs ON runs.seq = experiments.run_seq"
+            ).fetchall()
+    loaded = walk.here("striped-hamilton-1458")
+    expected = [loaded if name == "striped-hamilton-1458" else name for name in reversed(listed[1:])]
+    assert names == [*expected, walk.started_name]
+    assert {attempt for _, attempt, _ in rows} == {1}
+    assert len(rows) == len({name for name, _, _ in rows}) == len(listed) + 2
+    done = Counter(ledger.read_text().split())
+    never_ran = f"{walk.started_name}-exp0"
+    assert {name: count for name, count in done.items() if name != never_ran} == {
+        name: 1 for name, _, status in rows if status == "SUCCEEDED"
+    }
+    assert done[never_ran] <= 1
+    assert len(faults) > 5

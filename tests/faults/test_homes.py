@@ -1,0 +1,446 @@
+"""Homes that a service cannot use: each is refused in words that name it, by the service and by `login()` alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import grid
+from grid import errors, homes
+from grid.homes import Holder, network_file_system
+from tests.faults.ledger import processes_of
+from tests.faults.sizes import size
+from tests.support import clean_environment, service_process, wait_until
+
+ROUNDS = size(2, 20)
+
+SERVE = "import sys; {} from grid.service.__main__ import main; sys.exit(main(['serve', '--embedded']))"
+LOGIN = "import sys; {} from grid import login; login()"
+
+Told = subprocess.CompletedProcess[str]
+
+
+def run(code: str, home: Path, before: str = "", **how: object) -> Told:
+    """Run a program for a home until it ends."""
+    return subprocess.run(
+        [sys.executable, "-c", code.format(before)],
+        env=clean_environment(home.parent, GRID_HOME=str(home)),
+        capture_output=True,
+        text=True,
+        cwd="/",
+        timeout=90,
+        check=False,
+        **how,
+    )
+
+
+def refusal(code: str, told: Told, exit_code: int = 78) -> str:
+    """Return the words in which a home was refused: an error of the service's command, or of `login()`.
+
+    With the code that says not to try again they name what else may be done.
+    """
+    if code == SERVE:
+        assert told.returncode == exit_code, told.stderr
+        assert told.stderr.startswith("error: "), told.stderr
+        assert "Traceback" not in told.stderr
+    last = told.stderr.splitlines()[-1]
+    assert code == SERVE or last.startswith("grid.errors.EmbeddedServiceFailed: "), told.stderr
+    assert exit_code != 78 or "GRID_HOME=/folder/on/this/machine" in last
+    return last
+
+
+both = pytest.mark.parametrize("code", [SERVE, LOGIN], ids=["serve", "login"])
+
+# Network file systems
+
+MOUNTS = """\
+22 1 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 27 0:40 / {folder}/net rw,relatime shared:2 master:3 - nfs4 server:/export rw,vers=4.2
+31 30 254:1 / {folder}/net/scratch rw,relatime - xfs /dev/vdb rw
+32 27 0:41 / {folder}/with\\040space rw - cifs //server/share rw
+33 27 0:42 / {folder}/mine rw,nosuid - fuse.sshfs me@server: rw,user_id=0
+34 27 8:17 / {folder}/stick rw - fuseblk /dev/sdb1 rw
+35 27 0:43 / {folder}/hidden rw - nfs server:/old rw
+36 27 0:44 / {folder}/hidden rw - tmpfs tmpfs rw
+37 27 0:45 / {folder}/auto rw - autofs systemd-1 rw,fd=44
+38 27 0:46 / {folder}/plan rw - 9p host rw
+"""
+
+
+@pytest.fixture
+def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What this machine would say of its file systems, had it those."""
+    file = tmp_path / "mountinfo"
+    file.write_text(MOUNTS.format(folder=tmp_path))
+    monkeypatch.setattr(homes, "MOUNTS", str(file))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("", None),
+        ("net", "nfs4"),
+        ("net/ada/.grid", "nfs4"),
+        ("network", None),
+        ("net/scratch/.grid", None),
+        ("with space/.grid", "cifs"),
+        ("mine/.grid", "fuse.sshfs"),
+        ("stick/.grid", None),
+        ("hidden/.grid", None),
+        ("auto/.grid", None),
+        ("plan/.grid", "9p"),
+        ("link/.grid", "nfs4"),
+        ("net/../.grid", None),
+    ],
+)
+def test_file_system_of_a_path(tmp_path: Path, mounts: Path, path: str, expected: str | None) -> None:
+    """The nearest mount decides, and of two at the same place the later one; links are followed."""
+    (tmp_path / "link").symlink_to(tmp_path / "net")
+    assert network_file_system(tmp_path / path) == expected
+
+
+def test_file_system_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system does not say what is mounted, the folder is taken for a local one."""
+    monkeypatch.setattr(homes, "MOUNTS", str(tmp_path / "missing"))
+    assert network_file_system(tmp_path) is None
+
+
+@both
+def test_home_on_a_network_file_system(tmp_path: Path, mounts: Path, code: str) -> None:
+    """A home on a network file system is refused before anything of it is made."""
+    home = tmp_path / "net" / ".grid"
+    told = run(code, home, f"from grid import homes; homes.MOUNTS = {str(mounts)!r};")
+    assert f"GRID_HOME {home} is on a network file system (nfs4)" in refusal(code, told)
+    assert not home.exists()
+
+
+# Another machine
+
+
+@pytest.mark.parametrize(
+    ("changes", "machine", "expected"),
+    [
+        ({}, "here", False),
+        ({"host": "renamed"}, "here", False),
+        ({"boot": "earlier", "host": "renamed"}, "here", False),
+        ({"machine": "of-a-container", "host": "c0ffee"}, "here", False),
+        ({"machine": "", "host": "c0ffee"}, "here", False),
+        ({"boot": "of-another", "machine": "another"}, "here", True),
+        ({"boot": "of-another", "machine": "another", "host": "other"}, "here", True),
+        ({"boot": "of-another", "machine": "", "host": "other"}, "here", True),
+        ({"boot": "of-another", "machine": ""}, "here", False),
+        ({"boot": "of-another", "host": "other"}, "", True),
+        ({"boot": "of-another"}, "", False),
+        ({"boot": "", "machine": "", "host": "other"}, "here", True),
+    ],
+)
+def test_which_machine(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], machine: str, expected: bool) -> None:
+    """The same boot or the same id is the same machine, whatever it is called; the name counts where there is no id."""
+    here = replace(Holder.of(os.getpid()), machine="here")
+    monkeypatch.setattr(homes, "machine_id", lambda: machine)
+    assert replace(here, **changes).is_elsewhere() == expected
+
+
+def write_owner(home: Path, **changes: str) -> Path:
+    """Write down a process that has, or had, a home."""
+    (home / "service").mkdir(parents=True, exist_ok=True)
+    replace(Holder.of(os.getpid()), **changes).write(home / "service" / "owner")
+    return home / "service" / "owner"
+
+
+ELSEWHERE = {"boot": "of-another", "machine": "another", "host": "gpu7"}
+
+
+@both
+def test_home_of_another_machine(tmp_path: Path, code: str) -> None:
+    """A home that a service of another machine has is refused with its host, its process and what may be done."""
+    home = tmp_path / ".grid"
+    owner = write_owner(home, **ELSEWHERE)
+    words = refusal(code, run(code, home))
+    assert f"GRID_HOME {home} is in use by a service of another machine: host gpu7, process {os.getpid()}" in words
+    assert f"remove {owner}" in words
+    assert owner.is_symlink()
+    assert sorted(path.name for path in home.rglob("*")) == ["owner", "service"]
+
+
+@pytest.mark.parametrize("command", ["stop", "status", "credentials"])
+def test_commands_on_a_home_of_another_machine(tmp_path: Path, command: str) -> None:
+    """No command says that there is no service where there is one on another machine, and none signals its pid here."""
+    home = tmp_path / ".grid"
+    with subprocess.Popen(["sleep", "1000"]) as bystander:
+        try:
+            write_owner(home, **ELSEWHERE)
+            for name in ("owner", "keeper"):
+                replace(Holder.of(bystander.pid), **ELSEWHERE).write(home / "service" / name)
+            code = f"import sys; {{}} from grid.service.__main__ import main; sys.exit(main([{command!r}]))"
+            told = run(code, home)
+            assert told.returncode == 78
+            assert "in use by a service of another machine: host gpu7" in told.stderr
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+
+
+@pytest.mark.parametrize("changes", [{"boot": "earlier", "host": "renamed"}, {"start": "1"}, {"host": "renamed"}])
+def test_home_that_a_dead_service_had(grid_home: Path, changes: dict[str, str]) -> None:
+    """What a service that was killed left behind, before a reboot or under another name, keeps nobody away."""
+    owner = write_owner(grid_home, **changes)
+    grid.login()
+    assert grid.list_runs() == []
+    assert Holder.read(owner) != replace(Holder.of(os.getpid()), **changes)
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "link"])
+def test_owner_that_nobody_can_read(grid_home: Path, content: str) -> None:
+    """What says nothing of another machine, a file that a backup made of it for one, keeps nobody away."""
+    owner = grid_home / "service" / "owner"
+    owner.parent.mkdir()
+    if content == "link":
+        owner.symlink_to("somewhere")
+    else:
+        owner.write_text(content)
+    grid.login()
+    assert grid.list_runs() == []
+
+
+def test_owner_goes_with_its_service(tmp_path: Path) -> None:
+    """A service writes itself down for as long as it lives; one that was killed leaves that behind."""
+    with service_process(tmp_path, "--cpus", "1") as running:
+        owner = running.home / "service" / "owner"
+        assert Holder.read(owner) == Holder.of(running.process.pid)
+        running.kill()
+        assert owner.is_symlink()
+        running.start()
+        assert Holder.read(owner) == Holder.of(running.process.pid)
+        running.stop()
+        assert not owner.is_symlink()
+
+
+# Folders that are not to be had
+
+
+@both
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_home_that_is_a_file(tmp_path: Path, code: str, below: str) -> None:
+    """A home that is a file, or below one, is refused, and the file is as it was."""
+    file = tmp_path / ".grid"
+    file.write_text("mine")
+    words = refusal(code, run(code, file / below))
+    assert str(file) in words
+    assert ("is a file" if not below else "Not a directory") in words
+    assert file.read_text() == "mine"
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+
+
+@needs_root
+@both
+def test_home_of_another_user(tmp_path: Path, code: str) -> None:
+    """A home that belongs to somebody else is refused, for root as well, and nothing is put into it."""
+    home = tmp_path / ".grid"
+    home.mkdir()
+    os.chown(home, 65534, -1)
+    words = refusal(code, run(code, home))
+    assert f"GRID_HOME {home} belongs to the user" in words
+    assert [path.name for path in home.iterdir() if path.name != "service"] == []
+
+
+@needs_root
+@both
+def test_home_in_a_folder_of_another_user(tmp_path: Path, code: str) -> None:
+    """A home in a folder that one must not write to is refused with the name of what could not be made."""
+    if not may_be_read(Path(sys.executable)):
+        pytest.skip("the interpreter is in a folder of root's own")
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_mode & 0o5 != 0o5:
+            pytest.skip(f"{folder} is root's own")
+    home = tmp_path / ".grid"
+    words = refusal(code, run(code, home, user=65534))
+    assert f"cannot use {home}: Permission denied" in words
+    assert not home.exists()
+
+
+def may_be_read(path: Path) -> bool:
+    """Whether everybody may."""
+    command = [sys.executable, "-c", ""]
+    try:
+        return subprocess.run(command, user=65534, check=False, capture_output=True).returncode == 0
+    except PermissionError:
+        return False
+
+
+# A file system of the test's own, which nobody else sees and which goes with its processes.
+
+MOUNTED = """
+import json, subprocess, sys, time
+from pathlib import Path
+
+mount, home, code, plan = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+
+def mounting(*arguments):
+    subprocess.run(["mount", *arguments, str(mount)], check=True)
+
+def tell(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+mounting("-t", "tmpfs", "-o", f"size={plan['size']}", "none")
+if plan["made"]:
+    Path(home).mkdir(mode=0o700)
+if plan["filled"]:
+    with open(mount / "filled", "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+mounting("-o", f"remount,{plan['remount']}")
+told = tell(code)
+print(json.dumps([told.returncode, told.stderr]))
+if plan["filled"]:
+    (mount / "filled").unlink()
+mounting("-o", "remount,rw,size=64m")
+again = tell("from grid import login, list_runs; login(); assert list_runs() == []")
+stopped = tell("import sys; from grid.service.__main__ import main; sys.exit(main(['stop']))")
+checked = tell(
+    f"import sqlite3; rows = sqlite3.connect({home + '/grid.sqlite3'!r}).execute('PRAGMA integrity_check').fetchall(); "
+    "assert rows == [('ok',)], rows"
+)
+print(json.dumps([again.returncode, stopped.returncode, checked.returncode, again.stderr + checked.stderr]))
+"""
+
+
+def mounted(tmp_path: Path, code: str, **plan: object) -> Told:
+    """Start a service on a file system as the plan says, then make it as it should be and start it again."""
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(
+            [*namespace, "mount", "-t", "tmpfs", "none", mount], check=False, capture_output=True
+        ).returncode
+    ):
+        pytest.skip("no file system can be mounted here")
+    home = mount / ".grid"
+    words = json.dumps({"size": "64m", "made": True, "filled": False, "remount": "rw", **plan})
+    done = subprocess.run(
+        [*namespace, sys.executable, "-c", MOUNTED, str(mount), str(home), code.format(""), words],
+        env=clean_environment(tmp_path, GRID_HOME=str(home)),
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, again = map(json.loads, done.stdout.splitlines())
+    assert again[:3] == [0, 0, 0], again
+    return subprocess.CompletedProcess([], first[0], "", first[1])
+
+
+@both
+@pytest.mark.parametrize("made", [True, False])
+def test_home_on_a_read_only_file_system(tmp_path: Path, code: str, made: bool) -> None:
+    """A home that cannot be written is refused with the name of what could not be made; later it works."""
+    words = refusal(code, mounted(tmp_path, code, remount="ro", made=made))
+    assert f"cannot use {tmp_path / 'mount' / '.grid'}" in words
+    assert "Read-only file system" in words
+
+
+@both
+def test_home_on_a_full_disk(tmp_path: Path, code: str) -> None:
+    """Where there is no space at all that is said with the path; with space again everything works."""
+    words = refusal(code, mounted(tmp_path, code, filled=True), 75)
+    assert str(tmp_path / "mount" / ".grid") in words
+    assert "no space" in words
+
+
+@pytest.mark.parametrize("kibibytes", range(8, 400, size(312, 16)))
+def test_disk_that_fills_up_while_a_service_starts(tmp_path: Path, kibibytes: int) -> None:
+    """Wherever in its start a service finds the disk full, it says so and ends, and leaves nothing half done."""
+    serve = SERVE.replace("'--embedded'", "'--embedded', '--idle', '0.2'")
+    told = mounted(tmp_path, serve, size=f"{kibibytes}k")
+    if told.returncode != 0:  # there was enough for a start
+        assert told.returncode == 75, told.stderr
+        assert "Traceback" not in told.stderr
+        last = told.stderr.splitlines()[-1]
+        assert last.startswith("error: ")
+        assert str(tmp_path / "mount" / ".grid") in last
+        assert "disk" in last
+
+
+# Two services
+
+
+def test_second_service_is_refused(tmp_path: Path) -> None:
+    """A home that a service has is refused to another one, each time, and the first does not notice."""
+    with service_process(tmp_path, "--cpus", "1") as running:
+        for _ in range(ROUNDS):
+            told = run(SERVE, running.home)
+            assert (told.returncode, told.stderr) == (
+                78,
+                f"error: another service has {running.home}: stop it, or choose another GRID_HOME\n",
+            )
+        assert running.session().viewer.username == running.username
+        assert Holder.read(running.home / "service" / "owner") == Holder.of(running.process.pid)
+
+
+def test_services_started_at_the_same_moment(tmp_path: Path) -> None:
+    """Of services that are started at once on one home, one serves, and the others are refused."""
+    code = "import sys; sys.stdin.readline(); from grid.service.__main__ import main; sys.exit(main(['serve']))"
+    for number in range(ROUNDS):
+        home = tmp_path / str(number) / ".grid"
+        home.mkdir(parents=True)
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", code],
+                env=clean_environment(home.parent),
+                stdin=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd="/",
+            )
+            for _ in range(3)
+        ]
+        try:
+            for process in started:
+                assert process.stdin is not None
+                process.stdin.write("\n")
+                process.stdin.flush()
+            refused = lambda started=started: [each for each in started if each.poll() is not None]  # noqa: E731
+            wait_until(lambda refused=refused: len(refused()) == 2, "two services to be refused")
+            for process in refused():
+                assert process.returncode == 78
+                assert process.communicate()[1].endswith(
+                    f"error: another service has {home}: stop it, or choose another GRID_HOME\n"
+                )
+            (serving,) = (each for each in started if each.poll() is None)
+            wait_until((home / "service" / "service.json").exists, "the service")
+            assert Holder.read(home / "service" / "owner") == Holder.of(serving.pid)
+            serving.send_signal(signal.SIGTERM)
+            assert serving.wait(30) == 0
+        finally:
+            for process in started:
+                if process.poll() is None:
+                    process.kill()
+                process.communicate()
+        assert not processes_of(home, home / "no ledger")
+
+
+def test_refusal_is_an_error_of_the_connection(grid_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `login()` raises is what it raises wherever the embedded service cannot be started."""
+    write_owner(grid_home, **ELSEWHERE)
+    with pytest.raises(errors.ConnectionFailed, match="another machine"):
+        grid.login()
+    (grid_home / "service" / "owner").unlink()
+    grid.login()

@@ -1,0 +1,301 @@
+"""The keeper of the embedded service: it brings it back however often it is killed, until it is told to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import grid
+from grid import errors, homes
+from grid.homes import Holder
+from grid.service.executors import supervisor
+from grid.service.home import holder
+from tests.faults.ledger import processes_of
+from tests.faults.sizes import figure, seed, size
+from tests.support import clean_environment, wait_until
+
+KILLS = size(12, 50)
+"""More than a keeper has patience with a service that never serves."""
+STOPS = size(4, 40)
+RIVALS = size(3, 50)
+
+
+def record(home: Path) -> dict[str, Any]:
+    """Return what the embedded service of a home says of itself; nothing where there is none."""
+    try:
+        content: dict[str, Any] = json.loads((home / "service" / "service.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return content
+
+
+def owner(home: Path) -> int | None:
+    """The process that has a home, or had it last; None where nobody is known."""
+    holder = Holder.read(home / "service" / "owner")
+    return None if holder is None else holder.pid
+
+
+def serving(home: Path) -> int:
+    """The process that serves a home, which is waited for."""
+    return wait_until(lambda: (pid := record(home).get("pid")) == owner(home) and pid, "a service")
+
+
+def keeper(home: Path) -> Holder:
+    """The keeper of a home."""
+    found = Holder.read(home / "service" / "keeper")
+    assert found is not None
+    return found
+
+
+def is_empty(home: Path) -> bool:
+    """Whether no process of a home is left."""
+    return not processes_of(home, home / "no ledger")
+
+
+def stop(home: Path) -> None:
+    """Stop the embedded service as its user would."""
+    subprocess.run([sys.executable, "-m", "grid.service", "stop", "--home", str(home)], check=True, capture_output=True)
+
+
+@pytest.mark.timeout(size(180, 900))
+def test_killed_again_and_again(grid_home: Path) -> None:
+    """Killed while it serves or while it starts, the service is brought back each time, by the keeper alone."""
+    print(f"seed {seed()}")
+    draw = random.Random(seed())
+    grid.login()
+    kept = keeper(grid_home)
+    times = []
+    for number in range(KILLS):
+        killed = serving(grid_home)
+        begun = time.monotonic()
+        os.kill(killed, signal.SIGKILL)
+        if number % 3 == 0:
+            # And once more while it starts: as soon as it has the home, or somewhat later.
+            wait_until(lambda pid=killed: owner(grid_home) not in (pid, None), "the start of a service")
+            time.sleep(draw.uniform(0, 0.2))
+            killed = owner(grid_home)
+            begun = time.monotonic()
+            os.kill(killed, signal.SIGKILL)
+        wait_until(lambda pid=killed: serving(grid_home) != pid, "the next service")
+        times.append(time.monotonic() - begun)
+    assert keeper(grid_home) == kept
+    assert kept.is_alive()
+    assert grid.list_runs() == []
+    longest = f"{statistics.median(times):.2f} s (median), {max(times):.2f} s (longest)"
+    figure(f"keeper: {KILLS} kills, serving again after {longest}")
+
+
+@pytest.mark.timeout(size(180, 900))
+def test_stopped_while_it_is_brought_back(grid_home: Path) -> None:
+    """`stop` ends the service for good, at whatever moment of its being brought back."""
+    print(f"seed {seed()}")
+    draw = random.Random(seed())
+    for _ in range(STOPS):
+        grid.login()
+        kept = keeper(grid_home)
+        os.kill(record(grid_home)["pid"], signal.SIGKILL)
+        # An interpreter's start is as long as this: so the stop itself falls into the start of the service.
+        time.sleep(draw.uniform(0, 0.5))
+        stop(grid_home)
+        assert not kept.is_alive()
+        assert holder(grid_home) is None
+        # One that the keeper had just started has not come as far as the home, and ends by itself.
+        wait_until(lambda: is_empty(grid_home), "the end of every process")
+        assert holder(grid_home) is None
+        assert not (grid_home / "service" / "keeper").is_symlink()
+
+
+def test_service_whose_keeper_has_gone(grid_home: Path) -> None:
+    """A service that a keeper started which is not to do so any more ends before it touches the home."""
+    grid.login()
+    kept = str(keeper(grid_home))
+    stop(grid_home)
+    before = sorted(path.name for path in (grid_home / "service").iterdir())
+    command = [sys.executable, "-m", "grid.service", "serve", "--home", str(grid_home), "--kept-by", kept]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    assert sorted(path.name for path in (grid_home / "service").iterdir()) == before
+    shutil.rmtree(grid_home)
+    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+    assert not grid_home.exists()
+
+
+def test_home_that_was_removed(grid_home: Path) -> None:
+    """A service whose home was removed ends, its keeper with it, and neither makes the home again."""
+    grid.login()
+    shutil.rmtree(grid_home)
+    wait_until(lambda: is_empty(grid_home), "the end of every process")
+    assert not grid_home.exists()
+
+
+def test_keeper_of_a_home_that_was_removed(grid_home: Path) -> None:
+    """A keeper whose home was removed starts no service when its own has ended."""
+    grid.login()
+    pid = record(grid_home)["pid"]
+    shutil.rmtree(grid_home)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: is_empty(grid_home), "the end of every process")
+    assert not grid_home.exists()
+
+
+@pytest.mark.parametrize("changed", ["start", "boot"])
+def test_stop_is_not_misled(grid_home: Path, changed: str) -> None:
+    """A pid alone is nobody's keeper and nobody's service: start time and boot have to fit, or it is left alone."""
+    (grid_home / "service").mkdir()
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as bystander:
+        try:
+            for name in ("keeper", "owner"):
+                replace(Holder.of(bystander.pid), **{changed: "1"}).write(grid_home / "service" / name)
+            stop(grid_home)
+            assert bystander.poll() is None
+            Holder.of(bystander.pid).write(grid_home / "service" / "keeper")
+            stop(grid_home)
+            assert bystander.wait(30) == -signal.SIGKILL
+        finally:
+            bystander.kill()
+
+
+def test_processes_are_known_alike() -> None:
+    """Client, service and supervisor know a process by the same words."""
+    assert supervisor.process_start(os.getpid()) == homes.process_start(os.getpid())
+    assert supervisor.boot_id() == homes.boot_id()
+
+
+# A service that cannot start
+
+BROKEN = """
+import pathlib
+tries = pathlib.Path({tries!r})
+with tries.open("a") as file:
+    file.write("x")
+if tries.stat().st_size <= {failing}:
+    raise RuntimeError("broken on purpose")
+import sys
+sys.path.remove({folder!r})
+del sys.modules["uvicorn"]
+import uvicorn
+"""
+
+
+def break_service(folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> Path:
+    """Let the first so many services fail when they import their server; return the file that counts them."""
+    folder.mkdir()
+    tries = folder / "tries"
+    text = BROKEN.format(tries=str(tries), failing=failing, folder=str(folder))
+    (folder / "uvicorn.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(":"))
+    return tries
+
+
+def test_service_that_starts_at_the_third_try(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that fails when it starts is tried again, and `login()` waits for that."""
+    tries = break_service(tmp_path / "broken", monkeypatch, 2)
+    grid.login()
+    assert grid.list_runs() == []
+    assert tries.read_text() == "xxx"
+
+
+def test_service_that_never_starts(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that always fails is given up: the error quotes its log, of this start alone, and nothing is left."""
+    (grid_home / "service").mkdir()
+    (grid_home / "service" / "service.log").write_text("a line of long ago\n")
+    tries = break_service(tmp_path / "broken", monkeypatch, 1000)
+    with pytest.raises(errors.EmbeddedServiceFailed, match="(?s)ended with code 1.*broken on purpose") as caught:
+        grid.login()
+    assert str(grid_home / "service" / "service.log") in str(caught.value)
+    assert "long ago" not in str(caught.value)
+    assert tries.read_text() == "x" * 10
+    assert is_empty(grid_home)
+    assert not (grid_home / "service" / "keeper").is_symlink()
+
+
+def test_keeper_that_was_not_written_down(grid_home: Path) -> None:
+    """A keeper does nothing before it is written down: whoever starts it may die at any moment."""
+    from grid import embedded
+
+    marker = grid_home / "marker"
+    command = ["/bin/sh", "-c", embedded._KEEPER, "grid-keeper", str(grid_home), "touch", str(marker)]
+    done = subprocess.run(command, input="", text=True, timeout=60, check=False)
+    assert (done.returncode, marker.exists()) == (1, False)
+    done = subprocess.run(command, input="somebody else's\n", text=True, timeout=60, check=False)
+    assert (done.returncode, marker.exists()) == (0, False)
+
+
+# Two of them
+
+START = """
+import os, sys
+sys.stdin.readline()
+{}
+"""
+LOGIN = "from grid import login, session; login(); print(session.current().transport.endpoint.url)"
+SERVE = "from grid.service.__main__ import main; sys.exit(main(['serve', '--embedded']))"
+
+
+@pytest.mark.timeout(size(180, 900))
+def test_login_against_a_service_that_starts(tmp_path: Path) -> None:
+    """Where a service is started by hand at the moment of a login, the login gets that one or its own, and no error."""
+    print(f"seed {seed()}")
+    draw = random.Random(seed())
+    outcomes = []
+    for number in range(RIVALS):
+        home = tmp_path / str(number) / ".grid"
+        environment = clean_environment(home.parent)
+        home.mkdir(parents=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        serving, asking = (
+            subprocess.Popen([sys.executable, "-c", START.format(code)], env=environment, cwd="/", **pipes)
+            for code in (SERVE, LOGIN)
+        )
+        first, second = draw.sample((serving, asking), 2)
+        try:
+            first.stdin.write("\n")
+            first.stdin.flush()
+            time.sleep(draw.uniform(0, 0.5))
+            second.stdin.write("\n")
+            second.stdin.flush()
+            url, said = asking.communicate(timeout=60)
+            assert asking.returncode == 0, said
+            assert url.strip() == record(home)["url"]
+            outcomes.append("by hand" if record(home)["pid"] == serving.pid else "its own")
+        finally:
+            with suppress(ProcessLookupError):
+                stop(home)
+            if serving.poll() is None:
+                serving.kill()
+            serving.communicate()
+        wait_until(lambda home=home: is_empty(home), "the end of every process")
+    figure(f"login against a service that starts: { ({each: outcomes.count(each) for each in sorted(set(outcomes))}) }")
+
+
+# The log
+
+
+def test_log_that_has_become_long(grid_home: Path) -> None:
+    """A log of more than 5 MiB is put aside at the next start, and nobody else can read the new one."""
+    folder = grid_home / "service"
+    folder.mkdir()
+    (folder / "service.log").write_bytes(b"x" * (5 * 1024**2 + 1))
+    (folder / "service.log").chmod(0o644)
+    grid.login()
+    assert (folder / "service.log.1").stat().st_size == 5 * 1024**2 + 1
+    assert (folder / "service.log").stat().st_size < 5000
+    assert (folder / "service.log").stat().st_mode & 0o777 == 0o600
+    stop(grid_home)
+    (folder / "service.log").chmod(0o644)
+    grid.login()
+    assert (folder / "service.log").stat().st_mode & 0o777 == 0o600
+    assert (folder / "service.log").read_text().count("serving ") == 2

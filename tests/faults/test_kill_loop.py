@@ -1,0 +1,73 @@
+"""The service is killed at random moments while a run goes on, and started again, over and over."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from grid import Run
+from grid import session as sessions
+from tests.experiments import starter
+from tests.faults.judge import judge
+from tests.faults.ledger import VARIED, entries, have_ended, rows
+from tests.faults.sizes import seed, size
+from tests.support import ServiceProcess, service_process, wait_for_run, wait_until
+
+EXPERIMENTS = size(24, 200)
+KILLS = size(6, 50)
+LONGEST = size(4, 20) / 10
+"""Seconds of an experiment."""
+CPUS = size(2, 4)
+"""As few as let the experiments last as long as the kills."""
+
+
+def kill_at_a_moment(service: ServiceProcess, draw: random.Random) -> None:
+    """Kill a service that was just launched: while it starts and recovers, or somewhat later."""
+    moment = draw.uniform(0, 1)
+    if draw.random() < 0.5:
+        service.wait_until_it_answers()
+    try:
+        service.process.wait(moment)
+    except subprocess.TimeoutExpired:
+        service.kill()
+    else:
+        raise AssertionError(f"the service ended by itself:\n{service.log.read_text()}")
+
+
+@pytest.mark.timeout(size(180, 1800))
+@pytest.mark.parametrize("round_number", range(size(1, 20)))
+def test_killed_at_random_moments(tmp_path: Path, round_number: int) -> None:
+    """Whenever the service dies: each experiment runs once, each record is true, and no line is gone."""
+    print(f"seed {seed()}, round {round_number}")
+    draw = random.Random(f"{seed()} {round_number}")
+    ledger = tmp_path / "ledger"
+    begun = time.monotonic()
+    with service_process(tmp_path, "--grace", "1", "--cpus", str(CPUS)) as service:
+        sessions.use(service.session())
+        indices = list(range(EXPERIMENTS))
+        run = starter(tmp_path)(VARIED, f"{ledger} {draw.random()} {LONGEST} --index '{indices}'")
+        early = 0
+        for _ in range(KILLS):
+            kill_at_a_moment(service, draw)
+            early += not have_ended(service.home)
+            service.launch()
+        service.wait_until_it_answers()
+        wait_until(lambda: have_ended(service.home), "the end of every experiment", 120)
+        sessions.use(service.session())
+        counted = {status: len(names) for status, names in wait_for_run(Run(run.name)).items()}
+        service.stop()
+        assert judge(service.home, ledger) == []
+        assert sum(counted.values()) == EXPERIMENTS
+        recorded = [row["status"] for row in rows(service.home, "SELECT status FROM experiments")]
+        assert counted == {status: recorded.count(status) for status in set(recorded)}
+        # Nothing that the machine lost: every one came to its end, and only once.
+        assert len([entry for entry in entries(ledger) if entry.event == "started"]) == EXPERIMENTS
+    lines = sum(entry.detail for entry in entries(ledger) if entry.event == "printed")
+    print(
+        f"kill loop: {EXPERIMENTS} experiments, {KILLS} kills ({early} before the end), {counted}, {lines} lines, "
+        f"{time.monotonic() - begun:.0f} s"
+    )

@@ -1,0 +1,199 @@
+"""No process of an experiment is left when its end is told, whatever the script did and whatever ended it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from grid.service.executors import Job
+from grid.service.executors.supervisor.cgroups import are_usable, own
+from grid.wire import Reason
+from tests.executions import Execution, execution, until
+
+# What a script starts, and how many processes that is at least. Each has the mark among its arguments, where no emptied
+# environment takes it away: `sleep` adds up whatever it is given.
+SLEEP = f"{shutil.which('sleep')} 1000 $MARK"
+SETSID = f"{shutil.which('setsid')} --fork"
+FORKING = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open("forking", "w").close()
+for _ in range(2):
+    if os.fork() == 0: break
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    if os.fork(): os._exit(0)
+    time.sleep(0.004)
+"""
+SCRIPTS = {
+    "plain": ("", 0),
+    "children": (f"{SLEEP} & {SLEEP} & ({SLEEP} & {SLEEP}) &", 4),
+    "double fork": (f"({SLEEP} &) ; (({SLEEP} &) &)", 2),
+    "session": (f"setsid {SLEEP} & {SETSID} {SLEEP}", 2),
+    "nohup": (f"nohup {SLEEP} >/dev/null 2>&1 & nohup setsid {SLEEP} &", 2),
+    "bare": (f"env -i {SLEEP} & env -i {SETSID} {SLEEP}", 2),
+    "daemon": (f"(cd / && exec env -i {SETSID} {SLEEP}) >/dev/null 2>&1 </dev/null", 1),
+    "deaf": (f"trap '' TERM HUP INT; {SLEEP} & setsid {SLEEP} &", 2),
+    "stopped": (f"{SLEEP} & kill -STOP $!; setsid sh -c 'kill -STOP $$; sleep 1000' x $MARK &", 2),
+    # Too quick to be counted.
+    "forking": (f"setsid {sys.executable} -c '{FORKING}' $MARK & until test -e forking; do sleep 0.01; done", 0),
+}
+
+REASONS = {
+    "cancel": Reason.CANCELLED_BY_USER,
+    "stop": Reason.SERVICE_STOPPED,
+    "timeout": Reason.TIMEOUT,
+    "end": Reason.EXIT_CODE,
+    "supervisor": Reason.LOST,
+    "supervisor and service": Reason.LOST,
+}
+
+
+@dataclass
+class Family:
+    """A script, and everything that it starts."""
+
+    name: str
+    job: Job
+    mark: str
+    left: list[int] | None = None
+    """Who was alive when the end was told."""
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """What the marks of a test's families begin with; who has one is gone after the test."""
+    beginning = f"0.0{os.getpid():08}"
+    yield beginning
+    for pid in marked(beginning):
+        os.kill(pid, signal.SIGKILL)
+
+
+def marked(beginning: str) -> list[int]:
+    """The processes of which an argument begins so, but for zombies, which have none."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            arguments = Path(f"/proc/{name}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if any(argument.startswith(beginning) for argument in arguments):
+            found.append(int(name))
+    return found
+
+
+@pytest.mark.parametrize("way", REASONS)
+@pytest.mark.parametrize("cgroups", [True, False], ids=["cgroups", "no-cgroups"])
+def test_nobody_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, way: str, cgroups: bool) -> None:
+    """Children, daemons, deaf and stopped ones and those that fork all the time: all are gone when the end is told."""
+    if cgroups and not are_usable():
+        pytest.skip("there are no control groups (version 2) that could be written")
+    if not cgroups:
+        monkeypatch.setenv("GRID_NO_CGROUPS", "1")
+    asyncio.run(_nobody_is_left(tmp_path, mark, way, cgroups=cgroups))
+
+
+async def _nobody_is_left(folder: Path, mark: str, way: str, *, cgroups: bool) -> None:
+    async with execution(folder, grace_seconds=0.3) as running:
+        # Without a group and its supervisor, a daemon has nothing left by which anybody could know it.
+        names = [name for name in SCRIPTS if cgroups or name != "daemon" or "supervisor" not in way]
+        families = [_family(running, name, f"{mark}{number:03}", way) for number, name in enumerate(names)]
+        _look_at_ends(running, families)
+        for family in families:
+            await running.executor.start(family.job)
+        if way not in ("timeout", "end"):
+            await _are_all_there(running, families)
+        await _bring_about(running, families, way)
+        if way != "supervisor and service":
+            await _have_ended(running, families, way, cgroups=cgroups)
+    if way == "supervisor and service":
+        async with execution(folder, grace_seconds=0.3) as running:
+            _look_at_ends(running, families)
+            for family in families:
+                await running.executor.adopt(family.job, was_running=True)
+            await _have_ended(running, families, way, cgroups=cgroups)
+
+
+def _family(running: Execution, name: str, mark: str, way: str) -> Family:
+    last = "touch ready" if way == "end" else f"touch ready; exec {SLEEP}"
+    timeout = 2.0 if way == "timeout" else None
+    number = int(mark[-3:]) + 1
+    job = running.job(f"MARK=$1\n{SCRIPTS[name][0]}\n{last}\n", mark, number=number, timeout_seconds=timeout)
+    return Family(name, job, mark)
+
+
+def _look_at_ends(running: Execution, families: list[Family]) -> None:
+    """Let the listener look who is alive as soon as it is told of an end."""
+    on_ended = running.told.on_ended
+
+    def look(experiment_seq: int, attempt: int, ending: object) -> None:
+        (family,) = (each for each in families if each.job.experiment_seq == experiment_seq)
+        family.left = marked(family.mark)
+        on_ended(experiment_seq, attempt, ending)
+
+    running.told.on_ended = look
+
+
+async def _are_all_there(running: Execution, families: list[Family]) -> None:
+    for each in families:
+        ready = running.folder(each.job).work / "ready"
+        await until(ready.exists, f"the script {each.name}")
+        least = SCRIPTS[each.name][1] + 1
+        await until(lambda each=each, least=least: len(marked(each.mark)) >= least, f"the processes of {each.name}")
+
+
+async def _bring_about(running: Execution, families: list[Family], way: str) -> None:
+    if way == "supervisor and service":
+        await running.executor.close()
+    for each in families:
+        if way == "cancel":
+            await running.executor.cancel(each.job.experiment_id, 1)
+        elif way == "stop":
+            await running.executor.stop(each.job.experiment_id, 1)
+        elif "supervisor" in way:
+            os.kill(int(os.readlink(running.folder(each.job).claim).split(" ")[0]), signal.SIGKILL)
+
+
+async def _have_ended(running: Execution, families: list[Family], way: str, *, cgroups: bool) -> None:
+    for each in families:
+        ending = await running.ending(each.job)
+        assert ending.reason is REASONS[way], (each.name, ending)
+        assert each.left == [], each.name
+        group = running.folder(each.job).cgroup
+        assert group.is_symlink() == cgroups, each.name
+        assert not group.exists(), each.name
+    assert len(running.told.ended) == len(families)
+
+
+def test_cgroups_can_be_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not want control groups has none, and scripts run all the same."""
+    monkeypatch.setenv("GRID_NO_CGROUPS", "1")
+    assert "grid-" not in asyncio.run(_group_of_script(tmp_path))
+
+
+@pytest.mark.skipif(not are_usable(), reason="there are no control groups (version 2) that could be written")
+def test_cgroup_that_cannot_be_made(tmp_path: Path) -> None:
+    """A script is in a group of its own; where that cannot be made, here because its name is taken, it runs without."""
+    assert f"grid-{tmp_path.name}-1-1" in asyncio.run(_group_of_script(tmp_path))
+    group = Path(f"{own()}/grid-{tmp_path.name}-2-1")
+    group.mkdir()
+    try:
+        assert "grid-" not in asyncio.run(_group_of_script(tmp_path, number=2))
+    finally:
+        group.rmdir()
+
+
+async def _group_of_script(folder: Path, number: int = 1) -> str:
+    async with execution(folder) as running:
+        job = running.job("grep ^0:: /proc/self/cgroup", number=number)
+        await running.executor.start(job)
+        assert (await running.ending(job)).succeeded
+        return running.folder(job).output.read_text()

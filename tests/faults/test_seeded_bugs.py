@@ -1,0 +1,245 @@
+"""The fault tests can fail: the judge sees each bug of `bugs.py`, where he has nothing to say without it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from tests.faults.bugs import BUGS
+from tests.faults.judge import judge
+from tests.faults.ledger import HELD, LEAVES, entries, have_ended, rows, statuses
+from tests.faults.machine import bystander, power_off
+from tests.faults.play import play, verdicts
+from tests.faults.victims import CUT, Refused, Victim
+from tests.support import wait_until
+
+NewVictim = Callable[..., Victim]
+
+
+def start_run(service: Victim, way: str, **settings: object) -> dict[str, str]:
+    """Start a run of one experiment, which ends that way when the file `release` exists."""
+    release = service.folder / "release"
+    return service.start_run(HELD, f"{service.ledger} {release} --how {way}", **settings)
+
+
+def wait_for_event(service: Victim, event: str) -> None:
+    """Wait until a script has told of something."""
+    wait_until(lambda: any(entry.event == event for entry in entries(service.ledger)), event)
+
+
+def wait_for_end(service: Victim) -> None:
+    """Wait until every experiment has ended; with a bug, not for long: the judge sees what has not."""
+    with suppress(AssertionError):
+        wait_until(
+            lambda: not service.revive_if_dead() and have_ended(service.home), "the end", 4 if service.bug else 60
+        )
+
+
+def judged(service: Victim, *, may_be_lost: bool = False) -> list[str]:
+    """Stop a service, and judge it."""
+    service.stop()
+    return judge(service.home, service.ledger, may_be_lost=may_be_lost, seconds=2 if service.bug else 30)
+
+
+def all_in_order(service: Victim) -> list[str]:
+    """Nobody dies."""
+    service.start()
+    play(service)
+    return verdicts(service)
+
+
+def ended_while_it_is_cancelled(service: Victim) -> list[str]:
+    """A script ends by itself when its cancel is recorded, and nobody has told it so."""
+    told, ended = service.folder / "told", service.folder / "ended"
+    service.start(f"scheduler.cancel.after:1:wait={told};supervisor.exit.before:1:wait={ended}")
+    (service.folder / "release").touch()
+    run = start_run(service, "exit-0")
+    service.wait_for_hits("supervisor.exit.before", 1)
+    with ThreadPoolExecutor(1) as pool:
+        cancelled = pool.submit(service.cancel, f"{run['name']}-exp0")
+        service.wait_for_hits("scheduler.cancel.after", 1)
+        service.let_go(ended)
+        wait_for_end(service)
+        service.let_go(told)
+        cancelled.result(30)
+    return judged(service)
+
+
+def two_supervisors(service: Victim) -> list[str]:
+    """The service dies before a supervisor has claimed its attempt, and the next one starts another."""
+    gate = service.folder / "gate"
+    service.start(f"supervisor.claim.before:1:kill;supervisor.claim.before:1:wait={gate}")
+    (service.folder / "release").touch()
+    start_run(service, "exit-0")
+    wait_until(service.revive_if_dead, "the death of the service")
+    wait_for_end(service)
+    service.let_go(gate)
+    return judged(service)
+
+
+def pid_of_somebody_else(service: Victim, *, another_boot: bool = False) -> list[str]:
+    """The machine dies; then somebody has the pid of the supervisor, and the experiment is cancelled."""
+    service.start()
+    run = start_run(service, "held")
+    wait_for_event(service, "held")
+    power_off(service, another_boot=another_boot)
+    with bystander(service) as somebody:
+        service.start()
+        service.cancel(f"{run['name']}-exp0")
+        wait_for_end(service)
+        wrong = judged(service, may_be_lost=True)
+        return wrong if somebody.poll() is None else [*wrong, "somebody else was killed"]
+
+
+def pid_of_another_boot(service: Victim) -> list[str]:
+    """The same, where that process was started as long after the start of the machine as the supervisor was."""
+    return pid_of_somebody_else(service, another_boot=True)
+
+
+def unreadable_claim(service: Victim) -> list[str]:
+    """The service dies, and the disk loses what the claim of an attempt said that still runs."""
+    service.start()
+    start_run(service, "exit-3")
+    wait_for_event(service, "started")
+    service.kill()
+    (attempt,) = service.home.glob("experiments/*/attempt-1")
+    (attempt / "claim").unlink()
+    (attempt / "claim").symlink_to("nonsense")
+    service.start()
+    wait_until(lambda: have_ended(service.home) or "cannot be told" in service.log.read_text(), "a look at the claim")
+    (service.folder / "release").touch()
+    wait_for_end(service)
+    return judged(service)
+
+
+def read_while_it_is_written(service: Victim) -> list[str]:
+    """A new service looks at the end of an attempt while that is being written."""
+    gate = service.folder / "gate"
+    service.start(f"supervisor.exit.torn:1:wait={gate}")
+    (service.folder / "release").touch()
+    start_run(service, "exit-3")
+    wait_until(lambda: service.reached()["supervisor.exit.torn"] or have_ended(service.home), "the end of the script")
+    service.kill()
+    service.start()
+    wait_for_end(service)
+    service.let_go(gate)
+    return judged(service)
+
+
+def a_process_stays_behind(service: Victim) -> list[str]:
+    """A script leaves a process that has nothing in common with it."""
+    service.start()
+    service.start_run(LEAVES, str(service.ledger))
+    wait_for_end(service)
+    return judged(service)
+
+
+def killed_while_cancelling(service: Victim) -> list[str]:
+    """The service dies before it has recorded a cancel, and nobody asks again."""
+    service.start("scheduler.cancel.before:1:kill")
+    run = start_run(service, "exit-0")
+    wait_for_event(service, "started")
+    with pytest.raises(CUT):
+        service.ask("mutation($name: String!) { cancelExperiment(name: $name) { ended } }", name=f"{run['name']}-exp0")
+    service.kill()
+    service.start()
+    (service.folder / "release").touch()
+    wait_for_end(service)
+    return judged(service)
+
+
+def cancelled_while_its_turn_is_recorded(service: Victim) -> list[str]:
+    """An experiment is cancelled while the transaction is on its way that gives it its turn."""
+    gate = service.folder / "gate"
+    service.start(f"scheduler.turn.before:2+:wait={gate}")
+    run = start_run(service, "held")
+    service.wait_for_hits("scheduler.turn.before", 2)
+    service.cancel(f"{run['name']}-exp0")
+    service.let_go(gate, 1000)
+    wait_for_end(service)
+    return judged(service)
+
+
+def disk_full_at_the_end(service: Victim) -> list[str]:
+    """Nothing can be recorded while a script ends, and then it can again."""
+    full = service.folder / "full"
+    service.start(f"scheduler.turn.before:1+:raise={full}")
+    start_run(service, "exit-0")
+    wait_until(lambda: statuses(service.home) == ["RUNNING"], "the start of the script")
+    full.touch()
+    (service.folder / "release").touch()
+    wait_until(service.fired, "a transaction that fails")
+    full.unlink()
+    wait_for_end(service)
+    return judged(service)
+
+
+def asked_twice(service: Victim) -> list[str]:
+    """A client that has lost the answers asks for a start and for a retry once more."""
+    service.start()
+    (service.folder / "release").touch()
+    run = start_run(service, "always-3")
+    start_run(service, "always-3")
+    for _ in range(2):
+        wait_for_end(service)
+        service.retry(run["id"])
+    wait_for_end(service)
+    wrong = judged(service)
+    if (number := len(rows(service.home, "SELECT * FROM runs"))) != 1:
+        wrong.append(f"there are {number} runs of one key")
+    if any(row["attempt"] > 2 for row in rows(service.home, "SELECT attempt FROM experiments")):
+        wrong.append("there is a later attempt than was asked for")
+    return wrong
+
+
+def deleted_while_it_runs(service: Victim) -> list[str]:
+    """A run is to be deleted that has not ended; that is refused."""
+    service.start()
+    run = start_run(service, "held")
+    wait_for_event(service, "held")
+    try:
+        service.delete(run["id"])
+    except Refused as refusal:
+        assert refusal.code == "NOT_ENDED"
+        service.cancel(f"{run['name']}-exp0")
+        wait_for_end(service)
+    return judged(service)
+
+
+SCENARIOS: dict[str, Callable[[Victim], list[str]]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        all_in_order,
+        ended_while_it_is_cancelled,
+        two_supervisors,
+        pid_of_somebody_else,
+        pid_of_another_boot,
+        unreadable_claim,
+        read_while_it_is_written,
+        a_process_stays_behind,
+        killed_while_cancelling,
+        cancelled_while_its_turn_is_recorded,
+        disk_full_at_the_end,
+        asked_twice,
+        deleted_while_it_runs,
+    )
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_without_a_bug(new_victim: NewVictim, scenario: str) -> None:
+    """The judge has nothing to say."""
+    assert SCENARIOS[scenario](new_victim()) == []
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_with_a_bug(new_victim: NewVictim, name: str) -> None:
+    """The judge sees the bug."""
+    service = new_victim()
+    service.bug = name
+    wrong = SCENARIOS[BUGS[name].scenario](service)
+    assert re.search(BUGS[name].verdict, "\n".join(wrong)), (wrong, service.log.read_text()[-4000:])

@@ -1,0 +1,242 @@
+"""Tests of the local executor by itself: what it tells its listener, however often it is told the same."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from grid.service.executors import evidence
+from grid.service.executors.evidence import State
+from grid.wire import Reason
+from tests.executions import Execution, execution, until
+from tests.support import is_alive
+
+HOLD = "echo ran >> {ledger}; until test -e {release}; do sleep 0.01; done; exit 3"
+
+
+def hold(folder: Path) -> str:
+    """A script that notes that it runs, and ends with 3 when there is a file."""
+    return HOLD.format(ledger=folder / "ledger", release=folder / "release")
+
+
+def test_told_again_and_again(tmp_path: Path) -> None:
+    """An attempt that is started, adopted, cancelled and stopped many times runs once, and is told of once."""
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            job = running.job(hold(tmp_path))
+            for _ in range(3):
+                await running.executor.start(job)
+                await running.executor.adopt(job, was_running=False)
+            await until(lambda: running.told.started, "the script")
+            await running.executor.adopt(job, was_running=True)
+            for _ in range(3):
+                await running.executor.cancel(job.experiment_id, 1)
+                await running.executor.stop(job.experiment_id, 1)
+            assert (await running.ending(job)).reason is Reason.CANCELLED_BY_USER
+            await running.executor.cancel(job.experiment_id, 1)
+        assert [told[:2] for told in running.told.started] == [(1, 1)]
+        assert len(running.told.ended) == 1
+
+    asyncio.run(play())
+    assert (tmp_path / "ledger").read_text() == "ran\n"
+
+
+def test_asked_after_the_end(tmp_path: Path) -> None:
+    """Who asks for an attempt that has ended is told its end again; it does not run again."""
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            job = running.job(hold(tmp_path))
+            (tmp_path / "release").touch()
+            await running.executor.start(job)
+            first = await running.ending(job)
+            await running.executor.start(job)
+            await until(lambda: len(running.told.ended) == 2, "the second answer")
+            assert running.told.ended[1][2] == first
+        async with execution(tmp_path) as running:
+            await running.executor.adopt(job, was_running=False)
+            assert await running.ending(job) == first
+
+    asyncio.run(play())
+    assert (tmp_path / "ledger").read_text() == "ran\n"
+
+
+def test_adopted_before_its_script_is_started(tmp_path: Path) -> None:
+    """The start of an attempt that another service has begun is told when it comes."""
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            job = running.job(hold(tmp_path), number=1)
+            os.mkfifo(running.workspace.snapshot("snapshot-1") / "pipe")  # whose copy waits for a writer
+            await running.executor.start(job)
+            await until(running.folder(job).claim.is_symlink, "its claim")
+        async with execution(tmp_path) as running:
+            await running.executor.adopt(job, was_running=False)
+            assert running.told.started == []
+            (running.workspace.snapshot("snapshot-1") / "pipe").write_bytes(b"")
+            await until(lambda: running.told.started, "the script")
+            (tmp_path / "release").touch()
+            assert (await running.ending(job)).exit_code == 3
+        assert len(running.told.started) == 1
+
+    asyncio.run(play())
+
+
+def test_recorded_as_running_and_no_claim(tmp_path: Path) -> None:
+    """An attempt that ran, as was recorded, is never started again, though its folder may say nothing any more."""
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            job = running.job(hold(tmp_path))
+            await running.executor.adopt(job, was_running=True)
+            assert (await running.ending(job)).reason is Reason.LOST
+            other = running.job(hold(tmp_path), number=2)
+            (tmp_path / "release").touch()
+            await running.executor.adopt(other, was_running=False)
+            assert (await running.ending(other)).exit_code == 3
+
+    asyncio.run(play())
+    assert (tmp_path / "ledger").read_text() == "ran\n"
+
+
+async def _hidden(running: Execution, job: object) -> None:
+    """Make an attempt's folder unreadable, for the superuser too."""
+    folder = running.folder(job).path
+    folder.rename(folder.with_name("hidden"))
+    folder.symlink_to(folder)
+
+
+def test_not_known_is_not_dead(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While nobody can tell whether an attempt runs it is watched: not started again, not lost; that is said once."""
+    caplog.set_level(logging.WARNING)
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            job = running.job(hold(tmp_path))
+            await running.executor.start(job)
+            await until(lambda: running.told.started, "the script")
+        async with execution(tmp_path) as running:
+            await _hidden(running, job)
+            await running.executor.adopt(job, was_running=False)
+            await until(lambda: caplog.messages, "a warning")
+            await asyncio.sleep(0.5)  # longer than it takes to look again
+            assert running.told.ended == []
+            folder = running.folder(job).path
+            folder.unlink()
+            folder.with_name("hidden").rename(folder)
+            (tmp_path / "release").touch()
+            assert (await running.ending(job)).exit_code == 3
+
+    asyncio.run(play())
+    assert (tmp_path / "ledger").read_text() == "ran\n"
+    assert len([message for message in caplog.messages if "cannot be told" in message]) == 1
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "folder"])
+def test_claim_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Of a claim that says nothing the other facts decide: an end, a boot since then; else there is no telling."""
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            job = running.job(hold(tmp_path))
+            folder = running.folder(job)
+            folder.make()
+            if kind == "link":
+                folder.claim.symlink_to("nonsense")
+            elif kind == "file":
+                folder.claim.touch()
+            else:
+                folder.claim.mkdir()
+            assert evidence.state_of(folder) is State.UNKNOWN
+            await running.executor.adopt(job, was_running=False)
+            folder.exit.write_text('{"torn": ')
+            assert evidence.state_of(folder) is State.DEAD
+            assert (await running.ending(job)).reason is Reason.LOST
+            folder.exit.unlink()
+            monkeypatch.setattr(evidence, "_boot_time", lambda: time.time() + 60)
+            assert evidence.state_of(folder) is State.DEAD
+
+    asyncio.run(play())
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_spawner_that_dies(tmp_path: Path) -> None:
+    """What a spawner had not begun when it died the next one begins; what ran goes on, and its end is told."""
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            first = running.job(hold(tmp_path), number=1)
+            await running.executor.start(first)
+            await until(lambda: running.told.started, "the script")
+            spawner = running.executor._spawners[-1]._transport.get_pid()
+            os.kill(spawner, signal.SIGSTOP)
+            second = running.job(hold(tmp_path), number=2)
+            await running.executor.start(second)
+            os.kill(spawner, signal.SIGKILL)
+            await until(lambda: len(running.told.started) == 2, "the second script")
+            (tmp_path / "release").touch()
+            assert [(await running.ending(job)).exit_code for job in (first, second)] == [3, 3]
+        assert sorted(told[0] for told in running.told.started) == [1, 2]
+
+    asyncio.run(play())
+    assert (tmp_path / "ledger").read_text() == "ran\nran\n"
+
+
+def test_word_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A word for which there is no place yet is written as soon as there is, and acted upon."""
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            job = running.job("trap '' TERM; touch deaf; while :; do sleep 0.01; done")
+            spawner = running.executor._spawners[-1]._transport.get_pid()
+            os.kill(spawner, signal.SIGSTOP)
+            folder = running.folder(job)
+            folder.path.parent.touch()  # a file, where a folder is to be made
+            await running.executor.start(job)
+            await running.executor.cancel(job.experiment_id, 1)
+            folder.path.parent.unlink()
+            await until(folder.cancel.exists, "the word")
+            os.kill(spawner, signal.SIGCONT)
+            ending = await running.ending(job)
+            assert (ending.reason, ending.started_at) == (Reason.CANCELLED_BY_USER, None)
+
+    asyncio.run(play())
+    assert any("trying again" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("leader", [True, False])
+def test_somebody_else_has_the_number(tmp_path: Path, leader: bool) -> None:
+    """Who has the number of a supervisor that has died, or of its session, is not ours and is let be."""
+
+    async def play() -> None:
+        command = "exec sleep 1000" if leader else "sleep 1000 & echo $!"
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-c", command), start_new_session=True, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        bystander = process.pid if leader else int(await process.stdout.readline())
+        try:
+            if not leader:
+                # It leaves its session to the other, which keeps the pipe open.
+                await until(lambda: not is_alive(process.pid), "the leader")
+            async with execution(tmp_path) as running:
+                job = running.job(hold(tmp_path))
+                running.folder(job).make()
+                boot = evidence.boot_id()
+                running.folder(job).claim.symlink_to(f"{process.pid} 1 {boot}")
+                await running.executor.adopt(job, was_running=True)
+                assert (await running.ending(job)).reason is Reason.LOST
+            assert is_alive(bystander)
+        finally:
+            os.kill(bystander, signal.SIGKILL)
+            await process.wait()
+            process._transport.close()
+
+    asyncio.run(play())
