@@ -29,6 +29,7 @@ from grid.service.executors.local import LocalExecutor
 from grid.service.graphql_http import make_graphql_app
 from grid.service.machine import cpu_count, gpu_count
 from grid.service.options import OptionError, Options
+from grid.service.pairing import pair
 from grid.service.resolvers import Context, Service, executable_schema
 from grid.service.runs import Runs
 from grid.service.scheduler import Scheduler
@@ -79,6 +80,8 @@ class Application:
         workspace.prepare()
         await asyncio.to_thread(workspace.clear_incoming)
         self.database = Database(options.database or URL.create("sqlite", database=str(workspace.database)))
+        if options.database:
+            await pair(self.database, workspace)
         secret = await self.database.write(
             lambda connection: accounts.secret(connection, "uploads", self.sources.secret)
         )

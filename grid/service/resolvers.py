@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from ariadne import (
     MutationType,
@@ -240,8 +241,25 @@ def _instance_types(_: Object, info: _Info) -> list[Object]:
 
 # Mutations
 
+_Arguments = ParamSpec("_Arguments")
+_going_on: set[asyncio.Task[Object]] = set()
+
+
+def _to_its_end(mutation: Callable[_Arguments, Coroutine[Any, Any, Object]]) -> Callable[_Arguments, Awaitable[Object]]:
+    """Carry a mutation out whole, even where its client hangs up in the middle: what it has recorded, it also does."""
+
+    @functools.wraps(mutation)
+    async def whole(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Object:
+        task = asyncio.create_task(mutation(*args, **kwargs))
+        _going_on.add(task)
+        task.add_done_callback(_going_on.discard)
+        return await asyncio.shield(task)
+
+    return whole
+
 
 @_mutation.field("createSnapshot")
+@_to_its_end
 async def _create_snapshot(_: object, info: _Info, input: Object) -> Object:  # noqa: A002 - the schema's word
     upload = await info.context.service.snapshots.announce(input["digest"], input["sizeBytes"])
     return {
@@ -253,6 +271,7 @@ async def _create_snapshot(_: object, info: _Info, input: Object) -> Object:  # 
 
 
 @_mutation.field("startRun")
+@_to_its_end
 async def _start_run(_: object, info: _Info, input: Object) -> Object:  # noqa: A002 - the schema's word
     service = info.context.service
     row, warnings = await service.runs.start(info.context.user, input)
@@ -260,6 +279,7 @@ async def _start_run(_: object, info: _Info, input: Object) -> Object:  # noqa: 
 
 
 @_mutation.field("cancelRun")
+@_to_its_end
 async def _cancel_run(
     _: object,
     info: _Info,
@@ -273,6 +293,7 @@ async def _cancel_run(
 
 
 @_mutation.field("cancelExperiment")
+@_to_its_end
 async def _cancel_experiment(
     _: object,
     info: _Info,
@@ -286,26 +307,31 @@ async def _cancel_experiment(
 
 
 @_mutation.field("retryRun")
+@_to_its_end
 async def _retry_run(_: object, info: _Info, input: Object) -> Object:  # noqa: A002 - the schema's word
     return {"names": await info.context.service.runs.retry(info.context.user, input["id"], input["key"])}
 
 
 @_mutation.field("deleteRun")
+@_to_its_end
 async def _delete_run(_: object, info: _Info, id: str) -> Object:  # noqa: A002 - the schema's word
     return {"deleted": await info.context.service.runs.delete_run(info.context.user, id)}
 
 
 @_mutation.field("deleteExperiment")
+@_to_its_end
 async def _delete_experiment(_: object, info: _Info, id: str) -> Object:  # noqa: A002 - the schema's word
     return {"deleted": await info.context.service.runs.delete_experiment(info.context.user, id)}
 
 
 @_mutation.field("pauseCluster")
+@_to_its_end
 async def _pause_cluster(_: object, info: _Info, name: str) -> Object:
     return await _set_paused(info.context.service, name, paused=True)
 
 
 @_mutation.field("resumeCluster")
+@_to_its_end
 async def _resume_cluster(_: object, info: _Info, name: str) -> Object:
     return await _set_paused(info.context.service, name, paused=False)
 

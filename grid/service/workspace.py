@@ -94,6 +94,11 @@ class Workspace:
         return self.home / "grid.sqlite3"
 
     @property
+    def pairing(self) -> Path:
+        """What a database outside the home knows it by."""
+        return self.home / "home-id"
+
+    @property
     def service(self) -> Path:
         """Where the embedded service says where it is: see ``grid.embedded``."""
         return self.home / "service"

@@ -174,3 +174,21 @@ def test_help() -> None:
     told = subprocess.run([sys.executable, "-m", "grid.service", "--help"], capture_output=True, text=True, check=True)
     for name in ("serve", "stop", "status", "credentials"):
         assert name in told.stdout
+
+
+def test_database_of_another_home(tmp_path: Path) -> None:
+    """A database outside its home goes with that home only, wherever that is moved to; another is refused and told."""
+    database = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
+    for folder in ("first", "second", "third"):
+        (tmp_path / folder).mkdir()
+    for home in (tmp_path / "first", tmp_path / "first"):
+        with service_process(home, "--cpus", "1", "--database", database):
+            pass
+    told = command(tmp_path / "second" / ".grid", "serve", "--database", database)
+    assert told.returncode == 78
+    for word in ("shared.sqlite3", str(tmp_path / "first" / ".grid"), str(tmp_path / "second" / ".grid")):
+        assert word in told.stderr
+    (tmp_path / "first" / ".grid").rename(tmp_path / "moved")
+    (tmp_path / "moved").rename(tmp_path / "third" / ".grid")
+    with service_process(tmp_path / "third", "--cpus", "1", "--database", database):
+        pass
