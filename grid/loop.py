@@ -13,7 +13,8 @@ import ctypes
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -68,14 +69,8 @@ class _Background:
 
     @property
     def works(self) -> bool:
-        return self.pid == os.getpid() and self.thread.is_alive()
-
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        except BaseException:
-            coroutine.close()
-            raise
+        # Not `thread.is_alive()`: Ctrl-C within that makes Python believe, for good, that the thread has ended.
+        return self.pid == os.getpid() and not self.loop.is_closed()
 
     async def wind_up(self) -> None:
         """End all tasks, generators and closables, none of which may hold up the end for long."""
@@ -86,6 +81,73 @@ class _Background:
         await _settle({asyncio.ensure_future(self.loop.shutdown_asyncgens())})
         await _settle({asyncio.ensure_future(closable.close()) for closable in self.open})
         await asyncio.sleep(0)  # a transport that was closed gives its socket back one turn of the loop later
+
+
+class _Call(Generic[T]):
+    """A coroutine that the loop carries out while a thread waits.
+
+    Ctrl-C comes to the waiting thread between any two of its steps. So that it can neither stop the loop nor be hidden
+    by what follows from it, the thread takes no lock that the loop ever waits for (a `concurrent.futures.Future` has
+    one), and where it breaks off, the loop is told to end what it has, whether it has begun or not.
+    """
+
+    def __init__(self, background: _Background, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._loop = background.loop
+        self._coroutine = coroutine
+        self._task: asyncio.Task[T] | None = None
+        self._is_given_up = False
+        self._answer: T | None = None
+        self._error: BaseException | None = None
+        self._end = threading.Lock()
+        self._end.acquire()  # released by the loop
+
+    def begin(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._go_on)
+        except RuntimeError:  # the loop is closed
+            self._coroutine.close()
+            raise
+
+    def give_up(self) -> None:
+        self._is_given_up = True
+        with suppress(RuntimeError):  # the loop is closed, and has ended everything
+            self._loop.call_soon_threadsafe(self._go_on)
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Wait for the end, for so many seconds or for as long as it takes; return whether it has come."""
+        if _SLICE is not None and seconds < 0:
+            while not self._end.acquire(timeout=_SLICE):
+                pass
+            return True
+        return self._end.acquire(timeout=seconds)
+
+    def result(self) -> T:
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # else the exception, its traceback and this frame would hold each other
+        return cast("T", self._answer)
+
+    def _go_on(self) -> None:
+        # On the loop; a second time where the thread has given up.
+        if self._task is not None:
+            self._task.cancel()
+        elif self._is_given_up:
+            self._coroutine.close()
+        else:
+            self._task = self._loop.create_task(self._coroutine)
+            self._task.add_done_callback(self._take)
+
+    def _take(self, task: asyncio.Task[T]) -> None:
+        self._task = None
+        if task.cancelled():
+            self._error = concurrent.futures.CancelledError()
+        else:
+            self._error = task.exception()
+            self._answer = None if self._error else task.result()
+        self._end.release()
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
@@ -121,16 +183,15 @@ def _background() -> _Background:
         return _current
 
 
-def _wait(future: concurrent.futures.Future[T]) -> T:
+def _carry_out(background: _Background, coroutine: Coroutine[Any, Any, T]) -> T:
+    call = _Call(background, coroutine)
     try:
-        while _SLICE is not None and not future.done():
-            concurrent.futures.wait([future], timeout=_SLICE)
-        return future.result()
+        call.begin()
+        call.wait()
     except BaseException:
-        future.cancel()  # does nothing where the future itself failed; after Ctrl-C it cancels the task
+        call.give_up()
         raise
-    finally:
-        del future  # else the exception, its traceback and this frame would hold each other
+    return call.result()
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -166,7 +227,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         coroutine.close()
         raise
-    return _wait(background.submit(coroutine))
+    return _carry_out(background, coroutine)
 
 
 def iterate(source: AsyncIterator[T]) -> Iterator[T]:
@@ -195,8 +256,11 @@ def iterate(source: AsyncIterator[T]) -> Iterator[T]:
 
     async def close() -> None:
         aclose: Callable[[], Awaitable[None]] | None = getattr(source, "aclose", None)
-        if aclose is not None:
-            await aclose()
+        try:
+            if aclose is not None:
+                await aclose()
+        finally:
+            background.sources.discard(source)
 
     background.sources.add(source)
     try:
@@ -204,17 +268,17 @@ def iterate(source: AsyncIterator[T]) -> Iterator[T]:
             if not background.works:
                 message = "this iteration began before a fork or the end of its loop: begin a new one"
                 raise RuntimeError(message)
-            item = _wait(background.submit(step()))
+            item = _carry_out(background, step())
             if item is _END:
                 return
             yield cast("T", item)
     finally:
         # After Ctrl-C the cancelled step is still unwinding the source: this close then fails, and so takes no time.
         if background.works:
-            closing = background.submit(close())
-            closing.add_done_callback(lambda _: background.sources.discard(source))
+            closing = _Call(background, close())
+            closing.begin()
             if background.thread is not threading.current_thread():  # the collector may drop an iterator on the loop
-                concurrent.futures.wait([closing], timeout=_LAST_PATIENCE)
+                closing.wait(_LAST_PATIENCE)
 
 
 def adopt(closable: Closable) -> None:
@@ -277,8 +341,9 @@ def _shut_down() -> None:
     with _lock:
         background, _current = _current, None
     if background is not None and background.works:
-        farewell = background.submit(background.wind_up())
-        concurrent.futures.wait([farewell], timeout=_LAST_PATIENCE)
+        farewell = _Call(background, background.wind_up())
+        farewell.begin()
+        farewell.wait(_LAST_PATIENCE)
         background.loop.call_soon_threadsafe(background.loop.stop)
         background.thread.join(_PATIENCE)
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ class Execution:
         snapshot = self.workspace.snapshot(f"snapshot-{number}")
         snapshot.mkdir(exist_ok=True)
         (snapshot / "run").write_text(script)
-        identity = f"{self.workspace.home.parent.name}-{number}"
+        # Of a control group's name there is one on the whole machine; the next executor of this home has the same.
+        identity = f"{sha256(str(self.workspace.home).encode()).hexdigest()[:16]}-{number}"
         interpreter = sys.executable if script.startswith("import ") else "/bin/sh"
         environment = {**os.environ, "GRID_EXPERIMENT_ID": identity, "PYTHONUNBUFFERED": "1"}
         return Job(

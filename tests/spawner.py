@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,13 @@ from tests.support import wait_until
 
 
 def attempt_of(folder: Path, number: int = 1) -> AttemptFolder:
-    """The folder of an attempt of the only experiment below a folder, whose id is the folder's name."""
-    return AttemptFolder(folder / folder.name / f"attempt-{number}")
+    """The folder of an attempt of the only experiment below a folder."""
+    return AttemptFolder(folder / _identity(folder) / f"attempt-{number}")
+
+
+def _identity(folder: Path) -> str:
+    # Of a control group's name there is one on the whole machine.
+    return sha256(str(folder).encode()).hexdigest()[:16]
 
 
 def job_for(folder: Path, script: str, *, number: int = 1, **more: Any) -> dict[str, Any]:
@@ -27,11 +33,11 @@ def job_for(folder: Path, script: str, *, number: int = 1, **more: Any) -> dict[
     (folder / "snapshot" / "run").write_text(script)
     return {
         "folder": str(attempt_of(folder, number).path),
-        "name": f"{folder.name}-{number}",
+        "name": f"{_identity(folder)}-{number}",
         "snapshot": str(folder / "snapshot"),
         "earlier": None,
         "command": [sys.executable if script.startswith("import ") else "/bin/sh", "run"],
-        "environment": {**os.environ, "GRID_EXPERIMENT_ID": folder.name, "PYTHONUNBUFFERED": "1"},
+        "environment": {**os.environ, "GRID_EXPERIMENT_ID": _identity(folder), "PYTHONUNBUFFERED": "1"},
         "grace_seconds": 1,
         "timeout_seconds": None,
         **more,

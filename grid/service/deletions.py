@@ -107,7 +107,12 @@ class Deletions:
         return await self._deleted(write)
 
     async def _deleted(self, write: Callable[[Connection], bool]) -> bool:
-        deleted = await self._database.write(write)
+        try:
+            deleted = await self._database.write(write)
+        except DatabaseUnavailable:
+            # It may have succeeded and not been able to say so: asked again, there is nothing to delete any more.
+            self._begin_to_remove()
+            raise
         # Goes on whether or not somebody waits for it: to remove very many files takes longer than a request may.
         await asyncio.wait([self._begin_to_remove()], timeout=_WAIT_SECONDS)
         return deleted

@@ -115,7 +115,8 @@ REFUSED: dict[str, bytes] = {
     )
     + END,
     # Not what they should be
-    "digits": extended(b"1" * 60_000) + file("a") + END,
+    "digits": extended(record("comment", "1" * 50_000)) + file("a") + END,
+    "digits that are no record": extended(b"1" * 60_000) + file("a") + END,
     "record of no length": extended(b"0 a=b\n") + file("a") + END,
     "record beyond its end": extended(b"99 a=b\n") + file("a") + END,
     "record without a value": extended(b"5 ab\n") + file("a") + END,

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from grid import errors, homes
 from grid.homes import Holder
 from grid.service.executors import supervisor
 from grid.service.home import holder
-from tests.faults.ledger import processes_of
+from tests.faults.ledger import kill_everything, processes_of
 from tests.faults.sizes import figure, seed, size
 from tests.support import clean_environment, wait_until
 
@@ -31,6 +32,13 @@ KILLS = size(12, 50)
 """More than a keeper has patience with a service that never serves."""
 STOPS = size(4, 40)
 RIVALS = size(3, 50)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
+    """A test that removes its home takes away what tells of the processes."""
+    yield
+    kill_everything(tmp_path / "home" / ".grid", tmp_path / "no ledger")
 
 
 def record(home: Path) -> dict[str, Any]:

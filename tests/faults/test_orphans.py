@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ SCRIPTS = {
     "session": (f"setsid {SLEEP} & {SETSID} {SLEEP}", 2),
     "nohup": (f"nohup {SLEEP} >/dev/null 2>&1 & nohup setsid {SLEEP} &", 2),
     "bare": (f"env -i {SLEEP} & env -i {SETSID} {SLEEP}", 2),
+    "quiet": (f"(cd / && exec {SETSID} {SLEEP}) >/dev/null 2>&1 </dev/null", 1),
     "daemon": (f"(cd / && exec env -i {SETSID} {SLEEP}) >/dev/null 2>&1 </dev/null", 1),
     "deaf": (f"trap '' TERM HUP INT; {SLEEP} & setsid {SLEEP} &", 2),
     "stopped": (f"{SLEEP} & kill -STOP $!; setsid sh -c 'kill -STOP $$; sleep 1000' x $MARK &", 2),
@@ -182,13 +184,26 @@ def test_cgroups_can_be_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.skipif(not are_usable(), reason="there are no control groups (version 2) that could be written")
 def test_cgroup_that_cannot_be_made(tmp_path: Path) -> None:
     """A script is in a group of its own; where that cannot be made, here because its name is taken, it runs without."""
-    assert f"grid-{tmp_path.name}-1-1" in asyncio.run(_group_of_script(tmp_path))
-    group = Path(f"{own()}/grid-{tmp_path.name}-2-1")
+    name = asyncio.run(_group_of_script(tmp_path)).rpartition("/")[2].strip()
+    assert name.startswith("grid-")
+    assert name.endswith("-1-1")
+    group = Path(f"{own()}/{name.removesuffix('1-1')}2-1")
     group.mkdir()
-    try:
+    with subprocess.Popen(["sleep", "1000"]) as somebody:  # else it would be swept away
+        (group / "cgroup.procs").write_text(str(somebody.pid))
         assert "grid-" not in asyncio.run(_group_of_script(tmp_path, number=2))
-    finally:
-        group.rmdir()
+        assert somebody.poll() is None
+        somebody.kill()
+    group.rmdir()
+
+
+@pytest.mark.skipif(not are_usable(), reason="there are no control groups (version 2) that could be written")
+def test_group_that_was_left(tmp_path: Path) -> None:
+    """A group that nobody is in any more, since its supervisor was killed too, goes with the next start."""
+    group = Path(f"{own()}/grid-left-{os.getpid()}")
+    group.mkdir()
+    asyncio.run(_group_of_script(tmp_path))
+    assert not group.exists()
 
 
 async def _group_of_script(folder: Path, number: int = 1) -> str:

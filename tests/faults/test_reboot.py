@@ -70,5 +70,5 @@ def test_everything_dies(new_victim: NewVictim, boots: str) -> None:
             assert entry.attempt == len(found[entry.experiment]) + 1
             found[entry.experiment].append(entry.detail)
     # The files of the attempt before are there where the run asked for them, and only there.
-    assert list(found.values()) == [list(range(times + 1)), [0] * (times + 1)]
+    assert sorted(found.values()) == [[0] * (times + 1), list(range(times + 1))]
     assert Counter(statuses(service.home)) == {"SUCCEEDED": 2, "FAILED": times}

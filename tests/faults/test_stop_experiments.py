@@ -101,13 +101,16 @@ def test_stop_with_experiments(service: ServiceProcess, start: Start) -> None:
     judge(service, run, pids)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [(["--stop-experiments"], signal.SIGTERM), (["--stop-experiments"], signal.SIGINT), ([], signal.SIGUSR1)],
+)
 def test_service_that_is_to_stop_with_its_experiments(
-    service: ServiceProcess, start: Start, number: signal.Signals
+    service: ServiceProcess, start: Start, options: list[str], number: signal.Signals
 ) -> None:
-    """`serve --stop-experiments` does the same whenever it is told to stop, by a signal or by `stop`."""
+    """`serve --stop-experiments` does the same whenever it is told to stop; any service does on SIGUSR1."""
     service.stop()
-    service.start("--stop-experiments")
+    service.start(*options)
     sessions.use(service.session())
     run = start(FAMILY, "--n '[0, 1, 2]'")
     pids = families(service, *list(run)[:2])

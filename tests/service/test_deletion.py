@@ -447,6 +447,26 @@ def test_disk_that_refuses(tmp_path: Path) -> None:
         assert "trying again later" in service.log.read_text()
 
 
+def test_one_that_the_disk_refuses(service: ServiceProcess, start: Start) -> None:
+    """Of several things to remove, one that stays keeps none of the others."""
+    run = start(f"{LEAVE}# of another kind", "--n '[0, 1, 2]'")
+    wait_for_run(run)
+    files, (_, second, _) = files_of(service), run
+    in_the_way = service.home / "trash" / second.id
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.touch()  # a file where there should be a folder
+    run.delete()
+    assert [(each["kind"], each["name"]) for each in rows(service, "removals")] == [("experiment", second.id)]
+    assert len(files - files_of(service)) == 3
+    assert folder_of(service, second).exists()
+    in_the_way.unlink()
+    other = start("")
+    wait_for_run(other)
+    other.delete()
+    assert rows(service, "removals") == []
+    assert not folder_of(service, second).parent.exists()
+
+
 def test_folders_that_are_protected(tmp_path: Path) -> None:
     """Folders that a script has made read-only, or unreadable even, are removed; what links lead to is let be."""
     outside = tmp_path / "outside"

@@ -17,7 +17,7 @@ from graphql import (
     specified_rules,
     validate,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grid.service.api_errors import ApiError
@@ -89,6 +89,7 @@ def test_cost(text: str, variables: dict[str, Any], expected: int) -> None:
     assert cost(text, variables) == expected
 
 
+@settings(deadline=None)
 @given(outer=st.integers(1, 1000), inner=st.integers(1, 1000))
 def test_literals_and_variables_cost_the_same(outer: int, inner: int) -> None:
     """It makes no difference to the cost where a page size comes from."""
@@ -203,6 +204,7 @@ def test_fragment_cycles_are_left_to_validation() -> None:
     assert {error["extensions"]["code"] for error in caught.value.errors} == {"GRAPHQL_VALIDATION_FAILED"}
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='{}[]()"\\#.,\n\ufeff a1$:!@|', max_size=200))
 def test_any_text_is_answered(text: str) -> None:
     """Whatever is sent as a document, it is parsed or refused with a code."""

@@ -124,6 +124,7 @@ def test_not_known_is_not_dead(tmp_path: Path, caplog: pytest.LogCaptureFixture)
             await until(lambda: running.told.started, "the script")
         async with execution(tmp_path) as running:
             await _hidden(running, job)
+            assert evidence.state_of(running.folder(job)) is State.UNKNOWN
             await running.executor.adopt(job, was_running=False)
             await until(lambda: caplog.messages, "a warning")
             await asyncio.sleep(0.5)  # longer than it takes to look again

@@ -235,6 +235,45 @@ except KeyboardInterrupt:
     assert service.stdout.readline() == "gone\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no such timer")
+def test_interrupts_at_any_moment() -> None:
+    """Wherever Ctrl-C meets a call, its caller sees that and nothing else, and the next call is answered."""
+    script = """
+import asyncio, random, signal, threading, warnings
+from grid import loop
+
+# Where the interrupt comes between the two brackets of `run(answer(…))`, nobody has the coroutine yet.
+warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+async def answer(number):
+    await asyncio.sleep(0)
+    return number
+
+async def where():
+    return id(asyncio.get_running_loop()), threading.get_ident()
+
+signal.signal(signal.SIGALRM, interrupt)
+draw = random.Random(7)
+interrupts = answers = 0
+home = loop.run(where())
+while interrupts < 2000:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, 3e-4))
+        while True:
+            number = draw.random()
+            assert loop.run(answer(number)) == number
+            answers += 1
+    except KeyboardInterrupt:
+        interrupts += 1
+assert loop.run(where()) == home  # the loop is the same, on the same thread
+print(interrupts, "interrupts", answers > 0)
+"""
+    assert outcome(python(script)) == ("2000 interrupts True\n", "", 0)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there")
 def test_interrupt_while_iterating() -> None:
     """Ctrl-C ends an iteration that waits, closes its source behind the prompt, and leaves the loop usable."""

@@ -174,7 +174,8 @@ class Supervisor:
                 os.symlink(cgroup.path, self._path(CGROUP))
                 if not cgroup.make():
                     os.unlink(self._path(CGROUP))
-                elif cgroup.enter():
+                # An empty one may be swept away before it is entered.
+                elif cgroup.enter() or (cgroup.make() and cgroup.enter()):
                     self.cgroup = cgroup
                 else:
                     cgroup.remove()

@@ -114,9 +114,22 @@ def are_usable() -> bool:
     parent = own()
     if parent is None:
         return False
-    trial = Cgroup(f"{parent}/grid-trial-{os.getpid()}")
+    _sweep(parent)
+    trial = Cgroup(f"{parent}/trial-of-grid-{os.getpid()}")
     usable = trial.make() and trial.enter() and trial.leave()
     return trial.remove() and usable
+
+
+def _sweep(parent: str) -> None:
+    """Remove the groups that supervisors have left which were killed, and for which nobody looked.
+
+    Only an empty one can be removed. Somebody's that is about to be entered may be among them: it is made again.
+    """
+    with suppress(OSError):
+        for name in os.listdir(parent):
+            if name.startswith("grid-"):
+                with suppress(OSError):
+                    os.rmdir(f"{parent}/{name}")
 
 
 @functools.cache
