@@ -22,6 +22,15 @@ def gpu_count() -> int:
         return 0
 
 
+def boot_time() -> float:
+    """When this machine was started, in seconds since the epoch; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return 0.0
+    return next((float(line.split()[1]) for line in lines if line.startswith("btime ")), 0.0)
+
+
 def account() -> str:
     """The name of the system account; its number where it has no name, as in some containers."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from grid.service.changes import Changes
 from grid.service.cluster import LocalCluster
 from grid.service.executors import Ending, Executor, Job
 from grid.service.lifecycle import Change
+from grid.service.machine import boot_time
 from grid.service.sources import Sources
 from grid.service.store import runs
 from grid.service.store.database import Database
@@ -193,7 +195,9 @@ class Scheduler:
             if held is not None and held.attempt == row.attempt:
                 continue
             await failpoints.reached_async("scheduler.adopt.before")
-            was_running = row.status == ExperimentStatus.RUNNING
+            # What was handed over before the machine started may have run: a disk that has lost its power may have
+            # lost the claim, too.
+            was_running = row.status == ExperimentStatus.RUNNING or (row.turn_at or math.inf) < boot_time() * 1e6
             adopt = functools.partial(self._executor.adopt, was_running=was_running)
             await self._give(adopt, row, orjson.loads(row.gpu_ids or "[]"))
 

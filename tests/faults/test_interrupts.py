@@ -121,31 +121,36 @@ def test_start_is_interrupted_at_each_step(service: ServiceProcess, tmp_path: Pa
 
 
 REPEATS = """
-import pathlib, signal, sys, warnings
+import os, pathlib, signal, warnings
 from grid.errors import RunStarted
 warnings.simplefilter("ignore")
 prefix, count = {prefix!r}, {count}
 started, r = {{}}, None
-while len(started) < count:
-    try:
-        if r is None:
-            script = pathlib.Path("train.py")
-            script.write_text(f"# {{prefix}} {{len(started)}}" + "\\n# padding" * 20_000)
-            r = Run(name=f"{{prefix}}-{{len(started)}}", entrypoint="train.py", localdir=True, cpus=1)
-        print("starting", len(started), flush=True)
+
+def start_all():
+    global r
+    while len(started) < count:
         try:
-            r.start()
-        except RunStarted:
+            if r is None:
+                script = pathlib.Path("train.py")
+                script.write_text(f"# {{prefix}} {{len(started)}}" + "\\n# padding" * 20_000)
+                r = Run(name=f"{{prefix}}-{{len(started)}}", entrypoint="train.py", localdir=True, cpus=1)
+            os.write(1, b"starting %d\\n" % len(started))  # as a whole or not at all
+            try:
+                r.start()
+            except RunStarted:
+                pass
+            started[r.id] = True
+            r = None
+        except KeyboardInterrupt:
             pass
-        started[r.id] = True
-        r = None
-    except KeyboardInterrupt:
-        pass
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 while True:
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        start_all()
         break
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # which came outside of any start
         pass
 print(len(started), "started", flush=True)
 """
@@ -164,13 +169,15 @@ def test_start_is_interrupted_at_random(service: ServiceProcess, tmp_path: Path)
         env=clean_environment(tmp_path, **login_environment(service)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         start_new_session=True,
     )
     interrupts: Counter[str] = Counter()
+    line = ""
     try:
         assert starting.stdout is not None
-        for line in starting.stdout:
+        # What was said meanwhile is passed over: it is the start that is going on now that shall be interrupted.
+        while said := os.read(starting.stdout.fileno(), 1 << 16).decode():
+            line = said.splitlines()[-1]
             if not line.startswith("starting"):
                 break
             # The moment is what is drawn: from a time that grows until the start comes through, on any machine.
@@ -183,7 +190,7 @@ def test_start_is_interrupted_at_random(service: ServiceProcess, tmp_path: Path)
             starting.kill()
             starting.communicate()
     print(f"{sum(interrupts.values())} interrupts of {count} starts")
-    assert (line, complaints, starting.returncode) == (f"{count} started\n", "", 0)
+    assert (line, complaints, starting.returncode) == (f"{count} started", b"", 0)
     assert experiments_of(service) == {**before, **{f"random-{number}": 1 for number in range(count)}}
 
 

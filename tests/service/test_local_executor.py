@@ -161,7 +161,7 @@ def test_claim_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert evidence.state_of(folder) is State.DEAD
             assert (await running.ending(job)).reason is Reason.LOST
             folder.exit.unlink()
-            monkeypatch.setattr(evidence, "_boot_time", lambda: time.time() + 60)
+            monkeypatch.setattr(evidence, "boot_time", lambda: time.time() + 60)
             assert evidence.state_of(folder) is State.DEAD
 
     asyncio.run(play())

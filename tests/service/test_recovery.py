@@ -150,6 +150,23 @@ def test_killed_between_pending_and_spawning(service: ServiceProcess, start: Sta
     assert sorted((tmp_path / "ledger").read_text().split()) == ["0", "1"]
 
 
+def test_turn_that_came_before_the_machine_was_started(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
+    """Whose turn came before the machine was started may have run, whatever its folder says: it is lost, not run."""
+    pause_cluster("local")
+    run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
+    service.kill()
+    with database_of(service) as connection:
+        connection.execute("UPDATE experiments SET status = 'PENDING'")
+        connection.execute(
+            "INSERT INTO events (run_seq, experiment_seq, attempt, status, at) "
+            "SELECT run_seq, seq, attempt, status, 1 FROM experiments"
+        )
+    again = restart(service, run)
+    assert list(wait_for_run(again)) == ["FAILED"]
+    assert facts_of(service, only(again))["reason"] == "LOST"
+    assert not (tmp_path / "ledger").exists()
+
+
 def test_killed_between_recording_a_cancel_and_telling(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
     """A cancel that was recorded is carried out by the next service."""
     run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")

@@ -8,12 +8,12 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 from grid.service import failpoints
 from grid.service.executors import Ending
 from grid.service.executors.supervisor.cgroups import Cgroup
 from grid.service.executors.supervisor.processes import boot_id, descendants, leftovers, process_start
+from grid.service.machine import boot_time
 from grid.service.workspace import AttemptFolder
 from grid.wire import Reason
 
@@ -144,16 +144,9 @@ def _without_words(folder: AttemptFolder) -> State:
     An end, readable or not, is the last thing that a supervisor makes. And a claim from before the machine started is
     of nobody who lives. Otherwise there is no telling.
     """
-    if os.path.lexists(folder.exit) or os.lstat(folder.claim).st_ctime < _boot_time():
+    if os.path.lexists(folder.exit) or os.lstat(folder.claim).st_ctime < boot_time():
         return State.DEAD
     return State.UNKNOWN
-
-
-def _boot_time() -> float:
-    for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
-        if line.startswith("btime "):
-            return float(line.split()[1])
-    return 0.0
 
 
 def _readable(text: str) -> str:

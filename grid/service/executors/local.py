@@ -222,7 +222,9 @@ class LocalExecutor:
             _log.warning("whether %s runs cannot be told: its folder or /proc is not readable", folder.path)
         attempt.is_doubted = state is State.UNKNOWN
         if state is State.UNCLAIMED and attempt.is_gone:
-            return Ending(Reason.START_FAILED, error="the attempt's folder cannot be written")
+            return Ending(
+                Reason.START_FAILED, error="the attempt's folder cannot be written, or its supervisor was killed"
+            )
         if state is State.UNCLAIMED and not attempt.was_running and not attempt.is_handed:
             self._send(attempt)
         if lost or (state is State.UNCLAIMED and attempt.was_running):

@@ -204,6 +204,17 @@ _QUEUE = (
 )
 
 
+_TURN = (
+    sa.select(events.c.at)
+    .where(
+        events.c.experiment_seq == experiments.c.seq,
+        events.c.attempt == experiments.c.attempt,
+        events.c.status == ExperimentStatus.PENDING.value,
+    )
+    .scalar_subquery()
+)
+
+
 def next_in_queue(connection: Connection, cluster: str, limit: int, gpus: int) -> Sequence[Row[Any]]:
     """The experiments whose turn comes next, in order, with what their executor needs; none of a paused cluster.
 
@@ -213,8 +224,9 @@ def next_in_queue(connection: Connection, cluster: str, limit: int, gpus: int) -
 
 
 def active(connection: Connection) -> Sequence[Row[Any]]:
-    """The experiments that hold resources."""
-    return connection.execute(_JOBS.where(experiments.c.status.in_(lifecycle.ACTIVE)).order_by(experiments.c.seq)).all()
+    """The experiments that hold resources, and when the turn of each came."""
+    query = _JOBS.add_columns(_TURN.label("turn_at")).where(experiments.c.status.in_(lifecycle.ACTIVE))
+    return connection.execute(query.order_by(experiments.c.seq)).all()
 
 
 def unfinished(connection: Connection) -> int:
