@@ -38,6 +38,7 @@ _SUFFIXES = (".py", ".sh", ".jl")
 _MAX_DESCRIPTION = 200
 _MAX_NAME = 200
 _MAX_LENGTHS = {"project": 500, "commitSha": 64, "scriptCommand": 1_000_000, "script": 4_000}
+_MAX_SETTING = 4_000
 _NAME_TRIES = 20
 _MAX_WAIT_SECONDS = 20.0
 
@@ -357,6 +358,9 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     entrypoint = settings["entrypoint"]
     if PurePosixPath(entrypoint).suffix not in _SUFFIXES:
         raise _invalid("entrypoint", entrypoint, f"a file that ends in {', '.join(_SUFFIXES)}")
+    for name, value in settings.items():
+        if isinstance(value, str) and name != "scriptArgs" and len(value) > _MAX_SETTING:
+            raise _invalid(name, f"{len(value)} characters", f"at most {_MAX_SETTING}")
     for name in ("cpus", "gpus", "numTrials", "maxRetries"):
         if settings[name] < 0:
             raise _invalid(name, settings[name], "0 or more")

@@ -189,7 +189,7 @@ def test_start_is_interrupted_at_random(service: ServiceProcess, tmp_path: Path)
         if starting.poll() is None:
             starting.kill()
             starting.communicate()
-    print(f"{sum(interrupts.values())} interrupts of {count} starts")
+    print(f"{sum(interrupts.values())} interrupts of {count} starts", complaints.decode(), sep="\n")
     assert (line, complaints, starting.returncode) == (f"{count} started", b"", 0)
     assert experiments_of(service) == {**before, **{f"random-{number}": 1 for number in range(count)}}
 
