@@ -212,11 +212,12 @@ class Failure(Model):
     signal
         The number of the signal that ended the script; None where none did.
     error
-        Why the script could not be started; None where it was.
+        What the reason alone does not say, as why the script could not be started; None where there is no more to say.
     last_lines
         The end of the script's output: a Python traceback whole where there is one, else the last lines.
     final_line
-        The last line of that traceback, which names the exception; None where there is none.
+        The line of that traceback that names the exception: its last, but for a message of several lines. None where
+        there is none.
 
     Examples
     --------

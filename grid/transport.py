@@ -12,7 +12,7 @@ import ipaddress
 import os
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -193,9 +193,11 @@ class Transport:
             self.requests_sent += 1
             try:
                 session = await line.open()
-                body = archive.read_bytes() if size <= _IN_MEMORY else _chunks(archive)  # noqa: ASYNC240
-                async with session.put(url, data=body, **arguments) as response:
-                    await answer.receive(response)
+                # Closed here: what reads it may have been left alone, half way, when the line was cut.
+                with archive.open("rb") as file:
+                    body = file.read() if size <= _IN_MEMORY else _chunks(file)
+                    async with session.put(url, data=body, **arguments) as response:
+                        await answer.receive(response)
             except (aiohttp.ClientError, OSError, *_TIMEOUTS) as error:
                 raise self._failure(error, answer, patience) from None
             if not 200 <= answer.status < 300:  # noqa: PLR2004
@@ -451,7 +453,6 @@ def _proxy(url: str) -> str | None:
     return None if local or proxy_bypass(host) else getproxies().get(parts.scheme)
 
 
-async def _chunks(archive: Path) -> AsyncGenerator[bytes, None]:
-    with archive.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+async def _chunks(file: BinaryIO) -> AsyncGenerator[bytes, None]:
+    while chunk := file.read(_CHUNK):
+        yield chunk

@@ -358,9 +358,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     entrypoint = settings["entrypoint"]
     if PurePosixPath(entrypoint).suffix not in _SUFFIXES:
         raise _invalid("entrypoint", entrypoint, f"a file that ends in {', '.join(_SUFFIXES)}")
-    for name, value in settings.items():
-        if isinstance(value, str) and name != "scriptArgs" and len(value) > _MAX_SETTING:
-            raise _invalid(name, f"{len(value)} characters", f"at most {_MAX_SETTING}")
+    _check_lengths(settings)
     for name in ("cpus", "gpus", "numTrials", "maxRetries"):
         if settings[name] < 0:
             raise _invalid(name, settings[name], "0 or more")
@@ -376,6 +374,12 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
             raise _invalid("environment", name, "names of letters, digits and '_', not beginning with a digit")
     if any("\0" in value for value in (settings["scriptArgs"], *(settings.get("environment") or {}).values())):
         raise _invalid("scriptArgs and environment", "\0", "text without null characters")
+
+
+def _check_lengths(settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        if isinstance(value, str) and name != "scriptArgs" and len(value) > _MAX_SETTING:
+            raise _invalid(name, f"{len(value)} characters", f"at most {_MAX_SETTING}")
 
 
 def _check_run(given: Mapping[str, Any]) -> None:

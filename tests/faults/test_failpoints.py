@@ -17,7 +17,7 @@ import pytest
 from tests.faults.judge import judge
 from tests.faults.ledger import HELD
 from tests.faults.play import play, verdicts, wait_for_end
-from tests.faults.sizes import seed, size
+from tests.faults.sizes import figure, seed, size
 from tests.faults.victims import Victim, Zygote, victim
 
 NewVictim = Callable[..., Victim]
@@ -57,7 +57,7 @@ def fail_everywhere(
             fired[name] += 1
             if not size(0, 1):
                 break
-    print(f"failpoints ({action}): {fired.total()} points of {len(fired)} names: {dict(fired)}")
+    figure(f"failpoints ({action}): {fired.total()} points of {len(fired)} names: {dict(fired)}")
     # One that was reached in a play without faults is reached in nearly every one.
     assert len(fired) >= len(chosen) / 2
 
@@ -126,5 +126,5 @@ def test_service_killed_while_it_makes_its_home(zygote: Zygote, tmp_path: Path) 
             if not size(0, 1):
                 break
     services.close()
-    print(f"failpoints (kill, first start): {killed} points")
+    figure(f"failpoints (kill, first start): {killed} points")
     assert killed

@@ -20,7 +20,7 @@ from tests.faults.ledger import processes_of
 from tests.faults.sizes import size
 from tests.support import clean_environment, service_process, wait_until
 
-ROUNDS = size(2, 20)
+ROUNDS = size(1, 20)
 
 SERVE = "import sys; {} from grid.service.__main__ import main; sys.exit(main(['serve', '--embedded']))"
 LOGIN = "import sys; {} from grid import login; login()"

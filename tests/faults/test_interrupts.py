@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from grid.session import Session
 from tests.acceptance.test_processes import script
 from tests.experiments import database_of
 from tests.faults.proxy import UPLOAD, Fault, Proxy
-from tests.faults.sizes import seed, size
+from tests.faults.sizes import figure, seed, size
 from tests.support import ServiceProcess, clean_environment, login_environment, service_process
 
 _DEADLINE = 60.0
@@ -160,7 +161,7 @@ def test_start_is_interrupted_at_random(service: ServiceProcess, tmp_path: Path)
     """A start that is repeated after each Ctrl-C, at moments of no meaning, makes one run in the end."""
     print(f"GRID_SEED={seed()}")
     draw = random.Random(seed())
-    count = size(10, 300)
+    count = size(4, 300)
     before = experiments_of(service)
     source = REPEATS.format(prefix="random", count=count)
     starting = subprocess.Popen(
@@ -189,8 +190,13 @@ def test_start_is_interrupted_at_random(service: ServiceProcess, tmp_path: Path)
         if starting.poll() is None:
             starting.kill()
             starting.communicate()
-    print(f"{sum(interrupts.values())} interrupts of {count} starts", complaints.decode(), sep="\n")
-    assert (line, complaints, starting.returncode) == (f"{count} started", b"", 0)
+    # Where it comes while Python clears something away, Python says so, and nothing can be done about it.
+    complaints = re.sub(
+        r"Exception ignored in: .*?\nKeyboardInterrupt: \n\n?", "", complaints.decode(), flags=re.DOTALL
+    )
+    figure(f"Ctrl-C: {sum(interrupts.values())} interrupts of {count} starts")
+    print(complaints)
+    assert (line, complaints, starting.returncode) == (f"{count} started", "", 0)
     assert experiments_of(service) == {**before, **{f"random-{number}": 1 for number in range(count)}}
 
 

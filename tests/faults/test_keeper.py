@@ -28,10 +28,10 @@ from tests.faults.ledger import kill_everything, processes_of
 from tests.faults.sizes import figure, seed, size
 from tests.support import clean_environment, wait_until
 
-KILLS = size(12, 50)
+KILLS = size(4, 50)
 """More than a keeper has patience with a service that never serves."""
-STOPS = size(4, 40)
-RIVALS = size(3, 50)
+STOPS = size(2, 40)
+RIVALS = size(2, 50)
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,11 @@ from grid import session as sessions
 from tests.experiments import starter
 from tests.faults.judge import judge
 from tests.faults.ledger import VARIED, entries, have_ended, rows
-from tests.faults.sizes import seed, size
+from tests.faults.sizes import figure, seed, size
 from tests.support import ServiceProcess, service_process, wait_for_run, wait_until
 
-EXPERIMENTS = size(24, 200)
-KILLS = size(6, 50)
+EXPERIMENTS = size(16, 200)
+KILLS = size(4, 50)
 LONGEST = size(4, 20) / 10
 """Seconds of an experiment."""
 CPUS = size(2, 4)
@@ -67,7 +67,7 @@ def test_killed_at_random_moments(tmp_path: Path, round_number: int) -> None:
         # Nothing that the machine lost: every one came to its end, and only once.
         assert len([entry for entry in entries(ledger) if entry.event == "started"]) == EXPERIMENTS
     lines = sum(entry.detail for entry in entries(ledger) if entry.event == "printed")
-    print(
+    figure(
         f"kill loop: {EXPERIMENTS} experiments, {KILLS} kills ({early} before the end), {counted}, {lines} lines, "
         f"{time.monotonic() - begun:.0f} s"
     )

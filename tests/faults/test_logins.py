@@ -16,7 +16,7 @@ from tests.faults.ledger import processes_of
 from tests.faults.sizes import seed, size
 from tests.support import clean_environment, end_everything, wait_until
 
-ROUNDS = size(6, 51)
+ROUNDS = size(3, 51)
 BEFORE = ["a new home", "a killed service", "a killed service and keeper"]
 
 LOGIN = """

@@ -105,8 +105,8 @@ def test_nobody_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: s
 
 async def _nobody_is_left(folder: Path, mark: str, way: str, *, cgroups: bool) -> None:
     async with execution(folder, grace_seconds=0.3) as running:
-        # Without a group and its supervisor, a daemon has nothing left by which anybody could know it.
-        names = [name for name in SCRIPTS if cgroups or name != "daemon" or "supervisor" not in way]
+        # Without a group, its supervisor and its spawner, a daemon has nothing left by which anybody could know it.
+        names = [name for name in SCRIPTS if cgroups or name != "daemon" or way != "supervisor and service"]
         families = [_family(running, name, f"{mark}{number:03}", way) for number, name in enumerate(names)]
         _look_at_ends(running, families)
         for family in families:

@@ -11,13 +11,13 @@ import pytest
 
 from tests.faults.judge import judge
 from tests.faults.ledger import HELD, statuses
-from tests.faults.sizes import seed, size
+from tests.faults.sizes import figure, seed, size
 from tests.faults.victims import Victim
 from tests.support import TERMINAL, wait_until
 
 NewVictim = Callable[..., Victim]
 
-ROUNDS = size(4, 100)
+ROUNDS = size(2, 100)
 
 WINS = {
     "scheduler.start.before": "its turn is recorded, and nobody has been told to run it",
@@ -121,7 +121,7 @@ def test_cancelled_after_its_end_was_recorded(new_victim: NewVictim, pool: Threa
 @pytest.mark.timeout(size(180, 1200))
 def test_at_random(new_victim: NewVictim, pool: ThreadPoolExecutor) -> None:
     """With every step taking a moment longer or shorter, the answers and the records are true."""
-    number = size(8, 200)
+    number = size(4, 200)
     service = new_victim("--cpus", "2")
     clients = start(service, f"*:1+:delay={seed()}", number, pool)
     draw = random.Random(seed())
@@ -133,4 +133,4 @@ def test_at_random(new_victim: NewVictim, pool: ThreadPoolExecutor) -> None:
         counted[status, accepted] += 1
     service.stop()
     assert judge(service.home, service.ledger) == []
-    print(f"races: {counted}")
+    figure(f"races: {counted}")

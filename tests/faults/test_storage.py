@@ -29,7 +29,7 @@ from tests.disks import read_only, small_disk
 from tests.experiments import folder_of, only, output_of, starter
 from tests.faults.judge import judge
 from tests.faults.ledger import HELD, VARIED, entries, have_ended, statuses
-from tests.faults.sizes import seed, size
+from tests.faults.sizes import figure, seed, size
 from tests.faults.victims import Refused, Victim
 from tests.support import ServiceProcess, clean_environment, service_process, wait_for_run, wait_until
 
@@ -66,7 +66,7 @@ def killed_after(service: Victim, faults: int) -> Iterator[None]:
 def test_every_write_fails_from_one_on(new_victim: NewVictim, point: str) -> None:
     """Where nothing can be written any more nothing that was recorded is untrue, and the next service catches up."""
     every = range(1, 40)
-    numbers = every if size(0, 1) else sorted(random.Random(f"{seed()} {point}").sample(every[:15], 3))
+    numbers = every if size(0, 1) else sorted(random.Random(f"{seed()} {point}").sample(every[:15], 2))
     for number in numbers:
         service = new_victim()
         service.start(f"{point}:{number}+:raise")
@@ -76,7 +76,7 @@ def test_every_write_fails_from_one_on(new_victim: NewVictim, point: str) -> Non
         service.stop()
         assert judge(service.home, service.ledger) == [], (point, number, service.log.read_text()[-4000:])
         assert len(statuses(service.home)) == 4
-    print(f"{point}: every write failed from {list(numbers)} on")
+    figure(f"{point}: every write failed from {list(numbers)} on")
 
 
 def test_what_is_written_is_done_though_nobody_was_told(new_victim: NewVictim) -> None:

@@ -45,14 +45,14 @@ def test_run_that_is_started_while_it_stops(tmp_path: Path) -> None:
         sessions.use(running.session())
         wait_for_run(starter(tmp_path)("print()", script="first.py"))
         running.stop()
-        running.start("--idle", "3")
+        running.start("--idle", "6")
         sessions.use(running.session())
         again = Run(entrypoint=str(tmp_path / "project-0" / "first.py"), localdir=True, cpus=1)
         # Nothing is committed from here on: the next request waits in the middle.
         passing.write_bytes(b"")
         starting = threading.Thread(target=again.start)
         starting.start()
-        wait_until(lambda: "idle for 3 s" in running.log.read_text(), "a service that finds itself idle")
+        wait_until(lambda: "idle for 6 s" in running.log.read_text(), "a service that finds itself idle")
         passing.write_bytes(bytes(10_000))
         starting.join(60)
         assert running.process.wait(60) == 0

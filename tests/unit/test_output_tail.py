@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from grid.service.executors.output import last_lines
 
-KEPT = 16 * 1024
+KEPT = 256 * 1024
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_as_a_terminal_shows_it(output: Path, written: str | bytes, shown: str) 
 
 def test_long_traceback_is_cut_in_its_middle(output: Path) -> None:
     """Of a traceback that is too long there is the beginning, a mark, and the end."""
-    message = "".join(f"    detail {number} é\n" for number in range(3000))
+    message = "".join(f"    detail {number} é\n" for number in range(20_000))
     text, line = tail(output, f"{PLAIN}\n{message}the end")
     assert text.startswith(PLAIN)
     assert text.endswith("\nthe end")
@@ -198,6 +198,16 @@ def test_long_traceback_is_cut_in_its_middle(output: Path) -> None:
     assert len(text.encode()) <= KEPT
     assert line == "ValueError: x"
     assert tail(output, PLAIN + "y" * 10_000)[1] == "ValueError: x" + "y" * (500 - len("ValueError: x"))
+
+
+def test_deep_recursion_is_whole(output: Path) -> None:
+    """As many calls as Python allows are all there, and of lines that are no traceback no more than a page or two."""
+    frames = "".join(
+        f'  File "/a/folder/of/some/length/train.py", line {n}, in f\n    return g(n)\n' for n in range(1000)
+    )
+    written = f"Traceback (most recent call last):\n{frames}RecursionError: maximum recursion depth exceeded"
+    assert tail(output, f"before\n{written}\n") == (written, "RecursionError: maximum recursion depth exceeded")
+    assert len(tail(output, "y" * 100_000)[0]) <= 16 * 1024
 
 
 def test_file_that_is_larger_than_memory(output: Path) -> None:

@@ -34,7 +34,7 @@ class Ending:
     exit_code: int | None = None
     signal: int | None = None
     error: str | None = None
-    """Why the script could not be started, in words for its user."""
+    """What the reason alone does not say, in words for its user."""
     last_lines: str = ""
     """The end of what the script wrote, a traceback whole; empty where it succeeded."""
     final_line: str | None = None

@@ -8,10 +8,13 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-_READ_BYTES = 256 * 1024
-_KEPT_BYTES = 16 * 1024
-_HEAD_BYTES = 4 * 1024
+_READ_BYTES = 1024 * 1024
+_TRACEBACK_BYTES = 256 * 1024
+"""1,000 calls, Python's limit, are some 150 KiB."""
+_HEAD_BYTES = 64 * 1024
 """Of a traceback that is longer than what is kept: where it begins, and then its end."""
+_KEPT_BYTES = 16 * 1024
+"""Of lines that are no traceback."""
 _LINES = 30
 _FOLLOWING_LINES = 100
 """How much may come after a traceback: messages of many lines, and what others say at the end. After more it was not it
@@ -62,8 +65,8 @@ def last_lines(output: Path) -> tuple[str, str | None]:
     Returns
     -------
     tuple of str and str or None
-        The last traceback with everything after it, else the last 30 lines; at most 16 KiB, and as a terminal would
-        show it. And the first line of that traceback's exception; None where there is no traceback.
+        The last traceback with everything after it, at most 256 KiB; else the last 30 lines, at most 16 KiB. As a
+        terminal would show it. And the first line of that traceback's exception; None where there is no traceback.
     """
     try:
         content, is_cut = _tail(output)
@@ -76,8 +79,9 @@ def last_lines(output: Path) -> tuple[str, str | None]:
         del lines[-1]
     traceback = _last_traceback(lines)
     if traceback is None:
-        return _cut("\n".join(lines[-_LINES:]), 0), None
-    return _cut("\n".join(lines[traceback.first :]), _HEAD_BYTES), traceback.exception[:_FINAL_CHARACTERS]
+        return _cut("\n".join(lines[-_LINES:]), _KEPT_BYTES, 0), None
+    text = _cut("\n".join(lines[traceback.first :]), _TRACEBACK_BYTES, _HEAD_BYTES)
+    return text, traceback.exception[:_FINAL_CHARACTERS]
 
 
 def _tail(output: Path) -> tuple[bytes, bool]:
@@ -93,14 +97,14 @@ def _tail(output: Path) -> tuple[bytes, bool]:
         os.close(descriptor)
 
 
-def _cut(text: str, head: int) -> str:
+def _cut(text: str, most: int, head: int) -> str:
     """Cut a text that is too long to its first bytes, so many as are given, and its last."""
     content = text.encode()
-    if len(content) <= _KEPT_BYTES:
+    if len(content) <= most:
         return text
-    mark = f"[… {len(content) - _KEPT_BYTES:,} bytes and more are left out …]\n"
+    mark = f"[… {len(content) - most:,} bytes and more are left out …]\n"
     mark = f"\n{mark}" if head else mark
-    tail = _KEPT_BYTES - head - len(mark.encode())
+    tail = most - head - len(mark.encode())
     return content[:head].decode("utf-8", "ignore") + mark + content[-tail:].decode("utf-8", "ignore")
 
 

@@ -220,7 +220,7 @@ class Supervisor:
             elif number == signal.SIGTERM:
                 self._end(*self._who_asked())
             elif self.deadline is not None and now >= self.deadline:
-                self._end(_TIMEOUT)
+                self._end(_TIMEOUT, f"it had not ended after {self.timeout:g} s")
             if self.kill_at is not None and now >= self.kill_at:
                 self._kill()
 

@@ -8,11 +8,13 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Container
+from contextlib import suppress
 
 from .attempt import AWAITED, Supervisor, report
 from .cgroups import are_usable
 from .points import reached
-from .processes import boot_id, libc, reap
+from .processes import become_subreaper, boot_id, children, libc, reap
 
 
 def spawn(commands: int, reports: int) -> None:
@@ -31,7 +33,11 @@ def spawn(commands: int, reports: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     # Nor must a supervisor miss one that comes before it waits for it: it is born with them blocked.
     signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED - {signal.SIGCHLD})
-    children: dict[int, str] = {}
+    # Whoever is below a supervisor that is killed becomes our child, whatever it has done to its session, its parents
+    # or its environment; the orphans of one that lives are that one's.
+    become_subreaper()
+    supervisors: dict[int, str] = {}
+    killed: list[str] = []
     # What a child never writes to, it need not copy: neither to count references nor to look for garbage.
     boot_id()
     libc()
@@ -44,8 +50,8 @@ def spawn(commands: int, reports: int) -> None:
         ready, _, _ = select.select([commands, woken], [], [])
         if woken in ready:
             os.read(woken, 4096)
-            for pid in reap()[0]:
-                report(reports, "gone", children.pop(pid))
+            for folder in _gone(supervisors, killed):
+                report(reports, "gone", folder)
         if commands in ready:
             received = os.read(commands, 1 << 16)
             if not received:
@@ -60,7 +66,29 @@ def spawn(commands: int, reports: int) -> None:
                     os.dup2(nothing, commands)
                     _supervise(Supervisor(job, reports, cgroups=cgroups))
                 reached("spawner.fork.after")
-                children[pid] = job["folder"]
+                supervisors[pid] = job["folder"]
+
+
+def _gone(supervisors: dict[int, str], killed: list[str]) -> list[str]:
+    """Return the folders of supervisors that have ended, and of those that were killed when nothing is left of them."""
+    gone: list[str] = []
+    for pid, status in reap()[0].items():
+        if (folder := supervisors.pop(pid, None)) is not None:
+            (gone if status == 0 else killed).append(folder)
+    # Everybody who is killed there wakes us again.
+    if killed and not _kill_orphans(supervisors):
+        gone += killed
+        killed.clear()
+    return gone
+
+
+def _kill_orphans(supervisors: Container[int]) -> bool:
+    """Kill what supervisors that were killed have left; return whether there was something."""
+    orphans = [pid for pid in children(os.getpid()) if pid not in supervisors]
+    for pid in orphans:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(orphans)
 
 
 def _supervise(supervisor: Supervisor) -> None:
