@@ -35,19 +35,26 @@ def test_stops_when_nothing_is_left_to_do(tmp_path: Path) -> None:
         assert not (running.home / "service" / "service.json").exists()
 
 
+HELD = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)"
+
+
 def test_run_that_is_started_while_it_stops(tmp_path: Path) -> None:
     """A run that is being accepted when the service finds itself idle is not left behind: it is served on, and run."""
-    passing = tmp_path / "passing"
+    passing, release = tmp_path / "passing", tmp_path / "release"
     passing.write_bytes(bytes(10_000))
+    release.touch()
     plan = {"GRID_FAILPOINTS": f"database.commit.before:1+:wait={passing}"}
     plan["GRID_FAILPOINTS_LOG"] = str(tmp_path / "hits")
     with service_process(tmp_path, "--cpus", "1", **plan) as running:
         sessions.use(running.session())
-        wait_for_run(starter(tmp_path)("print()", script="first.py"))
+        wait_for_run(starter(tmp_path)(HELD, str(release), script="first.py"))
+        release.unlink()
         running.stop()
         running.start("--idle", "6")
         sessions.use(running.session())
-        again = Run(entrypoint=str(tmp_path / "project-0" / "first.py"), localdir=True, cpus=1)
+        again = Run(
+            entrypoint=str(tmp_path / "project-0" / "first.py"), script_args=str(release), localdir=True, cpus=1
+        )
         # Nothing is committed from here on: the next request waits in the middle.
         passing.write_bytes(b"")
         starting = threading.Thread(target=again.start)
@@ -55,8 +62,9 @@ def test_run_that_is_started_while_it_stops(tmp_path: Path) -> None:
         wait_until(lambda: "idle for 6 s" in running.log.read_text(), "a service that finds itself idle")
         passing.write_bytes(bytes(10_000))
         starting.join(60)
+        wait_until(lambda: "somebody has called meanwhile" in running.log.read_text(), "a service that looks again")
+        release.touch()
         assert running.process.wait(60) == 0
-        assert "somebody has called meanwhile" in running.log.read_text()
         assert rows(running.home, "SELECT status FROM experiments") == [{"status": "SUCCEEDED"}] * 2
 
 
