@@ -114,11 +114,13 @@ def _snapshot_folder(folder: str, name: str) -> Snapshot:
         raise SourceError(msg)
     hint = f"exclude what the script does not need in {root / IGNORE_FILES[0]}"
     _refuse_large({entry.path: entry.size for entry in tree.entries}, folder, hint)
-    archive, digest, size = pack(root, tree)
     warnings = []
     if tree.special:
         warnings.append(f"left out, because only files, folders and links can be sent: {_enumerate(tree.special)}")
-    return Snapshot(archive, digest, size, _project(folder), digest, name, tuple(warnings))
+    project = _project(folder)
+    # Last of all: what is interrupted after it would leave the archive behind.
+    archive, digest, size = pack(root, tree)
+    return Snapshot(archive, digest, size, project, digest, name, tuple(warnings))
 
 
 def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
@@ -153,6 +155,7 @@ def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
     if submodules:
         warnings.append(f"the content of submodules is not part of the run: {_enumerate(submodules)}")
 
+    project = _project(repository.root)
     with tempfile.TemporaryDirectory(prefix="grid-tree-", ignore_cleanup_errors=True) as scratch:
         root = Path(scratch).resolve() / "tree"
         root.mkdir()
@@ -166,7 +169,6 @@ def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
         tree = walk(root)
         _refuse_large({entry.path: entry.size for entry in tree.entries}, repository.root, hint)
         archive, digest, size_bytes = pack(root, tree)
-    project = _project(repository.root)
     return Snapshot(archive, digest, size_bytes, project, repository.commit, script, tuple(warnings))
 
 

@@ -103,7 +103,8 @@ def test_start_is_interrupted_at_each_step(service: ServiceProcess, tmp_path: Pa
     with Proxy(service.endpoint.url) as proxy:
         # The first is set up before the script can come to it, each other one while the script waits.
         hold = proxy.hold(*PHASES[0])
-        with script(source, tmp_path, **{**login_environment(service), "GRID_URL": proxy.url}) as starting:
+        environment = {**login_environment(service), "GRID_URL": proxy.url, "TMPDIR": str(tmp_path)}
+        with script(source, tmp_path, **environment) as starting:
             for name, following in zip(names, [*PHASES[1:], None], strict=True):
                 assert hold.reached.wait(_DEADLINE), name
                 starting.interrupt()
@@ -119,6 +120,7 @@ def test_start_is_interrupted_at_each_step(service: ServiceProcess, tmp_path: Pa
                 starting.go_on()
             starting.finish()
     assert list((service.home / "incoming").iterdir()) == []
+    assert list(tmp_path.glob("grid-snapshot-*")) == []
 
 
 REPEATS = """
@@ -167,7 +169,7 @@ def test_start_is_interrupted_at_random(service: ServiceProcess, tmp_path: Path)
     starting = subprocess.Popen(
         [sys.executable, "-c", "from grid import *; login()\n" + source],
         cwd=tmp_path,
-        env=clean_environment(tmp_path, **login_environment(service)),
+        env=clean_environment(tmp_path, TMPDIR=str(tmp_path), **login_environment(service)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,

@@ -105,8 +105,9 @@ print(json.dumps({"seconds": seconds, "faults": faults, "finals": finals}))
 @pytest.mark.timeout(600)
 def test_many_clients_look_on(tmp_path: Path) -> None:
     """Every request of every client is answered, no status goes back, and in the end all see what the database says."""
-    clients, experiments = size(8, 50), size(24, 200)
-    each = clients // PROCESSES
+    clients, experiments = size(10, 50), size(24, 200)
+    each, rest = divmod(clients, PROCESSES)
+    assert not rest
     entrypoint = tmp_path / "train.py"
     entrypoint.write_text("import time; time.sleep(0.2)")
     with service_process(tmp_path, "--cpus", "2") as service, ExitStack() as stack:
