@@ -277,9 +277,9 @@ def test_working_copy_that_cannot_be_made(service: ServiceProcess, start: Start)
     run = start("import time; time.sleep(1000)", cpus=2)
     wait_until(lambda: only(run).status() == "RUNNING", "the script")
     waiting = start("print(2)")
-    for snapshot in (service.home / "snapshots").iterdir():
-        if "print(2)" in (snapshot / "run.py").read_text():
-            snapshot.rename(snapshot.with_name("aside"))
+    for script in list((service.home / "snapshots").glob("*/run.py")):
+        if script.read_text() == "print(2)":
+            script.parent.rename(script.parent.with_name("aside"))
     run.cancel()
     assert list(wait_for_run(waiting)) == ["FAILED"]
     failure = only(waiting).failure
