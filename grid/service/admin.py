@@ -225,6 +225,10 @@ def _tell_service(operator: _Operator, key: str) -> None:
             if is_free:
                 return
         time.sleep(_POLL_SECONDS)
+    sys.stderr.write(
+        f"warning: the service of {operator.workspace.home} has been starting for {_START_SECONDS:g} s, and perhaps\n"
+        "tells login() the old key: stop it (python -m grid.service stop); the next login() starts it anew.\n"
+    )
 
 
 def _print_credentials(operator: _Operator, user: User, key: str) -> None:

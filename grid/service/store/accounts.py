@@ -125,13 +125,6 @@ def delete_membership(connection: Connection, team_id: str, user_id: str) -> boo
     return connection.execute(gone).rowcount > 0
 
 
-def readable_owners(connection: Connection, user_id: str) -> Sequence[str]:
-    """The ids of those whose runs a user may read: their own, and of everybody who is in a team with them."""
-    mine = sa.select(memberships.c.team_id).where(memberships.c.user_id == user_id)
-    query = sa.select(memberships.c.user_id).where(memberships.c.team_id.in_(mine), memberships.c.user_id != user_id)
-    return [user_id, *connection.scalars(query.distinct())]
-
-
 def shares_team(connection: Connection, user_id: str, other_id: str) -> bool:
     """Whether two users are in a team together."""
     theirs = memberships.alias()
