@@ -13,12 +13,13 @@ import aiohttp
 import grid
 from benchmarks.report import beside, line, milliseconds
 from grid import models
-from grid import session as sessions
-from grid.decoding import decode
+from grid.chain.decoding import decode
 from grid.models import ExperimentRecord, User
+from grid.session import session as sessions
+from grid.shared.wire import ExperimentStatus
 from grid.views import EXPERIMENTS_PAGE
-from grid.wire import ExperimentStatus
-from tests.support import make_project, service_process
+from tests.support.projects import make_project
+from tests.support.services import service_process
 
 _EXPERIMENTS = 1_000
 _REPEATS = 7

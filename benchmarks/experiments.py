@@ -9,8 +9,9 @@ from pathlib import Path
 import grid
 from benchmarks.report import beside, line
 from grid import models
-from grid import session as sessions
-from tests.support import make_project, service_process
+from grid.session import session as sessions
+from tests.support.projects import make_project
+from tests.support.services import service_process
 
 _NUMBER = 200
 _REPEATS = 3

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.report import line, milliseconds
-from tests.support import clean_environment
+from tests.support.services import clean_environment
 
 _SCRIPT = """
 import os, signal, sys, threading, time

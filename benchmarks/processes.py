@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.report import line, milliseconds, seconds
-from tests.support import clean_environment, end_everything
+from tests.support.services import clean_environment, end_everything
 
 _REPEATS = 15
 

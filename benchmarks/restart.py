@@ -12,10 +12,12 @@ from pathlib import Path
 
 import grid
 from benchmarks.report import line, seconds
-from grid import session as sessions
-from grid.wire import HEALTH_PATH
-from tests.experiments import database_of
-from tests.support import ServiceProcess, make_project, service_process, wait_until
+from grid.session import session as sessions
+from grid.shared.wire import HEALTH_PATH
+from tests.support.experiments import database_of
+from tests.support.projects import make_project
+from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_until
 
 _RUNS = 10
 _EXPERIMENTS = 1_000
@@ -54,7 +56,8 @@ def killed(folder: Path) -> None:
         assert grid.Run(running.name).status().keys() == {"RUNNING"}
         grid.Run(running.name).cancel()
     bare = seconds(
-        lambda: subprocess.run([sys.executable, "-c", "import grid.service.server"], check=True, cwd=folder), _REPEATS
+        lambda: subprocess.run([sys.executable, "-c", "import grid.service.command.server"], check=True, cwd=folder),
+        _REPEATS,
     )
     taken = statistics.median(times)
     line(

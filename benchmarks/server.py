@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.report import line
-from tests.support import service_process
+from tests.support.services import service_process
 
 _CLIENTS = 50
 _SECONDS = 4.0

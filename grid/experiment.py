@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid.errors import CancelTimeout, ExperimentNotFound, GridError
-from grid.wire import ExperimentStatus
+from grid.shared.wire import ExperimentStatus
 
 if TYPE_CHECKING:
     from grid.models import Cancellation, ExperimentRecord, Failure
-    from grid.session import Session
+    from grid.session.session import Session
 
 _T = TypeVar("_T")
 

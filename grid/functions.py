@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from grid.definition import check_text
+from grid.definition.run_definition import check_text
 from grid.errors import ClusterNotFound, ExperimentNotFound
 from grid.experiment import Experiment, wait_for_end
 from grid.run import Run
-from grid.session import current
+from grid.session.session import current
 from grid.views import RunsView
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What the service's answers mean: one frozen dataclass for each selection that a query makes, exactly its fields.
 
 An operation's answer is the class of the operation's name, at the end of this file. How models and JSON become each
-other is the matter of `grid.decoding`; `python -m grid.schema_tools check` holds models, queries and schema together.
+other is in `grid.chain.decoding`; `python -m grid.schema_tools check` holds models, queries and schema together.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 
-from grid.decoding import Model as Model  # noqa: PLC0414  # where users look for it
-from grid.decoding import read_time, write_time
-from grid.wire import ExperimentStatus, Reason
+from grid.chain.decoding import Model as Model  # noqa: PLC0414  # where users look for it
+from grid.chain.decoding import read_time, write_time
+from grid.shared.wire import ExperimentStatus, Reason
 
 # Without these dataclasses-json writes a time as a float of seconds, and leaves an enum's member in the dictionary.
 _TIME = {"dataclasses_json": {"encoder": write_time, "decoder": read_time}}

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from grid import session as sessions
-from grid.arguments import Argument, noting_what_was_given
-from grid.definition import (
+from grid.definition.arguments import Argument, noting_what_was_given
+from grid.definition.run_definition import (
     ARGUMENTS,
     RunDefinition,
     check_argument,
@@ -22,12 +21,13 @@ from grid.definition import (
 )
 from grid.errors import GridWarning, InvalidArgument, PermissionDenied, RunNotFound, RunNotStarted, RunStarted
 from grid.experiment import REPR_SECONDS, Experiment, attempt, wait_for_end
+from grid.session import session as sessions
 from grid.views import EXPERIMENTS_PAGE, ExperimentsView, RunsView, no_such
 
 if TYPE_CHECKING:
     from grid.models import Cancellation, FailureGroup, LoadedRun, RunRecord
-    from grid.session import Session
-    from grid.source import Snapshot
+    from grid.session.session import Session
+    from grid.source.snapshot import Snapshot
 
 
 def _send(source: Snapshot, session: Session) -> None:
@@ -311,7 +311,7 @@ class Run:
             If the service refuses it; nothing has been created then.
         """
         from grid import models  # noqa: PLC0415 - not before the first call
-        from grid.source import snapshot  # noqa: PLC0415
+        from grid.source.snapshot import snapshot  # noqa: PLC0415
 
         if self._record is not None:
             message = f"the run {self.name!r} is started already; make a new Run to start another"

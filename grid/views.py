@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from grid.errors import ExperimentNotFound, GridError, InvalidArgument, RunNotFound
 from grid.experiment import REPR_SECONDS, Experiment, attempt, describe, describe_mapping
-from grid.wire import MAX_PAGE_SIZE, ExperimentStatus
+from grid.shared.wire import MAX_PAGE_SIZE, ExperimentStatus
 
 if TYPE_CHECKING:
     from grid.models import ExperimentPage, ExperimentRecord
     from grid.run import Run
-    from grid.session import Session
+    from grid.session.session import Session
 
 EXPERIMENTS_PAGE = 500
 _RUNS_PAGE = 100
@@ -252,6 +252,6 @@ def _remaining(deadline: float) -> float:
 
 
 def _session() -> Session:
-    from grid.session import current  # noqa: PLC0415 - which imports what a view alone does not need
+    from grid.session.session import current  # noqa: PLC0415 - which imports what a view alone does not need
 
     return current()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from grid import session as sessions
-from tests.support import ServiceProcess, end_everything, service_process
+from grid.session import session as sessions
+from tests.support.services import ServiceProcess, end_everything, service_process
 
 
 @pytest.fixture(autouse=True)

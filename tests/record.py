@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grid
-from grid.endpoint import Endpoint
+from grid.chain.endpoint import Endpoint
 from tests.contract.scenarios import CASSETTES, SCENARIOS, cassette, in_project, open_session
-from tests.support import clean_environment, end_everything, wait_until
+from tests.support.services import clean_environment, end_everything
+from tests.support.waiting import wait_until
 
 
 def record(name: str, folder: Path) -> None:

@@ -1,1 +1,1 @@
-"""The client's query files, a folder for each version. Reading them is the task of `grid.registry`."""
+"""The client's query files, a folder for each version. Reading them is the task of `grid.chain.registry`."""

@@ -11,10 +11,13 @@ import pytest
 
 import grid
 from grid import errors
-from grid import session as sessions
-from grid.definition import ARGUMENTS
-from grid.session import Session
-from tests.support import ServiceProcess, make_project, requests, service_process, wait_for_run
+from grid.definition.run_definition import ARGUMENTS
+from grid.session import session as sessions
+from grid.session.session import Session
+from tests.support.projects import make_project
+from tests.support.requests import requests
+from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_for_run
 
 
 @pytest.fixture

@@ -12,14 +12,18 @@ import pytest
 
 import grid
 from grid import errors
-from grid import session as sessions
-from grid.decoding import Model
+from grid.chain.decoding import Model
+from grid.chain.registry import Registry
+from grid.chain.transport import Endpoint
 from grid.models import RunNames
-from grid.registry import Registry
-from grid.session import Session
-from grid.transport import Endpoint
-from grid.wire import grid_home
-from tests.support import ServiceProcess, Stranger, http_answer, make_project, requests, wait_for_run
+from grid.session import session as sessions
+from grid.session.session import Session
+from grid.shared.wire import grid_home
+from tests.support.projects import make_project
+from tests.support.requests import requests
+from tests.support.services import ServiceProcess
+from tests.support.strangers import Stranger, http_answer
+from tests.support.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

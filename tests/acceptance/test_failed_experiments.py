@@ -12,13 +12,14 @@ import pytest
 
 import grid
 from grid import Run
-from grid import session as sessions
 from grid.errors import ExperimentNotFound, InvalidArgument, NotEnded, RunNotFound, RunNotStarted, SourceError
 from grid.experiment import Experiment
 from grid.models import Failure, FailureGroup
-from grid.wire import Reason
-from tests.experiments import starter
-from tests.support import requests, wait_for_run, wait_until
+from grid.session import session as sessions
+from grid.shared.wire import Reason
+from tests.support.experiments import starter
+from tests.support.requests import requests
+from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 

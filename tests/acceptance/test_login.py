@@ -17,19 +17,13 @@ import pytest
 
 import grid
 from grid import errors
-from grid import session as sessions
-from grid.credentials import Credentials
-from grid.wire import grid_home
-from tests.support import (
-    ServiceProcess,
-    Stranger,
-    clean_environment,
-    http_answer,
-    login_environment,
-    make_project,
-    wait_for_run,
-    wait_until,
-)
+from grid.session import session as sessions
+from grid.session.credentials import Credentials
+from grid.shared.wire import grid_home
+from tests.support.projects import make_project
+from tests.support.services import ServiceProcess, clean_environment, login_environment
+from tests.support.strangers import Stranger, http_answer
+from tests.support.waiting import wait_for_run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -250,7 +244,8 @@ def stop(home: Path) -> None:
 
 ASK = """
 import sys
-from grid import login, session
+from grid import login
+from grid.session import session
 sys.stdin.readline()
 login()
 print(session.current().transport.endpoint.url, session.current().viewer.username)

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jupyter_client.manager import KernelManager
 
-from tests.support import clean_environment, make_project, service_process, wait_until
+from tests.support.projects import make_project
+from tests.support.services import clean_environment, service_process
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support import ServiceProcess
+    from tests.support.services import ServiceProcess
 
 _DEADLINE = 60.0
 

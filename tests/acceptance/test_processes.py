@@ -17,22 +17,16 @@ import psutil
 import pytest
 
 import grid
-from grid import session as sessions
-from tests.support import (
-    ServiceProcess,
-    clean_environment,
-    login_environment,
-    make_project,
-    service_process,
-    wait_for_run,
-    wait_until,
-)
+from grid.session import session as sessions
+from tests.support.projects import make_project
+from tests.support.services import ServiceProcess, clean_environment, login_environment, service_process
+from tests.support.waiting import wait_for_run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from grid.session import Session
+    from grid.session.session import Session
 
 _DEADLINE = 60.0
 

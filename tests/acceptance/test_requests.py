@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import grid
-from grid import session as sessions
-from tests.support import ServiceProcess, login_environment, make_project, requests, wait_for_run
+from grid.session import session as sessions
+from tests.support.projects import make_project
+from tests.support.requests import requests
+from tests.support.services import ServiceProcess, login_environment
+from tests.support.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from grid.session import Session
+    from grid.session.session import Session
 
 pytestmark = pytest.mark.usefixtures("session")
 

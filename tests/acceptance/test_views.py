@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 import grid
-from grid import session as sessions
 from grid.errors import ExperimentNotFound, RunNotFound
-from tests.experiments import grow_run
-from tests.support import ServiceProcess, make_project, requests, wait_for_run
+from grid.session import session as sessions
+from tests.support.experiments import grow_run
+from tests.support.projects import make_project
+from tests.support.requests import requests
+from tests.support.services import ServiceProcess
+from tests.support.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from grid.session import Session
+    from grid.session.session import Session
 
 pytestmark = pytest.mark.usefixtures("session")
 

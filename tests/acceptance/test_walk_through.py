@@ -18,8 +18,9 @@ import pytest
 from IPython.lib.pretty import pretty
 
 import grid
-from grid.service.machine import account
-from tests.support import make_project, wait_for_run
+from grid.service.system.machine import account
+from tests.support.projects import make_project
+from tests.support.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ import random
 import sys
 from pathlib import Path
 
-from grid.service.options import Options
-from grid.service.server import serve
-from grid.service.sources import Sources
+from grid.service.command.server import serve
+from grid.service.system.clock import Sources
+from grid.service.system.settings import Options
 
 _NOON = 1_600_000_000_000_000  # 2020-09-13 12:26:40 UTC, in microseconds
 

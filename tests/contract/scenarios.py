@@ -21,9 +21,9 @@ from vcr.request import Request
 
 import grid
 from grid import models
-from grid import session as sessions
-from grid.endpoint import Endpoint, RetryPolicy
-from grid.session import Session
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.session import session as sessions
+from grid.session.session import Session
 
 CASSETTES = Path(__file__).parents[1] / "cassettes"
 PROJECT = Path(__file__).parent / "project"

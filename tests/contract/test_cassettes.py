@@ -12,8 +12,8 @@ from vcr.errors import CannotOverwriteExistingCassetteException
 
 import grid
 from grid import errors
-from grid.registry import Registry
-from grid.session import Session
+from grid.chain.registry import Registry
+from grid.session.session import Session
 from tests import record
 from tests.contract.scenarios import CASSETTES, SCENARIOS, cassette, in_project, open_session
 

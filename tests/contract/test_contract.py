@@ -20,7 +20,7 @@ import yaml
 from graphql import GraphQLSchema, build_schema, get_introspection_query, graphql_sync, introspection_from_schema
 
 from grid import models, schema_tools
-from grid.registry import Registry
+from grid.chain.registry import Registry
 from grid.schema_tools import (
     check_cassettes,
     check_descriptions,
@@ -32,7 +32,7 @@ from grid.schema_tools import (
     load_schema,
     release,
 )
-from grid.wire import Reason
+from grid.shared.wire import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -26,9 +26,9 @@ from graphql import (
 )
 from hypothesis import strategies as st
 
-from grid.wire import ErrorCode
+from grid.shared.wire import ErrorCode
 from tests.faults.raw import Answer
-from tests.support import ServiceProcess
+from tests.support.services import ServiceProcess
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text(encoding="utf-8"))
 

@@ -14,8 +14,8 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from grid.service import failpoints
 from grid.service.executors import supervisor
+from grid.service.system import failpoints
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Bug:
     changes: tuple[Change, ...]
 
 
-_SCHEDULER = "grid.service.scheduler:Scheduler."
-_LIFECYCLE = "grid.service.lifecycle:"
+_SCHEDULER = "grid.service.domain.scheduler:Scheduler."
+_LIFECYCLE = "grid.service.domain.lifecycle:"
 _EVIDENCE = "grid.service.executors.evidence:"
 
 _WITHOUT_CGROUPS = Change("attempt.py", "parent = own() if self.cgroups else None", "parent = None")
@@ -180,14 +180,14 @@ BUGS = {
     "the key of a start is not looked up": Bug(
         "asked_twice",
         "there are 2 runs",
-        (Change("grid.service.runs:Runs.start", 'key = given["key"]', "key = self._sources.new_id()"),),
+        (Change("grid.service.domain.runs:Runs.start", 'key = given["key"]', "key = self._sources.new_id()"),),
     ),
     "the key of a retry is not looked up": Bug(
         "asked_twice",
         "a later attempt than was asked for",
         (
             Change(
-                "grid.service.runs:Runs.retry",
+                "grid.service.domain.runs:Runs.retry",
                 "queued = runs.retried(connection, run.seq, key)",
                 "queued, key = None, self._sources.new_id()",
             ),
@@ -198,7 +198,7 @@ BUGS = {
         "of which there is no record",
         (
             Change(
-                "grid.service.deletions:Deletions.delete_run",
+                "grid.service.domain.deletions:Deletions.delete_run",
                 "unfinished = runs.unfinished_of(connection, run.seq)",
                 "unfinished = 0",
             ),
@@ -262,6 +262,7 @@ def _copied_supervisor(folder: Path) -> Path:
     package = folder / "executors" / "supervisor"
     if not package.exists():
         shutil.copytree(Path(supervisor.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(failpoints.__file__, folder)
+        (folder / "system").mkdir()
+        shutil.copy(failpoints.__file__, folder / "system")
         supervisor.__file__ = str(package / "__init__.py")
     return package

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.ledger import Entry, entries, processes_of, rows
-from tests.support import TERMINAL, wait_until
+from tests.support.waiting import TERMINAL, wait_until
 
 _PATHS = [
     ["CANCELLED"],

@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 
-from tests.support import TERMINAL, is_alive
+from tests.support.processes import is_alive
+from tests.support.waiting import TERMINAL
 
 PRELUDE = """
 import os, random, signal, subprocess, sys, time

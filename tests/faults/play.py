@@ -8,7 +8,7 @@ from collections import Counter
 from tests.faults.judge import judge
 from tests.faults.ledger import HELD, entries, have_ended, rows, statuses
 from tests.faults.victims import Victim
-from tests.support import TERMINAL, wait_until
+from tests.support.waiting import TERMINAL, wait_until
 
 WAYS = ["exit-0", "held", "exit-1", "signal-9"]
 HELD_ONE = WAYS.index("held")

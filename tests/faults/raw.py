@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.support import ServiceProcess
+from tests.support.services import ServiceProcess
 
 JSON = ("Content-Type", "application/json")
 

@@ -19,11 +19,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from grid import Run
-from grid import session as sessions
-from grid.endpoint import Endpoint
-from tests.experiments import database_of, output_of, starter
-from tests.people import add_user, endpoint_of, operated, session_of
-from tests.support import ServiceProcess, ask, service_process, wait_for_run, wait_until
+from grid.chain.endpoint import Endpoint
+from grid.session import session as sessions
+from tests.support.experiments import database_of, output_of, starter
+from tests.support.people import add_user, endpoint_of, operated, session_of
+from tests.support.requests import ask
+from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_for_run, wait_until
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text(encoding="utf-8"))
 OPERATIONS = [

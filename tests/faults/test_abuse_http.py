@@ -15,9 +15,10 @@ from graphql import get_introspection_query
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from grid.service.guards import FailedLogins
+from grid.service.http.guards import FailedLogins
 from tests.faults.raw import JSON, Answer, Line, address_of, call, graphql, key_of
-from tests.support import ServiceProcess, ask, service_process
+from tests.support.requests import ask
+from tests.support.services import ServiceProcess, service_process
 
 VIEWER = graphql("{ viewer { username } }")
 PAUSE = graphql('mutation { pauseCluster(name: "local") { name } }')
@@ -398,7 +399,7 @@ def test_failures_are_forgiven_with_time() -> None:
 
 def test_failures_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many addresses and users are tried, no more than some are kept, the latest of them."""
-    monkeypatch.setattr("grid.service.guards._MOST_KEPT", 50)
+    monkeypatch.setattr("grid.service.http.guards._MOST_KEPT", 50)
     logins = FailedLogins(Clock())
     for number in range(1_000):
         logins.note("address", f"user-{number}")

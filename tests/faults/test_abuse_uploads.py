@@ -14,14 +14,14 @@ from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
-from grid.service.api_errors import ApiError
-from grid.service.unpacking import unpack
-from grid.wire import ErrorCode
-from tests.experiments import database_of
+from grid.service.api.errors import ApiError
+from grid.service.domain.unpacking import unpack
+from grid.shared.wire import ErrorCode
 from tests.faults.archives import END, REFUSED, file, header, link
 from tests.faults.raw import JSON, Answer, call, graphql, key_of
 from tests.faults.test_abuse_http import says_nothing
-from tests.support import ServiceProcess
+from tests.support.experiments import database_of
+from tests.support.services import ServiceProcess
 
 ANNOUNCE = """mutation($digest: String!, $size: Float!) {
   createSnapshot(input: {digest: $digest, sizeBytes: $size}) { uploadPath stored }
@@ -169,7 +169,7 @@ def unpacked(folder: Path, content: bytes) -> Path:
 
 def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files, links and folders are counted together, and so are folders that only a path names."""
-    monkeypatch.setattr("grid.service.unpacking.MAX_MEMBERS", 100)
+    monkeypatch.setattr("grid.service.domain.unpacking.MAX_MEMBERS", 100)
     for number, content in enumerate(
         (
             b"".join(file(f"f{each}") for each in range(101)),

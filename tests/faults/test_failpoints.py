@@ -1,7 +1,7 @@
 """The service is killed at every point where something has just happened or is about to, one after the other.
 
-`grid/service/failpoints.py` says how. A point has a name; the service is killed at the first hit of that name, then at
-the second, and so on until none fires. The short version takes the first hits of some names, drawn by the seed.
+`grid/service/system/failpoints.py` says how. A point has a name; the service is killed at the first hit of that name,
+then at the second, and so on until none fires. The short version takes the first hits of some names, drawn by the seed.
 """
 
 from __future__ import annotations

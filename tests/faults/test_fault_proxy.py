@@ -16,15 +16,17 @@ from graphql import build_schema
 
 import grid
 from grid import errors, models
-from grid import session as sessions
-from grid.endpoint import Endpoint, RetryPolicy
-from grid.session import Session
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.session import session as sessions
+from grid.session.session import Session
 from tests.acceptance.test_walk_through import DOCUMENT, WalkThrough, read_document, runs_of_earlier_days
 from tests.acceptance.test_walk_through import SCRIPT as WALK_THROUGH_SCRIPT
-from tests.experiments import database_of
 from tests.faults.proxy import SILENT, SUBSCRIPTION, UPLOAD, Fault, Proxy, at_random, once
 from tests.faults.sizes import figure, seed, size
-from tests.support import ServiceProcess, login_environment, make_project, service_process, wait_for_run
+from tests.support.experiments import database_of
+from tests.support.projects import make_project
+from tests.support.services import ServiceProcess, login_environment, service_process
+from tests.support.waiting import wait_for_run
 
 QUICK = RetryPolicy(first_wait=0.001, max_wait=0.01)
 IMPATIENT = RetryPolicy(first_wait=0.001, max_wait=0.01, read_timeout=0.5, tries=100, deadline=60)

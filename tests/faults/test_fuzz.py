@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from grid.service.api_errors import ApiError
-from grid.service.unpacking import unpack
-from grid.wire import ErrorCode
+from grid.service.api.errors import ApiError
+from grid.service.domain.unpacking import unpack
+from grid.shared.wire import ErrorCode
 from tests.faults import sizes
 from tests.faults.archives import END, REFUSED, altered, extended, file, header, link, padded, record
 from tests.unit import test_sweeps_fuzz as sweeps

@@ -14,15 +14,17 @@ from pathlib import Path
 import pytest
 
 import grid
-from grid import errors, homes
-from grid.homes import Holder, network_file_system
+from grid import errors
+from grid.shared import homes
+from grid.shared.homes import Holder, network_file_system
 from tests.faults.ledger import processes_of
 from tests.faults.sizes import size
-from tests.support import clean_environment, service_process, wait_until
+from tests.support.services import clean_environment, service_process
+from tests.support.waiting import wait_until
 
 ROUNDS = size(1, 20)
 
-SERVE = "import sys; {} from grid.service.__main__ import main; sys.exit(main(['serve', '--embedded']))"
+SERVE = "import sys; {} from grid.service.command.main import main; sys.exit(main(['serve', '--embedded']))"
 LOGIN = "import sys; {} from grid import login; login()"
 
 Told = subprocess.CompletedProcess[str]
@@ -119,7 +121,7 @@ def test_file_system_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.Monke
 def test_home_on_a_network_file_system(tmp_path: Path, mounts: Path, code: str) -> None:
     """A home on a network file system is refused before anything of it is made."""
     home = tmp_path / "net" / ".grid"
-    told = run(code, home, f"from grid import homes; homes.MOUNTS = {str(mounts)!r};")
+    told = run(code, home, f"from grid.shared import homes; homes.MOUNTS = {str(mounts)!r};")
     assert f"GRID_HOME {home} is on a network file system (nfs4)" in refusal(code, told)
     assert not home.exists()
 
@@ -182,7 +184,7 @@ def test_commands_on_a_home_of_another_machine(tmp_path: Path, command: str) -> 
             write_owner(home, **ELSEWHERE)
             for name in ("owner", "keeper"):
                 replace(Holder.of(bystander.pid), **ELSEWHERE).write(home / "service" / name)
-            code = f"import sys; {{}} from grid.service.__main__ import main; sys.exit(main([{command!r}]))"
+            code = f"import sys; {{}} from grid.service.command.main import main; sys.exit(main([{command!r}]))"
             told = run(code, home)
             assert told.returncode == 78
             assert "in use by a service of another machine: host gpu7" in told.stderr
@@ -311,7 +313,7 @@ if plan["filled"]:
     (mount / "filled").unlink()
 mounting("-o", "remount,rw,size=64m")
 again = tell("from grid import login, list_runs; login(); assert list_runs() == []")
-stopped = tell("import sys; from grid.service.__main__ import main; sys.exit(main(['stop']))")
+stopped = tell("import sys; from grid.service.command.main import main; sys.exit(main(['stop']))")
 checked = tell(
     f"import sqlite3; rows = sqlite3.connect({home + '/grid.sqlite3'!r}).execute('PRAGMA integrity_check').fetchall(); "
     "assert rows == [('ok',)], rows"
@@ -397,7 +399,7 @@ def test_second_service_is_refused(tmp_path: Path) -> None:
 
 def test_services_started_at_the_same_moment(tmp_path: Path) -> None:
     """Of services that are started at once on one home, one serves, and the others are refused."""
-    code = "import sys; sys.stdin.readline(); from grid.service.__main__ import main; sys.exit(main(['serve']))"
+    code = "import sys; sys.stdin.readline(); from grid.service.command.main import main; sys.exit(main(['serve']))"
     for number in range(ROUNDS):
         home = tmp_path / str(number) / ".grid"
         home.mkdir(parents=True)

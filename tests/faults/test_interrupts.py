@@ -20,14 +20,14 @@ import pytest
 
 import grid
 from grid import models
-from grid import session as sessions
-from grid.endpoint import Endpoint
-from grid.session import Session
+from grid.chain.endpoint import Endpoint
+from grid.session import session as sessions
+from grid.session.session import Session
 from tests.acceptance.test_processes import script
-from tests.experiments import database_of
 from tests.faults.proxy import UPLOAD, Fault, Proxy
 from tests.faults.sizes import figure, seed, size
-from tests.support import ServiceProcess, clean_environment, login_environment, service_process
+from tests.support.experiments import database_of
+from tests.support.services import ServiceProcess, clean_environment, login_environment, service_process
 
 _DEADLINE = 60.0
 

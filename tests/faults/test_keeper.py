@@ -20,13 +20,15 @@ from typing import Any
 import pytest
 
 import grid
-from grid import errors, homes
-from grid.homes import Holder
+from grid import errors
+from grid.service.command.home_lock import holder
 from grid.service.executors import supervisor
-from grid.service.home import holder
+from grid.shared import homes
+from grid.shared.homes import Holder
 from tests.faults.ledger import kill_everything, processes_of
 from tests.faults.sizes import figure, seed, size
-from tests.support import clean_environment, wait_until
+from tests.support.services import clean_environment
+from tests.support.waiting import wait_until
 
 KILLS = size(4, 50)
 """More than a keeper has patience with a service that never serves."""
@@ -232,7 +234,7 @@ def test_service_that_never_starts(grid_home: Path, tmp_path: Path, monkeypatch:
 
 def test_keeper_that_was_not_written_down(grid_home: Path) -> None:
     """A keeper does nothing before it is written down: whoever starts it may die at any moment."""
-    from grid import embedded
+    from grid.session import embedded
 
     marker = grid_home / "marker"
     command = ["/bin/sh", "-c", embedded._KEEPER, "grid-keeper", str(grid_home), "touch", str(marker)]
@@ -249,8 +251,13 @@ import os, sys
 sys.stdin.readline()
 {}
 """
-LOGIN = "from grid import login, session; login(); print(session.current().transport.endpoint.url)"
-SERVE = "from grid.service.__main__ import main; sys.exit(main(['serve', '--embedded']))"
+LOGIN = """
+from grid import login
+from grid.session import session
+login()
+print(session.current().transport.endpoint.url)
+"""
+SERVE = "from grid.service.command.main import main; sys.exit(main(['serve', '--embedded']))"
 
 
 @pytest.mark.timeout(size(180, 900))

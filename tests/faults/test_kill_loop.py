@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from grid import Run
-from grid import session as sessions
-from tests.experiments import starter
+from grid.session import session as sessions
 from tests.faults.judge import judge
 from tests.faults.ledger import VARIED, entries, have_ended, rows
 from tests.faults.sizes import figure, seed, size
-from tests.support import ServiceProcess, service_process, wait_for_run, wait_until
+from tests.support.experiments import starter
+from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_for_run, wait_until
 
 EXPERIMENTS = size(16, 200)
 KILLS = size(4, 50)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import grid
-from grid import session as sessions
-from tests.experiments import database_of
+from grid.session import session as sessions
 from tests.faults.sizes import figure, size
-from tests.support import clean_environment, service_process
+from tests.support.experiments import database_of
+from tests.support.services import clean_environment, service_process
 
 PROCESSES = 5
 
@@ -25,9 +25,9 @@ PROCESSES = 5
 CLIENTS = """
 import json, sys, threading, time
 from grid import errors, models
-from grid.endpoint import Endpoint
+from grid.chain.endpoint import Endpoint
 from grid.experiment import Experiment
-from grid.session import Session
+from grid.session.session import Session
 
 url, user_id, api_key, name, first, count = sys.argv[1:]
 ORDER = ["QUEUED", "PENDING", "RUNNING", "SUCCEEDED"]

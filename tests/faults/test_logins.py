@@ -11,17 +11,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from grid.homes import Holder
+from grid.shared.homes import Holder
 from tests.faults.ledger import processes_of
 from tests.faults.sizes import seed, size
-from tests.support import clean_environment, end_everything, wait_until
+from tests.support.services import clean_environment, end_everything
+from tests.support.waiting import wait_until
 
 ROUNDS = size(3, 51)
 BEFORE = ["a new home", "a killed service", "a killed service and keeper"]
 
 LOGIN = """
 import sys
-from grid import list_runs, login, session
+from grid import list_runs, login
+from grid.session import session
 sys.stdin.readline()
 login()
 assert list_runs() == []

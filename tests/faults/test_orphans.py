@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from grid.service.executors import Job
+from grid.service.executors.protocol import Job
 from grid.service.executors.supervisor.cgroups import are_usable, own
-from grid.wire import Reason
-from tests.executions import Execution, execution, until
+from grid.shared.wire import Reason
+from tests.support.executions import Execution, execution, until
 
 # What a script starts, and how many processes that is at least. Each has the mark among its arguments, where no emptied
 # environment takes it away: `sleep` adds up whatever it is given.

@@ -13,7 +13,7 @@ from tests.faults.judge import judge
 from tests.faults.ledger import HELD, statuses
 from tests.faults.sizes import figure, seed, size
 from tests.faults.victims import Victim
-from tests.support import TERMINAL, wait_until
+from tests.support.waiting import TERMINAL, wait_until
 
 NewVictim = Callable[..., Victim]
 

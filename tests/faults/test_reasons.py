@@ -13,15 +13,18 @@ from pathlib import Path
 import pytest
 
 from grid import Run
-from grid import session as sessions
 from grid.errors import GridError
-from grid.service.executors import Ending, evidence
-from grid.wire import Reason
-from tests.disks import small_disk
-from tests.executions import Execution, execution, until
-from tests.experiments import events_of, facts_of, folder_of, only, output_of, starter
-from tests.spawner import attempt_of, ending_of, job_for, spawner
-from tests.support import ServiceProcess, is_alive, service_process, wait_for_run, wait_until
+from grid.service.executors import evidence
+from grid.service.executors.protocol import Ending
+from grid.session import session as sessions
+from grid.shared.wire import Reason
+from tests.support.disks import small_disk
+from tests.support.executions import Execution, execution, until
+from tests.support.experiments import events_of, facts_of, folder_of, only, output_of, starter
+from tests.support.processes import is_alive
+from tests.support.services import ServiceProcess, service_process
+from tests.support.spawner import attempt_of, ending_of, job_for, spawner
+from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 

@@ -12,7 +12,7 @@ from tests.faults.ledger import HELD, PRELUDE, entries, have_ended, rows, status
 from tests.faults.machine import bystander, power_off
 from tests.faults.sizes import size
 from tests.faults.victims import Victim
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 NewVictim = Callable[..., Victim]
 

@@ -15,7 +15,7 @@ from tests.faults.ledger import HELD, LEAVES, entries, have_ended, rows, statuse
 from tests.faults.machine import bystander, power_off
 from tests.faults.play import play, verdicts
 from tests.faults.victims import CUT, Refused, Victim
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 NewVictim = Callable[..., Victim]
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from grid import Run
-from grid import session as sessions
-from grid.homes import Holder
-from tests.experiments import facts_of, folder_of, output_of, pids_in, starter
+from grid.session import session as sessions
+from grid.shared.homes import Holder
 from tests.faults.ledger import processes_of, rows
-from tests.support import ServiceProcess, clean_environment, is_alive, service_process, wait_for_run, wait_until
+from tests.support.experiments import facts_of, folder_of, output_of, pids_in, starter
+from tests.support.processes import is_alive
+from tests.support.services import ServiceProcess, clean_environment, service_process
+from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 

@@ -23,15 +23,16 @@ import pytest
 
 import grid
 from grid import Run
-from grid import session as sessions
 from grid.service.store.upgrade import HEAD
-from tests.disks import read_only, small_disk
-from tests.experiments import folder_of, only, output_of, starter
+from grid.session import session as sessions
 from tests.faults.judge import judge
 from tests.faults.ledger import HELD, VARIED, entries, have_ended, statuses
 from tests.faults.sizes import figure, seed, size
 from tests.faults.victims import Refused, Victim
-from tests.support import ServiceProcess, clean_environment, service_process, wait_for_run, wait_until
+from tests.support.disks import read_only, small_disk
+from tests.support.experiments import folder_of, only, output_of, starter
+from tests.support.services import ServiceProcess, clean_environment, service_process
+from tests.support.waiting import wait_for_run, wait_until
 
 NewVictim = Callable[..., Victim]
 
@@ -272,7 +273,7 @@ def newer_package(folder: Path) -> Path:
     text = module.read_text()
     assert f'HEAD = "{HEAD}"' in text
     module.write_text(text.replace(f'HEAD = "{HEAD}"', f'HEAD = "{newer}"'))
-    (folder / f"grid/service/migrations/versions/{newer}_more.py").write_text(
+    (folder / f"grid/service/store/migrations/versions/{newer}_more.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
         f"revision, down_revision = '{newer}', '{HEAD}'\n"
         "def upgrade():\n"

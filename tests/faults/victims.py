@@ -21,10 +21,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grid.endpoint import Endpoint
+from grid.chain.endpoint import Endpoint
 from grid.service.executors.supervisor import process_start
 from tests.faults.ledger import kill_everything
-from tests.support import ask, clean_environment, code_of, wait_until
+from tests.support.requests import ask, code_of
+from tests.support.services import clean_environment
+from tests.support.waiting import wait_until
 
 _T = TypeVar("_T")
 

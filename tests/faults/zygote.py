@@ -16,13 +16,8 @@ import alembic.command
 import alembic.config  # noqa: F401 - as the service does when it makes its database
 import numpy as np  # noqa: F401 - as the service does when it draws
 
-from grid.service import (
-    __main__ as commands,
-)
-from grid.service import (
-    failpoints,
-    server,  # noqa: F401 - and with it everything else
-)
+from grid.service.command import main as commands
+from grid.service.system import failpoints
 from tests.faults import bugs
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from grid import Run
 from grid.errors import RunNotFound
-from grid.session import Session
-from tests.experiments import starter
+from grid.session.session import Session
+from tests.support.experiments import starter
 
 
 @pytest.fixture

@@ -16,17 +16,19 @@ import pytest
 from sqlalchemy import Connection
 
 from grid import Run, get_experiment_by_id, get_experiment_by_name, list_runs, models
-from grid import session as sessions
+from grid.chain.transport import Endpoint
 from grid.errors import AuthenticationFailed, ExperimentNotFound, PermissionDenied, RunNotFound
-from grid.service.accounts import Directory
-from grid.service.api_errors import ApiError
-from grid.service.app import opened
-from grid.service.options import Options
-from grid.session import Session
-from grid.transport import Endpoint
-from tests.experiments import database_of, only
-from tests.people import add_user, operated, session_of
-from tests.support import ServiceProcess, ask, code_of, wait_for_run
+from grid.service.api.errors import ApiError
+from grid.service.domain.accounts import Directory
+from grid.service.http.app import opened
+from grid.service.system.settings import Options
+from grid.session import session as sessions
+from grid.session.session import Session
+from tests.support.experiments import database_of, only
+from tests.support.people import add_user, operated, session_of
+from tests.support.requests import ask, code_of
+from tests.support.services import ServiceProcess
+from tests.support.waiting import wait_for_run
 
 Start = Callable[..., Run]
 

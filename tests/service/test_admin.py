@@ -17,15 +17,16 @@ import pytest
 from sqlalchemy import Connection
 
 from grid import list_runs, login
-from grid import session as sessions
-from grid.endpoint import Endpoint
+from grid.chain.endpoint import Endpoint
 from grid.errors import AuthenticationFailed
-from grid.service.accounts import AccountError, Directory
-from grid.service.sources import Sources
+from grid.service.domain.accounts import AccountError, Directory
 from grid.service.store.database import Database
-from tests.experiments import database_of
-from tests.people import add_user, endpoint_of, operate, operated
-from tests.support import ServiceProcess, ask, clean_environment, code_of, service_process
+from grid.service.system.clock import Sources
+from grid.session import session as sessions
+from tests.support.experiments import database_of
+from tests.support.people import add_user, endpoint_of, operate, operated
+from tests.support.requests import ask, code_of
+from tests.support.services import ServiceProcess, clean_environment, service_process
 
 VIEWER = "{ viewer { id username } }"
 

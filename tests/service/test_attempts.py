@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 
 from grid import Run, models, pause_cluster, resume_cluster
-from grid import session as sessions
 from grid.errors import PermissionDenied, RunNotFound, RunNotStarted
 from grid.experiment import Experiment
-from grid.session import Session
-from tests.experiments import database_of, events_of, facts_of, folder_of, only, output_of, starter
-from tests.people import add_user, operated, session_of
-from tests.support import ServiceProcess, ask, code_of, service_process, wait_for_run, wait_until
+from grid.session import session as sessions
+from grid.session.session import Session
+from tests.support.experiments import database_of, events_of, facts_of, folder_of, only, output_of, starter
+from tests.support.people import add_user, operated, session_of
+from tests.support.requests import ask, code_of
+from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 

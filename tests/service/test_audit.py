@@ -16,9 +16,9 @@ import pytest
 import uvicorn
 from ariadne import make_executable_schema
 
-from grid.service.api_errors import ApiError
-from grid.service.graphql_http import make_graphql_app
-from grid.wire import ErrorCode
+from grid.service.api.errors import ApiError
+from grid.service.http.graphql_http import make_graphql_app
+from grid.shared.wire import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

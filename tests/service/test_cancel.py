@@ -13,8 +13,11 @@ import pytest
 
 from grid import Run, cancel_experiment, cancel_run, experiment, pause_cluster, resume_cluster
 from grid.errors import CancelTimeout, ExperimentNotFound, RunNotFound
-from tests.experiments import events_of, facts_of, folder_of, only, output_of, pids_in
-from tests.support import ServiceProcess, ask, code_of, is_alive, wait_for_run, wait_until
+from tests.support.experiments import events_of, facts_of, folder_of, only, output_of, pids_in
+from tests.support.processes import is_alive
+from tests.support.requests import ask, code_of
+from tests.support.services import ServiceProcess
+from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 

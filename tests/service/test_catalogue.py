@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from grid import Run, get_instance_types
-from grid import session as sessions
 from grid.errors import InvalidArgument
-from grid.service.api_errors import ApiError
-from grid.service.catalogue import Catalogue
-from grid.wire import ErrorCode
-from tests.support import service_process
+from grid.service.api.errors import ApiError
+from grid.service.domain.catalogue import Catalogue
+from grid.session import session as sessions
+from grid.shared.wire import ErrorCode
+from tests.support.services import service_process
 
 HEADER = "name,cpus,gpus,memory_gib,accelerator,nickname,on_demand_usd_per_hour,spot_usd_per_hour"
 

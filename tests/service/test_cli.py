@@ -13,8 +13,9 @@ import pytest
 
 import grid
 from grid import list_runs, login, models
-from grid.wire import API_VERSION
-from tests.support import ServiceProcess, clean_environment, is_alive, service_process
+from grid.shared.wire import API_VERSION
+from tests.support.processes import is_alive
+from tests.support.services import ServiceProcess, clean_environment, service_process
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from grid.service.api_errors import ApiError
-from grid.service.catalogue import Catalogue
-from grid.service.cluster import LocalCluster, Resources
-from grid.wire import ErrorCode
+from grid.service.api.errors import ApiError
+from grid.service.domain.catalogue import Catalogue
+from grid.service.domain.cluster import LocalCluster, Resources
+from grid.shared.wire import ErrorCode
 
 HOME = Path("/home/somebody/.grid")
 

@@ -19,13 +19,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from grid.service import failpoints
-from grid.service.options import OptionError, TryLater
 from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable, fault_of
 from grid.service.store.tables import clusters
-from grid.wire import ErrorCode
-from tests.disks import read_only, read_only_file
+from grid.service.system import failpoints
+from grid.service.system.settings import OptionError, TryLater
+from grid.shared.wire import ErrorCode
+from tests.support.disks import read_only, read_only_file
 
 
 @pytest.fixture

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 
 from grid import Run, get_experiment_by_id, get_experiment_by_name, list_runs, models, pause_cluster, resume_cluster
-from grid import session as sessions
 from grid.errors import ExperimentNotFound, NotEnded, RunNotFound, RunNotStarted, SourceError
 from grid.experiment import Experiment
-from grid.service.workspace import remove_tree
-from grid.session import Session
-from tests.experiments import database_of, folder_of, grow_run, only, output_of, starter
-from tests.people import add_user
-from tests.support import ServiceProcess, ask, code_of, service_process, wait_for_run, wait_until
+from grid.service.system.workspace import remove_tree
+from grid.session import session as sessions
+from grid.session.session import Session
+from tests.support.experiments import database_of, folder_of, grow_run, only, output_of, starter
+from tests.support.people import add_user
+from tests.support.requests import ask, code_of
+from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 

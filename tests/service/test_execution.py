@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from grid import Run, session
+from grid import Run
 from grid.errors import Unsupported
-from grid.service.cluster import INHERITED, INHERITED_PREFIXES
-from grid.session import Session
-from tests.experiments import events_of, facts_of, folder_of, only, output_of, starter
-from tests.support import ServiceProcess, is_alive, service_process, wait_for_run, wait_until
+from grid.service.domain.cluster import INHERITED, INHERITED_PREFIXES
+from grid.session import session
+from grid.session.session import Session
+from tests.support.experiments import events_of, facts_of, folder_of, only, output_of, starter
+from tests.support.processes import is_alive
+from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from tests.toy_service import GOOD, GRAPHQL, JSON, ask, toy_service
+from tests.support.toy_service import GOOD, GRAPHQL, JSON, ask, toy_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

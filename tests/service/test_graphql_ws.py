@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from ariadne import QueryType, make_executable_schema
 
-from grid.service.graphql_http import make_graphql_app
-from tests.toy_service import GOOD, TOTAL, ask, context, serving, toy_service, who
+from grid.service.http.graphql_http import make_graphql_app
+from tests.support.toy_service import GOOD, TOTAL, ask, context, serving, toy_service, who
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from grid import Run, list_runs
-from grid import session as sessions
-from grid.service.app import Application, opened
-from grid.service.options import Options
+from grid.service.http.app import Application, opened
 from grid.service.store import accounts
-from grid.wire import ExperimentStatus
-from tests.experiments import database_of, insert_run, starter
+from grid.service.system.settings import Options
+from grid.session import session as sessions
+from grid.shared.wire import ExperimentStatus
 from tests.faults.ledger import rows
-from tests.support import service_process, wait_for_run, wait_until
+from tests.support.experiments import database_of, insert_run, starter
+from tests.support.services import service_process
+from tests.support.waiting import wait_for_run, wait_until
 
 
 def test_stops_when_nothing_is_left_to_do(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from grid.service import lifecycle
-from grid.service.executors import Ending
+from grid.service.domain import lifecycle
+from grid.service.executors.protocol import Ending
 from grid.service.store import runs as statements
 from grid.service.store.tables import attempts, events, experiments, metadata, runs
-from grid.wire import ExperimentStatus, Reason
-from tests.experiments import insert_run
+from grid.shared.wire import ExperimentStatus, Reason
+from tests.support.experiments import insert_run
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "lifecycle.md"
 QUEUED, PENDING, RUNNING = ExperimentStatus.QUEUED, ExperimentStatus.PENDING, ExperimentStatus.RUNNING

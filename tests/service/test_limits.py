@@ -20,11 +20,11 @@ from graphql import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grid.service.api_errors import ApiError
-from grid.service.cost import MAX_COST, CostPlan
-from grid.service.documents import DocumentRefused, Documents
-from grid.service.limits import MAX_TOKENS, check_depth, check_text, limit_body
-from grid.wire import ErrorCode
+from grid.service.api.cost import MAX_COST, CostPlan
+from grid.service.api.documents import DocumentRefused, Documents
+from grid.service.api.errors import ApiError
+from grid.service.api.limits import MAX_TOKENS, check_depth, check_text, limit_body
+from grid.shared.wire import ErrorCode
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text(encoding="utf-8"))
 
@@ -230,7 +230,7 @@ def test_brackets_in_strings_and_comments_do_not_count(text: str) -> None:
 
 def test_documents_are_kept_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A document is parsed once while it is kept; the least recently used goes first; refused ones are not kept."""
-    monkeypatch.setattr("grid.service.documents._MAX_DOCUMENTS", 3)
+    monkeypatch.setattr("grid.service.api.documents._MAX_DOCUMENTS", 3)
     documents = Documents(TOY)
     first = documents.load("{ a: __typename }")
     for alias in "bc":
@@ -242,7 +242,7 @@ def test_documents_are_kept_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(DocumentRefused):
         documents.load("{ unknown }")
     assert len(documents) == 3
-    monkeypatch.setattr("grid.service.documents._MAX_CHARACTERS", 60)
+    monkeypatch.setattr("grid.service.api.documents._MAX_CHARACTERS", 60)
     documents.load("{ e: __typename }" + " " * 30)
     assert len(documents) == 1
 
@@ -337,7 +337,7 @@ def test_application_does_not_see_what_was_announced_too_large() -> None:
 
 def test_silent_client_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that announces too much and then neither sends nor leaves does not keep the service waiting."""
-    monkeypatch.setattr("grid.service.limits._LINGER_SECONDS", 0.01)
+    monkeypatch.setattr("grid.service.api.limits._LINGER_SECONDS", 0.01)
     exchange = Exchange(1, 1, b"11")
 
     async def silence() -> dict[str, Any]:

@@ -13,9 +13,9 @@ import pytest
 
 from grid.service.executors import evidence
 from grid.service.executors.evidence import State
-from grid.wire import Reason
-from tests.executions import Execution, execution, until
-from tests.support import is_alive
+from grid.shared.wire import Reason
+from tests.support.executions import Execution, execution, until
+from tests.support.processes import is_alive
 
 HOLD = "echo ran >> {ledger}; until test -e {release}; do sleep 0.01; done; exit 3"
 

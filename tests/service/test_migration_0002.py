@@ -15,13 +15,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from grid import Run
-from grid import session as sessions
 from grid.service.store.database import Database
 from grid.service.store.tables import metadata
 from grid.service.store.upgrade import upgrade
-from grid.wire import ExperimentStatus
-from tests.experiments import folder_of, output_of, starter
-from tests.support import service_process, wait_for_run
+from grid.session import session as sessions
+from grid.shared.wire import ExperimentStatus
+from tests.support.experiments import folder_of, output_of, starter
+from tests.support.services import service_process
+from tests.support.waiting import wait_for_run
 
 ENDS = [
     ("SUCCEEDED", "EXIT_CODE", 0, None, None),

@@ -9,8 +9,9 @@ import pytest
 
 from grid import Run, list_clusters, pause_cluster, resume_cluster
 from grid.errors import ClusterNotFound, GridWarning, Unsupported
-from tests.experiments import only, output_of
-from tests.support import ServiceProcess, service_process, wait_for_run, wait_until
+from tests.support.experiments import only, output_of
+from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from grid import Run, pause_cluster, resume_cluster
-from grid import session as sessions
 from grid.service.executors import supervisor
-from grid.wire import Reason
-from tests.experiments import (
+from grid.session import session as sessions
+from grid.shared.wire import Reason
+from tests.support.experiments import (
     database_of,
     events_of,
     facts_of,
@@ -26,8 +26,10 @@ from tests.experiments import (
     pids_in,
     starter,
 )
-from tests.spawner import attempt_of, ending_of, job_for, spawner
-from tests.support import ServiceProcess, is_alive, service_process, wait_for_run, wait_until
+from tests.support.processes import is_alive
+from tests.support.services import ServiceProcess, service_process
+from tests.support.spawner import attempt_of, ending_of, job_for, spawner
+from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 

@@ -10,8 +10,8 @@ import stat
 from pathlib import Path
 
 from grid.service.executors.supervisor.working_copy import Copier
-from grid.wire import Reason
-from tests.executions import Execution, execution, until
+from grid.shared.wire import Reason
+from tests.support.executions import Execution, execution, until
 
 
 async def _run(running: Execution, script: str, attempt: int, **more: object) -> Path:

@@ -16,11 +16,12 @@ import pytest
 from graphql import get_introspection_query
 
 from grid import Run, list_runs, pause_cluster, runs, schema_path
-from grid import session as sessions
 from grid.errors import LimitExceeded, NameTaken, SweepError
 from grid.schema_tools import diff_introspection, load_schema
-from grid.wire import MAX_PAGE_SIZE, MAX_TIMEOUT_SECONDS
-from tests.support import ServiceProcess, ask, code_of, service_process
+from grid.session import session as sessions
+from grid.shared.wire import MAX_PAGE_SIZE, MAX_TIMEOUT_SECONDS
+from tests.support.requests import ask, code_of
+from tests.support.services import ServiceProcess, service_process
 
 START = """
 mutation($input: StartRunInput!) { startRun(input: $input) { run { id name experimentCount } warnings } }

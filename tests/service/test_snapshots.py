@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grid.service.api_errors import ApiError
-from grid.service.unpacking import unpack
-from grid.wire import ErrorCode
+from grid.service.api.errors import ApiError
+from grid.service.domain.unpacking import unpack
+from grid.shared.wire import ErrorCode
 
 
 def file(name: str, content: bytes = b"x", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:

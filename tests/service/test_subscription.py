@@ -11,10 +11,11 @@ import pytest
 from grid import Run, models, pause_cluster, resume_cluster
 from grid.errors import RunNotFound
 from grid.models import RunStatusChanged
-from grid.session import Session
-from grid.wire import ExperimentStatus
-from tests.experiments import output_of
-from tests.support import TERMINAL, ServiceProcess, wait_for_run, wait_until
+from grid.session.session import Session
+from grid.shared.wire import ExperimentStatus
+from tests.support.experiments import output_of
+from tests.support.services import ServiceProcess
+from tests.support.waiting import TERMINAL, wait_for_run, wait_until
 
 Start = Callable[..., Run]
 

@@ -21,13 +21,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine
 
-from grid.service.migrations import versions
-from grid.service.options import OptionError
 from grid.service.store.database import Database
+from grid.service.store.migrations import versions
 from grid.service.store.sqlite import make_engine
 from grid.service.store.tables import metadata
 from grid.service.store.upgrade import HEAD, MIGRATIONS, upgrade
-from tests.support import clean_environment
+from grid.service.system.settings import OptionError
+from tests.support.services import clean_environment
 
 OLDEST, NEXT = "0001", f"{int(HEAD) + 1:04}"
 

@@ -22,16 +22,18 @@ import pytest
 
 from grid import Run
 from grid.errors import SourceError
-from grid.service.api_errors import ApiError
-from grid.service.app import Application, opened
-from grid.service.options import Options
-from grid.service.snapshots import MAX_BYTES
-from grid.service.sources import Sources
+from grid.service.api.errors import ApiError
+from grid.service.domain.snapshots import MAX_BYTES
+from grid.service.http.app import Application, opened
 from grid.service.store.tables import snapshots as rows
-from grid.wire import ErrorCode
-from tests.disks import small_disk
-from tests.experiments import database_of
-from tests.support import ServiceProcess, ask, code_of, requests, service_process, wait_for_run
+from grid.service.system.clock import Sources
+from grid.service.system.settings import Options
+from grid.shared.wire import ErrorCode
+from tests.support.disks import small_disk
+from tests.support.experiments import database_of
+from tests.support.requests import ask, code_of, requests
+from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_for_run
 
 Start = Callable[..., Run]
 

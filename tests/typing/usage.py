@@ -33,7 +33,7 @@ from grid import (
     runs,
     schema_path,
 )
-from grid.wire import Reason
+from grid.shared.wire import Reason
 
 
 def walk_through() -> list[str]:

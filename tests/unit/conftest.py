@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.raw_service import Server
-from tests.source_trees import git, write
+from tests.support.raw_service import Server
+from tests.support.source_trees import git, write
 
 
 @pytest.fixture

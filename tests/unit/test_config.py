@@ -12,9 +12,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grid.definition import FRAMEWORKS, STRATEGIES, RunDefinition, grid_config, to_settings_input, validate
+from grid.definition.run_definition import (
+    FRAMEWORKS,
+    STRATEGIES,
+    RunDefinition,
+    grid_config,
+    to_settings_input,
+    validate,
+)
 from grid.errors import ConfigError
-from grid.wire import MAX_TIMEOUT_SECONDS
+from grid.shared.wire import MAX_TIMEOUT_SECONDS
 
 EXAMPLE = """\
 compute:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grid import Run
-from grid.definition import (
+from grid.definition.run_definition import (
     ARGUMENTS,
     FRAMEWORKS,
     STRATEGIES,
@@ -25,7 +25,7 @@ from grid.definition import (
 )
 from grid.errors import InvalidArgument, SourceError
 from grid.functions import RunArguments
-from grid.wire import MAX_TIMEOUT_SECONDS
+from grid.shared.wire import MAX_TIMEOUT_SECONDS
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text())
 SWEEP = '--max_epochs "[10, 20]" --learning_rate "uniform(1e-3, 1e-5, 1)"'

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from grid import errors
-from grid.endpoint import Endpoint, RetryPolicy
-from tests.raw_service import KEY
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from tests.support.raw_service import KEY
 
 
 @pytest.mark.parametrize("given", ["", "/", "/graphql", "/graphql/"])

@@ -8,10 +8,10 @@ import pytest
 from gql.transport import exceptions as gql_errors
 
 from grid import errors
-from grid.failures import CODES
-from grid.transport import _FAULTS
-from grid.wire import ErrorCode
-from tests.raw_service import GOOD, KEY, Server, ask, fault, refusal, reply
+from grid.chain.failures import CODES
+from grid.chain.transport import _FAULTS
+from grid.shared.wire import ErrorCode
+from tests.support.raw_service import GOOD, KEY, Server, ask, fault, refusal, reply
 
 EXPECTED = {
     "UNAUTHENTICATED": errors.AuthenticationFailed,

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from grid.errors import SourceError
-from grid.source import snapshot
-from tests.source_trees import git, members, paths, write
+from grid.source.snapshot import snapshot
+from tests.support.source_trees import git, members, paths, write
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="modes, links and sockets are POSIX"),
@@ -185,7 +185,7 @@ def test_a_missing_entrypoint_is_refused(folder, localdir):
 def test_importing_it_loads_nothing_costly():
     """The modules that pack, parse YAML, or run processes are loaded by the first use."""
     code = (
-        "import sys, grid.source, grid.definition; "
+        "import sys, grid.source.snapshot, grid.definition.run_definition; "
         "print({'yaml', 'tarfile', 'subprocess', 'difflib', 'asyncio', 'gql'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)

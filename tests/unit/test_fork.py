@@ -84,9 +84,9 @@ def server() -> Iterator[Server]:
 
 START = """
 import gc, os, sys, threading, types
-from grid import loop
-from grid.endpoint import Endpoint, RetryPolicy
-from grid.transport import Transport
+from grid.chain import loop
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.chain.transport import Transport
 transport = Transport(Endpoint(sys.argv[1], "ada", "key"), RetryPolicy(tries=1, read_timeout=25))
 def ask(name):
     return loop.run(transport.execute(types.SimpleNamespace(name=name, text="{ name }"), {}))["name"]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from grid.ignore import walk
+from grid.source.ignore import walk
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="modes, links and sockets are POSIX"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from grid import loop
+from grid.chain import loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -197,9 +197,9 @@ asyncio.run(main())
 
 CLIENT = """
 import sys, types
-from grid import loop
-from grid.endpoint import Endpoint, RetryPolicy
-from grid.transport import Transport
+from grid.chain import loop
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.chain.transport import Transport
 transport = Transport(Endpoint(sys.argv[1], "ada", "key"), RetryPolicy(read_timeout=600))
 query = types.SimpleNamespace(name="q", text="{ ok }")
 def ask(**variables):
@@ -240,7 +240,7 @@ def test_interrupts_at_any_moment() -> None:
     """Wherever Ctrl-C meets a call, its caller sees that and nothing else, and the next call is answered."""
     script = """
 import asyncio, random, signal, threading, warnings
-from grid import loop
+from grid.chain import loop
 
 # Where the interrupt comes between the two brackets of `run(answer(…))`, nobody has the coroutine yet.
 warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
@@ -279,7 +279,7 @@ def test_interrupt_while_iterating() -> None:
     """Ctrl-C ends an iteration that waits, closes its source behind the prompt, and leaves the loop usable."""
     script = """
 import asyncio
-from grid import loop
+from grid.chain import loop
 loop._LAST_PATIENCE = 600
 async def events():
     return asyncio.Event(), asyncio.Event()
@@ -336,7 +336,7 @@ input()
 def test_exit_with_an_iteration_under_way() -> None:
     """A source that nobody has finished reading is closed when the interpreter ends."""
     script = """
-from grid import loop
+from grid.chain import loop
 async def source():
     try:
         yield 1
@@ -352,7 +352,7 @@ def test_exit_does_not_wait_for_what_will_not_end() -> None:
     """A closable that never closes and a task that will not be cancelled cannot keep the interpreter from ending."""
     script = """
 import asyncio
-from grid import loop
+from grid.chain import loop
 class Stubborn:
     async def close(self):
         print("closing", flush=True)
@@ -377,7 +377,7 @@ def test_exit_does_not_wait_for_a_name_server() -> None:
     """A name that is still being looked up cannot keep the interpreter from ending."""
     script = """
 import asyncio, socket, threading
-from grid import loop
+from grid.chain import loop
 asked = threading.Event()
 def never(*_, **__):
     asked.set()
@@ -407,7 +407,7 @@ def test_adopted_is_closed_at_exit_and_released_is_not() -> None:
     """What was adopted on the loop is closed at exit; what was released, or belongs to another loop, is not."""
     script = """
 import asyncio
-from grid import loop
+from grid.chain import loop
 class Thing:
     def __init__(self, name): self.name = name
     async def close(self): print("closed", self.name)

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grid import models
-from grid.decoding import Model, camel_case, decode, read_time, write_time
+from grid.chain.decoding import Model, camel_case, decode, read_time, write_time
 from grid.errors import InvalidArgument, InvalidResponse
 from grid.models import ExperimentRecord, Failure, FailureGroup, GetRun, InstanceType, RunSettings
-from grid.wire import ExperimentStatus, Reason
+from grid.shared.wire import ExperimentStatus, Reason
 
 MODELS = [cls for cls in vars(models).values() if isinstance(cls, type) and issubclass(cls, Model) and cls is not Model]
 

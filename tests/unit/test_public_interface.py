@@ -15,12 +15,16 @@ import pytest
 
 import grid
 from grid import errors
-from tests.support import ServiceProcess, login_environment
+from tests.support.services import ServiceProcess, login_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODULES = sorted(f"grid.{module.name}" for module in pkgutil.iter_modules(grid.__path__) if not module.ispkg)
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(grid.__path__, "grid.")
+    if not module.name.startswith("grid.service") and not module.name.endswith("__main__")
+)
 
 INTERFACE = {
     "Experiment",
@@ -206,7 +210,12 @@ def test_examples_are_true(
 def test_there_are_examples() -> None:
     """The parts of the interface that people meet first have an example each."""
     finder = doctest.DocTestFinder(exclude_empty=True)
-    modules = map(importlib.import_module, ("grid.run", "grid.functions", "grid.session"))
+    modules = map(importlib.import_module, ("grid.run", "grid.functions", "grid.session.session"))
     shown = {test.name for module in modules for test in finder.find(module) if test.examples}
 
-    assert {"grid.run.Run", "grid.functions.list_runs", "grid.functions.schema_path", "grid.session.login"} <= shown
+    assert {
+        "grid.run.Run",
+        "grid.functions.list_runs",
+        "grid.functions.schema_path",
+        "grid.session.session.login",
+    } <= shown

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from grid import wire
+from grid.chain.registry import MissingFragment, Registry
 from grid.errors import ServiceTooOld
-from grid.registry import MissingFragment, Registry
+from grid.shared import wire
 
 TWO_VERSIONS = Path(__file__).parents[1] / "contract" / "fixtures" / "two_versions"
 
@@ -118,7 +118,7 @@ def test_package_by_name_from_an_archive(tmp_path: Path) -> None:
         for path in TWO_VERSIONS.rglob("*"):
             file.write(path, Path("zipped_queries") / path.relative_to(TWO_VERSIONS))
     code = (
-        "from grid.registry import Registry; query = Registry('zipped_queries', version=2).get('RunNames'); "
+        "from grid.chain.registry import Registry; query = Registry('zipped_queries', version=2).get('RunNames'); "
         "print(query.version, 'UserBrief' in query.text)"
     )
 
@@ -173,9 +173,9 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 
 def test_reading_queries_needs_no_graphql_library() -> None:
     """The registry works on text: nothing of graphql, gql or aiohttp is imported for it."""
-    code = "import sys; from grid.registry import Registry; Registry().get('GetRun'); print(*sys.modules)"
+    code = "import sys; from grid.chain.registry import Registry; Registry().get('GetRun'); print(*sys.modules)"
 
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
-    assert "grid.registry" in modules
+    assert "grid.chain.registry" in modules
     assert not {"graphql", "gql", "aiohttp"} & set(modules)

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from grid.errors import SourceError
-from grid.source import _project_of_remote, snapshot
-from tests.source_trees import content, git, members, paths, write
+from grid.source.snapshot import _project_of_remote, snapshot
+from tests.support.source_trees import content, git, members, paths, write
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="modes, links and sockets are POSIX"),

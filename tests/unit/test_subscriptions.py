@@ -10,9 +10,9 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from grid import errors
-from grid.endpoint import Endpoint, RetryPolicy
-from grid.transport import Transport
-from tests.raw_service import KEY, Query
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.chain.transport import Transport
+from tests.support.raw_service import KEY, Query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,9 +8,9 @@ from ast import literal_eval
 import numpy as np
 import pytest
 
-from grid.service.sweeps import SweepError
-from grid.service.sweeps._distributions import DISTRIBUTIONS, example
-from tests.sweeping import grid, refusal, search, values
+from grid.service.domain.sweeps import SweepError
+from grid.service.domain.sweeps._distributions import DISTRIBUTIONS, example
+from tests.support.sweeping import grid, refusal, search, values
 
 
 @pytest.mark.parametrize(

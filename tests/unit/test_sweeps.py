@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from grid.service.sweeps import SweepError, count, expand
-from tests.sweeping import grid, search, values
+from grid.service.domain.sweeps import SweepError, count, expand
+from tests.support.sweeping import grid, search, values
 
 WALK_THROUGH = '--max_epochs "[10, 20]" --learning_rate "uniform(1e-3, 1e-5, 1)"'
 
@@ -259,7 +259,7 @@ def test_numpy_is_imported_by_the_first_draw() -> None:
     """Counting a distribution and expanding a sweep without one leave NumPy alone."""
     program = f"""
 import sys
-from grid.service.sweeps import count, expand
+from grid.service.domain.sweeps import count, expand
 assert count({WALK_THROUGH!r}, strategy="grid_search", num_trials=0) == 2
 assert len(expand("--a [1,2]", strategy="grid_search", num_trials=0, seed=0).trials) == 2
 assert "numpy" not in sys.modules

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from grid.service.sweeps import SweepError, count, expand
-from grid.service.sweeps._command import parse
-from grid.service.sweeps._distributions import DISTRIBUTIONS
+from grid.service.domain.sweeps import SweepError, count, expand
+from grid.service.domain.sweeps._command import parse
+from grid.service.domain.sweeps._distributions import DISTRIBUTIONS
 
 LIMIT = 500
 STRATEGIES = st.sampled_from(["grid_search", "random_search", "none"])

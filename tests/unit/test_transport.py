@@ -11,9 +11,9 @@ import pytest
 import vcr
 
 from grid import errors
-from grid.endpoint import Endpoint, RetryPolicy
-from grid.transport import Transport
-from tests.raw_service import GOOD, KEY, Query, Server, ask, fault, hang, refusal, reply
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.chain.transport import Transport
+from tests.support.raw_service import GOOD, KEY, Query, Server, ask, fault, hang, refusal, reply
 
 if TYPE_CHECKING:
     from pathlib import Path

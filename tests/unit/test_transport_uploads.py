@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from grid import errors
-from grid.endpoint import Endpoint, RetryPolicy
-from grid.transport import Transport
-from tests.raw_service import KEY, QUICK, Server, fault, reply
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.chain.transport import Transport
+from tests.support.raw_service import KEY, QUICK, Server, fault, reply
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
-from grid.service import failpoints
-from grid.service.executors import Ending
+from grid.service.executors.protocol import Ending
 from grid.service.executors.supervisor.cgroups import Cgroup
 from grid.service.executors.supervisor.processes import boot_id, descendants, leftovers, process_start
-from grid.service.machine import boot_time
-from grid.service.workspace import AttemptFolder
-from grid.wire import Reason
+from grid.service.system import failpoints
+from grid.service.system.machine import boot_time
+from grid.service.system.workspace import AttemptFolder
+from grid.shared.wire import Reason
 
 
 class State(Enum):

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grid.service import failpoints
-from grid.service.executors import Ending, Job, Listener, evidence
+from grid.service.executors import evidence
 from grid.service.executors.evidence import State
 from grid.service.executors.output import last_lines
-from grid.service.executors.spawning import Spawner
-from grid.service.workspace import AttemptFolder, Workspace, write_private
-from grid.wire import Reason
+from grid.service.executors.protocol import Ending, Job, Listener
+from grid.service.executors.spawner_client import Spawner
+from grid.service.system import failpoints
+from grid.service.system.workspace import AttemptFolder, Workspace, write_private
+from grid.shared.wire import Reason
 
 _log = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine
 
-from grid.service import failpoints
-from grid.service.options import OptionError, TryLater
 from grid.service.store import sqlite
 from grid.service.store.faults import MOVED, DatabaseUnavailable, Fault, fault_of
 from grid.service.store.upgrade import upgrade
+from grid.service.system import failpoints
+from grid.service.system.settings import OptionError, TryLater
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")

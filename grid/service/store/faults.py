@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from grid.service.api_errors import ApiError
-from grid.wire import ErrorCode
+from grid.service.api.errors import ApiError
+from grid.shared.wire import ErrorCode
 
 
 @dataclass(frozen=True, slots=True)

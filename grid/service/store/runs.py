@@ -1,4 +1,4 @@
-"""Statements about runs and their experiments. Their statuses are changed by `grid.service.lifecycle` alone."""
+"""Statements about runs and their experiments. Their statuses are changed by `grid.service.domain.lifecycle` alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from grid.service import lifecycle
+from grid.service.domain import lifecycle
 from grid.service.store.tables import (
     attempts,
     clusters,
@@ -21,7 +21,7 @@ from grid.service.store.tables import (
     snapshots,
     users,
 )
-from grid.wire import ExperimentStatus
+from grid.shared.wire import ExperimentStatus
 
 _ORDER = {status.value: place for place, status in enumerate(ExperimentStatus)}
 

@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine, event
 
-from grid.service.durable import sync_folder
-from grid.service.options import OptionError
 from grid.service.store.faults import DAMAGED
-from grid.service.workspace import PRIVATE_FILE
+from grid.service.system.durable import sync_folder
+from grid.service.system.settings import OptionError
+from grid.service.system.workspace import PRIVATE_FILE
 
 _BUSY_SECONDS = 5
 """How long another program is waited for that has locked the file; shorter than the patience of a client."""

@@ -1,4 +1,4 @@
-"""The tables as they are now; `grid/service/migrations` says how a database gets there.
+"""The tables as they are now; `grid/service/store/migrations` says how a database gets there.
 
 Times are microseconds since the epoch, in UTC: exact, comparable and the same in every database.
 """

@@ -1,6 +1,6 @@
 """Brings a database to the version of this service, with a copy of the older one beside it, or refuses it in words.
 
-What a version consists of is in `grid/service/migrations`.
+What a version consists of is in `grid/service/store/migrations`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
-from grid.service import failpoints
-from grid.service.durable import sync_file, sync_folder
-from grid.service.options import OptionError, TryLater
 from grid.service.store.faults import fault_of
 from grid.service.store.tables import metadata
-from grid.service.workspace import PRIVATE_FILE
+from grid.service.system import failpoints
+from grid.service.system.durable import sync_file, sync_folder
+from grid.service.system.settings import OptionError, TryLater
+from grid.service.system.workspace import PRIVATE_FILE
 
 _log = logging.getLogger(__name__)
 
 HEAD = "0002"
 """The newest migration. A test holds it equal to the folder of migrations."""
 
-MIGRATIONS = Path(__file__).parents[1] / "migrations"
+MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def upgrade(

@@ -18,7 +18,7 @@ from .working_copy import Copier, remove_unchanged
 AWAITED = frozenset({signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD})
 """What wakes a supervisor: a word for it, a time that has come, a process that has ended."""
 
-# The words of `grid.wire.Reason`.
+# The words of `grid.shared.wire.Reason`.
 _CANCELLED, _STOPPED, _TIMEOUT, _LOST = "CANCELLED_BY_USER", "SERVICE_STOPPED", "TIMEOUT", "LOST"
 _ENVIRONMENT, _START_FAILED, _OUT_OF_MEMORY = "ENVIRONMENT", "START_FAILED", "OUT_OF_MEMORY"
 

@@ -15,7 +15,7 @@ def _load() -> Callable[[str], None]:
     import runpy  # noqa: PLC0415 - nobody else needs it
 
     service = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    function: Callable[[str], None] = runpy.run_path(f"{service}/failpoints.py")["reached"]
+    function: Callable[[str], None] = runpy.run_path(f"{service}/system/failpoints.py")["reached"]
     return function
 
 

@@ -1,1 +1,0 @@
-"""What `grid.schema_tools` is made of. Nothing at run time needs it."""

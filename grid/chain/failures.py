@@ -1,0 +1,177 @@
+"""What it means that a request failed: the service's error codes, answers that are no GraphQL, and the words for it.
+
+What the exceptions of gql and aiohttp mean is known to :mod:`grid.chain.transport`, which sends.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import orjson
+
+from grid import errors
+from grid.chain.endpoint import Endpoint
+from grid.shared.wire import ErrorCode
+
+__all__ = ["CODES", "Answer", "Failure", "Failures"]
+
+CODES: dict[ErrorCode, type[errors.GridError]] = {
+    ErrorCode.UNAUTHENTICATED: errors.AuthenticationFailed,
+    ErrorCode.FORBIDDEN: errors.PermissionDenied,
+    ErrorCode.BAD_REQUEST: errors.ServiceError,
+    ErrorCode.GRAPHQL_PARSE_FAILED: errors.ServiceTooOld,
+    ErrorCode.GRAPHQL_VALIDATION_FAILED: errors.ServiceTooOld,
+    ErrorCode.LIMIT_EXCEEDED: errors.LimitExceeded,
+    ErrorCode.INVALID_ARGUMENT: errors.InvalidArgument,
+    ErrorCode.INVALID_SWEEP: errors.SweepError,
+    ErrorCode.UNSUPPORTED: errors.Unsupported,
+    ErrorCode.RUN_NOT_FOUND: errors.RunNotFound,
+    ErrorCode.EXPERIMENT_NOT_FOUND: errors.ExperimentNotFound,
+    ErrorCode.CLUSTER_NOT_FOUND: errors.ClusterNotFound,
+    ErrorCode.NAME_TAKEN: errors.NameTaken,
+    ErrorCode.NOT_ENDED: errors.NotEnded,
+    ErrorCode.INVALID_SNAPSHOT: errors.SourceError,
+    ErrorCode.TOO_MANY_REQUESTS: errors.TooManyRequests,
+    ErrorCode.UNAVAILABLE: errors.ConnectionFailed,
+    ErrorCode.INTERNAL: errors.ServiceError,
+}
+_ADVICE: dict[type[errors.GridError], str] = {
+    errors.ConnectionFailed: "Check that the service runs and that the URL is right.",
+    errors.RequestTimeout: "Try again later, or set GRID_HTTP_TIMEOUT to more seconds for each try.",
+    errors.InvalidResponse: "Check the URL: it has to be the address of a Grid service.",
+    errors.ServiceTooOld: "Update the service, or use an older version of grid-runs with it.",
+    errors.AuthenticationFailed: "Check GRID_USER_ID and GRID_API_KEY, or what login() was given.",
+}
+_ADVICE_ON_THE_WAY = "A Grid service has answered there before: look for what stands in between, such as a proxy."
+_PASSING_STATUS = frozenset({429, 502, 503, 504})
+_REFUSED_STATUS = frozenset({401, 403})
+
+_EXCERPT = 200  # characters of a body that is no answer
+_MESSAGE = 2_000  # characters of a message of the service
+
+
+class Failure(Exception):
+    """One try has failed: as what, why, and whether another may succeed."""
+
+    def __init__(self, kind: type[errors.GridError], reason: str, *, again: bool = False) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+        self.again = again
+
+
+class Answer:
+    """What came back."""
+
+    status = 0
+    content_type = ""
+    body = b""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it says that it is JSON, and that all went well, and is none."""
+        if not 200 <= self.status < 300 or "json" not in self.content_type:  # noqa: PLR2004
+            return False
+        try:
+            orjson.loads(self.body)
+        except ValueError:
+            return True
+        return False
+
+    def errors(self) -> Any:
+        """Return what stands under ``errors`` in the body; ``None`` where nothing does."""
+        try:
+            return orjson.loads(self.body)["errors"]
+        except (ValueError, TypeError, KeyError, IndexError):
+            return None
+
+
+class Failures:
+    """Says what the failures of one service's requests mean to one user, without the secrets of either.
+
+    Parameters
+    ----------
+    endpoint
+        The service and the user.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._has_answered = False
+
+    def unpack(self, result: Any, faults: Any, answer: Answer) -> dict[str, Any]:
+        """Return the ``data`` of an answer, or raise the `Failure` that it tells of."""
+        failure = self.refusal(faults, answer)
+        if failure is not None:
+            raise failure
+        if not isinstance(result, dict) or faults or answer.status >= 400:  # noqa: PLR2004
+            raise self.stranger(answer)
+        self._has_answered = True
+        return result
+
+    def refusal(self, faults: Any, answer: Answer) -> Failure | None:
+        """Say what the errors of the service mean; ``None`` where they are none that GraphQL knows."""
+        if not isinstance(faults, list) or not faults or not isinstance(faults[0], dict):
+            return None
+        message, extensions = faults[0].get("message"), faults[0].get("extensions")
+        if not isinstance(message, str):
+            return None
+        code = extensions.get("code") if isinstance(extensions, dict) else None
+        kind = CODES[ErrorCode(code)] if code in set(ErrorCode) else None
+        self._has_answered |= kind is not None  # nobody else knows these words
+        if kind is errors.AuthenticationFailed or (kind is None and answer.status in _REFUSED_STATUS):
+            return self.denial(message)
+        if kind is errors.ServiceTooOld:
+            message = f"the service does not know this query: {message}"
+        elif kind is errors.ServiceError or kind is None:
+            message = f"the service failed: {message}"
+        # After too many wrong keys another try would only be one more of them.
+        passing = answer.status in _PASSING_STATUS and kind is not errors.TooManyRequests
+        kind = kind or (errors.ConnectionFailed if passing else errors.ServiceError)
+        return Failure(kind, message, again=passing or code == ErrorCode.UNAVAILABLE)
+
+    def denial(self, reason: str) -> Failure:
+        """Say that the key is not accepted."""
+        return Failure(
+            errors.AuthenticationFailed, f"the key of user id {self._endpoint.user_id!r} is not accepted: {reason}"
+        )
+
+    def stranger(self, answer: Answer) -> Failure:
+        """Say what an answer means that is not GraphQL.
+
+        One that is broken may be whole the next time, whoever sent it. One that is whole comes from another program:
+        where no Grid service has ever answered, the address is wrong, and another try would say the same. Where one
+        has, the other program stands in between, and may be gone the next time.
+        """
+        body = self._clean(answer.body.decode(errors="replace"), _EXCERPT)
+        reason = f"HTTP {answer.status}, {answer.content_type or 'no content type'}: {body!r}"
+        if answer.status in _REFUSED_STATUS:
+            return self.denial(reason)
+        if answer.status in _PASSING_STATUS:
+            return Failure(errors.ConnectionFailed, reason, again=True)
+        if answer.is_broken:
+            return Failure(errors.InvalidResponse, f"the answer is broken: {reason}", again=True)
+        return Failure(errors.InvalidResponse, f"the answer is not GraphQL: {reason}", again=self._has_answered)
+
+    def last_word(self, name: str, failure: Failure, tries: int, begun: float) -> errors.GridError:
+        """Make the exception for the user, of the last failure of a request that began at that monotonic time."""
+        message = self._clean(failure.reason, _MESSAGE)
+        if failure.again:
+            count = "1 try" if tries == 1 else f"{tries} tries"
+            message = f"{message} ({count} over {time.monotonic() - begun:.1f} s)"
+        if failure.again or failure.kind in _ADVICE or failure.kind is errors.ServiceError:
+            message = f"{name} at {self._endpoint.url}: {message}"
+        advice = _ADVICE.get(failure.kind)
+        if failure.kind is errors.InvalidResponse and self._has_answered:
+            advice = _ADVICE_ON_THE_WAY
+        return failure.kind(". ".join(filter(None, [message.rstrip("."), advice])))
+
+    def _clean(self, text: str, limit: int) -> str:
+        """Leave out what must not reach a terminal or a log: secrets, control characters, and too much."""
+        for secret in (self._endpoint.authorization.partition(" ")[2], self._endpoint.api_key):
+            text = text.replace(secret, "***") if secret else text
+        text = re.sub(r"//[^/\s@]+@", "//***@", text)
+        text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+        return text if len(text) <= limit else text[:limit] + "…"

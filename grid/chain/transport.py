@@ -1,0 +1,459 @@
+"""The wire: requests to one service, with time-outs, retries, uploads and subscriptions.
+
+The only file that imports gql and aiohttp. That takes a while, so others import this one inside their first call. Which
+operations there are, and what is in their answers, is not known here; what the service's errors mean stands in
+:mod:`grid.chain.failures`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import orjson
+from gql import GraphQLRequest
+from gql.transport import exceptions as gql_errors
+from gql.transport.aiohttp import AIOHTTPTransport
+from gql.transport.aiohttp_websockets import AIOHTTPWebsocketsTransport
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_exponential,
+    wait_random,
+)
+
+from grid import errors
+from grid._version import __version__
+from grid.chain import loop
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.chain.failures import Answer, Failure, Failures
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+__all__ = ["Endpoint", "Operation", "RetryPolicy", "Transport"]
+
+T = TypeVar("T")
+
+# What each exception of gql is where no status, no body and no cause says it better.
+_FAULTS: dict[type[gql_errors.TransportError], type[errors.GridError]] = {
+    gql_errors.TransportError: errors.ServiceError,
+    gql_errors.TransportProtocolError: errors.InvalidResponse,
+    gql_errors.TransportServerError: errors.InvalidResponse,
+    gql_errors.TransportQueryError: errors.ServiceError,
+    gql_errors.TransportClosed: errors.ConnectionFailed,
+    gql_errors.TransportConnectionFailed: errors.ConnectionFailed,
+    gql_errors.TransportAlreadyConnected: errors.ConnectionFailed,
+}
+_REFUSED_CLOSE = frozenset({4401, 4403})  # of a WebSocket: unauthorized and forbidden, in graphql-transport-ws
+_PASSING_CAUSES = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError, gql_errors.TransportClosed)
+_HANDSHAKES = (aiohttp.WSServerHandshakeError, aiohttp.ClientHttpProxyError)
+_TIMEOUTS = (asyncio.TimeoutError, TimeoutError)  # two classes on Python 3.10
+
+_IN_MEMORY = 1 << 20  # bytes; a larger upload is streamed
+_CHUNK = 1 << 18
+_SLOWEST_UPLOAD = 1 << 16  # bytes a second: an upload may take as long as its size at this speed, and a read time-out
+_FAREWELL = 0.5  # seconds that closing a WebSocket or a TLS connection may wait for the other side
+_HEARTBEAT = 30.0  # seconds between pings on a subscription's WebSocket, so that a dead line is noticed
+
+
+class Operation(Protocol):
+    """A query as :mod:`grid.chain.registry` gives it."""
+
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+
+    @property
+    def text(self) -> str:
+        """The document, fragments included."""
+
+
+class Transport:
+    """Carries requests to one service. Every method runs on an event loop, normally that of :mod:`grid.chain.loop`.
+
+    The connection is made by the first request, and again where the loop is another one: in a forked child.
+
+    Parameters
+    ----------
+    endpoint
+        The service and the user.
+    policy
+        Time-outs and retries of every request that brings none of its own.
+    """
+
+    def __init__(self, endpoint: Endpoint, policy: RetryPolicy | None = None) -> None:
+        self.endpoint = endpoint
+        self.policy = policy or RetryPolicy.from_environment()
+        self.requests_sent = 0
+        """How many HTTP requests were tried so far."""
+        self._failures = Failures(endpoint)
+        self._line: _Line | None = None
+
+    async def execute(
+        self,
+        query: Operation,
+        variables: dict[str, Any],
+        *,
+        policy: RetryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """Send a query or a mutation, again where that may help, and return the ``data`` of the answer.
+
+        Parameters
+        ----------
+        query
+            What to ask. Everything the service offers may be repeated without harm.
+        variables
+            The values of its variables, as JSON has them.
+        policy
+            In place of the transport's own.
+        timeout
+            Seconds for each try, in place of the policy's read time-out.
+
+        Raises
+        ------
+        ConnectionFailed, RequestTimeout
+            There was no answer, after all tries.
+        InvalidResponse
+            There was one that is not GraphQL.
+        GridError
+            What the service's error code stands for.
+        """
+        policy = policy or self.policy
+
+        async def once(patience: float) -> dict[str, Any]:
+            line = self._connected()
+            answer = _Answer()
+            arguments = self._arguments(self.endpoint.graphql_url, policy, patience)
+            arguments["raise_for_status"] = answer.receive
+            self.requests_sent += 1
+            try:
+                await line.open()
+                result = await line.http.execute(_Request(query, variables), extra_args=arguments)
+            except gql_errors.TransportError as error:
+                raise self._failure(error, answer, patience) from None
+            return self._failures.unpack(result.data, result.errors, answer)
+
+        return await self._repeat(query.name, policy, timeout or policy.read_timeout, once)
+
+    async def upload(
+        self,
+        path_or_url: str,
+        archive: Path,
+        size: int,
+        content_type: str = "application/x-tar",
+        *,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        """Send a file with ``PUT``, again where that may help. A large one is read while it is sent.
+
+        Parameters
+        ----------
+        path_or_url
+            Where to: a path below the service's address. A whole URL works too; another host is not sent the key.
+        archive
+            The file.
+        size
+            Its size in bytes.
+        content_type
+            What it is.
+        policy
+            In place of the transport's own.
+
+        Raises
+        ------
+        SourceError
+            The file does not have that size, or the service does not accept its content.
+        GridError
+            As :meth:`execute` does.
+        """
+        policy = policy or self.policy
+        whole = path_or_url.startswith(("http://", "https://"))
+        url = path_or_url if whole else f"{self.endpoint.url}/{path_or_url.lstrip('/')}"
+        actual = archive.stat().st_size  # noqa: ASYNC240 - a local file
+        if actual != size:
+            message = f"{archive} has {actual} bytes, and {size} were announced: was it changed? Start again"
+            raise errors.SourceError(message)
+
+        async def once(patience: float) -> None:
+            line = self._connected()
+            answer = _Answer()
+            arguments = self._arguments(url, policy, patience)
+            arguments["headers"] |= {"Content-Type": content_type, "Content-Length": str(size)}
+            self.requests_sent += 1
+            try:
+                session = await line.open()
+                # Closed here: what reads it may have been left alone, half way, when the line was cut.
+                with archive.open("rb") as file:
+                    body = file.read() if size <= _IN_MEMORY else _chunks(file)
+                    async with session.put(url, data=body, **arguments) as response:
+                        await answer.receive(response)
+            except (aiohttp.ClientError, OSError, *_TIMEOUTS) as error:
+                raise self._failure(error, answer, patience) from None
+            if not 200 <= answer.status < 300:  # noqa: PLR2004
+                self._failures.unpack(None, answer.errors(), answer)
+            if answer.body:  # what takes an upload has nothing to say: this is somebody's page
+                raise self._failures.stranger(answer)
+
+        await self._repeat("the upload", policy, policy.read_timeout + size / _SLOWEST_UPLOAD, once)
+
+    async def subscribe(
+        self, query: Operation, variables: dict[str, Any], *, policy: RetryPolicy | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Send a subscription, and yield the ``data`` of each of its results until the service ends it.
+
+        Where the line is cut it is sent again: what is watched are states, and the service begins with how things are.
+
+        Parameters
+        ----------
+        query
+            What to watch.
+        variables
+            The values of its variables, as JSON has them.
+        policy
+            In place of the transport's own. The tries count anew where one of them has told of a change, or has lasted.
+
+        Yields
+        ------
+        dict
+            The ``data`` of a result.
+
+        Raises
+        ------
+        GridError
+            As :meth:`execute` does.
+        """
+        policy = policy or self.policy
+        deadline = policy.deadline or 2 * policy.read_timeout
+        begun, tries = time.monotonic(), 0
+        while True:
+            opened, count = time.monotonic(), 0
+            tries += 1
+            try:
+                async with aclosing(self._results(query, variables, policy)) as results:
+                    async for result in results:
+                        count += 1
+                        yield result
+            except Failure as failure:
+                # One that told more than how things are, or lasted, has served: what failed is a new beginning.
+                if count > 1 or (count and time.monotonic() - opened > deadline):
+                    begun, tries = time.monotonic(), 1
+                late = time.monotonic() - begun > deadline
+                if tries >= policy.tries or late or not _may_pass(failure, policy):
+                    raise self._failures.last_word(query.name, failure, tries, begun) from None
+            else:
+                return
+            await asyncio.sleep(min(policy.first_wait * 2 ** (tries - 1), policy.max_wait))
+
+    async def _results(
+        self, query: Operation, variables: dict[str, Any], policy: RetryPolicy
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the results that come over one WebSocket, or raise the `Failure` that ends it."""
+        answer = _Answer()
+        line = self._connected()
+        connection = AIOHTTPWebsocketsTransport(
+            url="ws" + self.endpoint.graphql_url.removeprefix("http"),
+            subprotocols=[AIOHTTPWebsocketsTransport.GRAPHQLWS_SUBPROTOCOL],
+            headers={"Authorization": self.endpoint.authorization},
+            session=await line.open(),  # one of gql's own making would stay open where the handshake fails
+            proxy=_proxy(self.endpoint.url),
+            heartbeat=_HEARTBEAT,
+            connect_timeout=policy.connect_timeout,
+            ack_timeout=policy.read_timeout,
+            close_timeout=2 * _FAREWELL,
+            websocket_close_timeout=_FAREWELL,
+            ssl_close_timeout=_FAREWELL,
+        )
+        socket = None
+        self.requests_sent += 1
+        try:
+            try:
+                await connection.connect()
+            finally:
+                socket = connection.adapter.websocket  # gql forgets it when it closes, and with it the close code
+            async with aclosing(connection.subscribe(_Request(query, variables))) as results:
+                async for result in results:
+                    yield self._failures.unpack(result.data, result.errors, answer)
+        except gql_errors.TransportQueryError as error:
+            raise self._failures.refusal(error.errors, answer) or Failure(_FAULTS[type(error)], str(error)) from None
+        except (gql_errors.TransportError, *_TIMEOUTS) as error:
+            code = socket.close_code if socket is not None else None
+            if code in _REFUSED_CLOSE:
+                raise self._failures.denial(f"WebSocket closed with code {code}") from None
+            raise self._failure(error, answer, policy.read_timeout) from None
+        finally:
+            await connection.close()
+
+    async def close(self) -> None:
+        """Close the connections. A later request opens new ones."""
+        line, self._line = self._line, None
+        if line is not None and line.is_here:
+            await line.close()
+
+    def _connected(self) -> _Line:
+        # No `await` in here: of several tasks that come at once, the first makes the line and all use it.
+        if self._line is None or not self._line.is_here:
+            self._line = _Line(self.endpoint)
+        return self._line
+
+    def _arguments(self, url: str, policy: RetryPolicy, patience: float) -> dict[str, Any]:
+        headers = {"Accept": "application/graphql-response+json, application/json;q=0.9"}
+        if urlsplit(url)[:2] == urlsplit(self.endpoint.url)[:2]:
+            headers["Authorization"] = self.endpoint.authorization
+        return {
+            "headers": headers,
+            "timeout": aiohttp.ClientTimeout(total=patience, sock_connect=min(policy.connect_timeout, patience)),
+            "allow_redirects": False,  # the key goes nowhere but where it was meant to go
+            "proxy": _proxy(url),
+        }
+
+    async def _repeat(
+        self, name: str, policy: RetryPolicy, patience: float, once: Callable[[float], Awaitable[T]]
+    ) -> T:
+        begun, deadline = time.monotonic(), policy.deadline or 2 * patience
+        tries = 0
+
+        async def attempt() -> T:
+            nonlocal tries
+            tries += 1
+            left = max(deadline - (time.monotonic() - begun), 0.001) if policy.deadline else patience
+            try:
+                return await once(min(patience, left))
+            except Failure as failure:
+                if failure.kind is errors.RequestTimeout and left < patience:
+                    failure.reason += f", all that was left of {deadline:g} s"
+                raise
+
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(policy.tries) | stop_before_delay(deadline),
+            wait=wait_exponential(policy.first_wait, policy.max_wait) + wait_random(0, policy.first_wait),
+            retry=retry_if_exception(lambda error: _may_pass(error, policy)),
+            reraise=True,
+        )
+        try:
+            return await retrying(attempt)
+        except Failure as failure:
+            raise self._failures.last_word(name, failure, tries, begun) from None
+
+    def _failure(self, error: BaseException, answer: _Answer, patience: float) -> Failure:  # noqa: PLR0911 - a table
+        """Say what it means that gql or aiohttp raised `error`."""
+        cause = error.__cause__ if isinstance(error, gql_errors.TransportError) and error.__cause__ else error
+        if answer.status:
+            return self._failures.stranger(answer)
+        if isinstance(cause, _HANDSHAKES):
+            answer.status, answer.body = cause.status, cause.message.encode()
+            return self._failures.stranger(answer)
+        if isinstance(cause, aiohttp.ClientResponseError):
+            return Failure(
+                errors.InvalidResponse, f"what answers there does not speak HTTP: {cause.message}", again=True
+            )
+        text = str(cause) or str(error) or type(cause).__name__
+        if isinstance(cause, _TIMEOUTS):
+            return Failure(errors.RequestTimeout, str(cause) or f"no answer within {patience:.3g} s", again=True)
+        if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+            return Failure(errors.ConnectionFailed, f"its certificate is not trusted: {text}")
+        if isinstance(
+            cause, (*_PASSING_CAUSES, gql_errors.TransportConnectionFailed)
+        ):  # the latter where gql says no more
+            return Failure(errors.ConnectionFailed, text, again=True)
+        if isinstance(error, gql_errors.TransportError):
+            return Failure(_FAULTS.get(type(error), errors.ServiceError), text)
+        return Failure(errors.ConnectionFailed, text)
+
+
+class _Answer(Answer):
+    """Kept beside gql, whose exceptions tell neither the status nor the body."""
+
+    async def receive(self, response: aiohttp.ClientResponse) -> None:
+        # aiohttp calls this before gql reads. Reading here first means that a cut line or a time-out within the body
+        # surfaces as what it is; gql would take it for a body that is no JSON.
+        self.body = await response.read()
+        self.status = response.status
+        self.content_type = response.headers.get("Content-Type", "")
+        if "Location" in response.headers:
+            self.content_type += f", redirecting to {response.headers['Location'].partition('?')[0]}"
+
+
+class _Request(GraphQLRequest):
+    """A request whose text goes out as it is: gql's own is parsed once and printed for each payload."""
+
+    def __init__(self, query: Operation, variables: dict[str, Any]) -> None:
+        self.text = query.text
+        self.variable_values = variables
+        self.operation_name = query.name
+        self.extensions = None
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        return {"query": self.text, "operationName": self.operation_name, "variables": self.variable_values}
+
+
+class _Line:
+    """The open connections of one loop in one process."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._opening = asyncio.Lock()
+        self.http = AIOHTTPTransport(
+            url=endpoint.graphql_url,
+            headers={"User-Agent": f"grid/{__version__}"},
+            json_deserialize=orjson.loads,
+            ssl_close_timeout=_FAREWELL,  # type: ignore[arg-type, unused-ignore]
+        )
+
+    @property
+    def is_here(self) -> bool:
+        return self._loop is asyncio.get_running_loop() and self._pid == os.getpid()
+
+    async def open(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self.http.session is None:
+                # Not `trust_env`: aiohttp then also reads .netrc, and refuses a request to a host that is listed there
+                # because it has an Authorization header already. Proxies are found by `_proxy`.
+                self.http.client_session_args = {
+                    "connector": aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver()),
+                    "cookie_jar": aiohttp.DummyCookieJar(),
+                }
+                await self.http.connect()
+                loop.adopt(self)
+            assert self.http.session is not None
+            return self.http.session
+
+    async def close(self) -> None:
+        loop.release(self)
+        await self.http.close()
+        await asyncio.sleep(0)  # the sockets are given back one turn of the loop later
+
+
+def _may_pass(error: BaseException, policy: RetryPolicy) -> bool:
+    if not isinstance(error, Failure) or not error.again:
+        return False
+    return policy.reconnect or error.kind is not errors.ConnectionFailed
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy that the environment gives for a URL. This machine itself is never asked for through one."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost" or host.endswith(".localhost")
+    return None if local or proxy_bypass(host) else getproxies().get(parts.scheme)
+
+
+async def _chunks(file: BinaryIO) -> AsyncGenerator[bytes, None]:
+    while chunk := file.read(_CHUNK):
+        yield chunk

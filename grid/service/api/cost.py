@@ -1,0 +1,246 @@
+"""What an operation costs: the fields of its answer, worked out before it is executed.
+
+The size and depth of documents and the size of bodies are limited in `limits`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLInt,
+    GraphQLList,
+    GraphQLNonNull,
+    InlineFragmentNode,
+    IntValueNode,
+    NullValueNode,
+    VariableNode,
+    get_named_type,
+)
+
+from grid.service.api.errors import ApiError
+from grid.service.api.limits import exceeded
+from grid.shared.wire import MAX_PAGE_SIZE, ErrorCode
+
+if TYPE_CHECKING:
+    from graphql import (
+        DocumentNode,
+        GraphQLArgument,
+        GraphQLNamedType,
+        GraphQLOutputType,
+        GraphQLSchema,
+        OperationDefinitionNode,
+        SelectionSetNode,
+    )
+
+__all__ = ["MAX_COST", "CostPlan"]
+
+MAX_COST = 100_000
+
+# How many elements a list is taken to have that says nothing of its length.
+_LIST_SIZE = 10
+
+# What a field costs that does far more than to be answered: these expand a sweep of up to 10,000 experiments.
+_WEIGHTS = {"Query.estimate": 10_000, "Mutation.startRun": 10_000}
+
+
+class _Sum:
+    """A cost: a constant, and so many times the cost of each of some lists whose length is a variable."""
+
+    __slots__ = ("constant", "lists")
+
+    def __init__(self, constant: int = 0) -> None:
+        self.constant = constant
+        self.lists: dict[int, int] = {}
+
+    def add(self, other: _Sum, times: int = 1) -> None:
+        self.constant += times * other.constant
+        for index, count in other.lists.items():
+            self.lists[index] = self.lists.get(index, 0) + times * count
+
+    def value(self, lists: list[int]) -> int:
+        return self.constant + sum(count * lists[index] for index, count in self.lists.items())
+
+
+class _Length:
+    """The length of a page, where a variable decides it."""
+
+    __slots__ = ("default", "field", "index", "variable")
+
+    def __init__(self, index: int, field: str, variable: str, default: int) -> None:
+        self.index = index
+        self.field = field
+        self.variable = variable
+        self.default = default
+
+
+class CostPlan:
+    """What an operation costs, worked out as far as it can be without its variables.
+
+    A field costs 1, and what is selected below it as often as it can stand in the answer: the elements of a page as
+    often as the argument `first` says, those of another list 10 times.
+
+    Parameters
+    ----------
+    schema
+        The schema that the document is valid for.
+    document
+        The valid document.
+    operation
+        The operation in it.
+
+    Raises
+    ------
+    ApiError
+        When a page size that the document itself states is not allowed.
+    """
+
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> None:
+        self._schema = schema
+        self._fragments = {
+            node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+        }
+        self._defaults = {
+            node.variable.name.value: _literal(node.default_value)
+            for node in operation.variable_definitions or ()
+            if node.default_value is not None
+        }
+        self._lengths: list[_Length] = []
+        # Each list's length and the cost of one element, an inner list before the one that it stands in.
+        self._lists: list[tuple[int, _Sum]] = []
+        self._spread: dict[tuple[str, int | _Length], _Sum] = {}
+        root = schema.get_root_type(operation.operation)
+        self._total = self._selections(operation.selection_set, root, _LIST_SIZE)
+
+    def check(self, variables: dict[str, Any], max_cost: int = MAX_COST) -> int:
+        """Hold a request against the limits.
+
+        Parameters
+        ----------
+        variables
+            The variables as the client sent them.
+        max_cost
+            The highest cost that is allowed.
+
+        Returns
+        -------
+        int
+            The cost.
+
+        Raises
+        ------
+        ApiError
+            When a page size or the cost is not allowed.
+        """
+        lengths = [self._length(length, variables) for length in self._lengths]
+        lists: list[int] = []
+        for index, element in self._lists:
+            lists.append(lengths[index] * element.value(lists))
+        cost = self._total.value(lists)
+        if cost > max_cost:
+            raise exceeded("cost of the operation", cost, max_cost, "ask for smaller pages or fewer fields", key="cost")
+        return cost
+
+    def _length(self, length: _Length, variables: dict[str, Any]) -> int:
+        if length.variable in variables:
+            value = variables[length.variable]
+        elif length.variable in self._defaults:
+            value = self._defaults[length.variable]
+        else:
+            return length.default
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            # It does not fit the variable's type, or is the null of a page that may go without a size.
+            return _LIST_SIZE
+        return _page_size(value, length.field)
+
+    def _selections(
+        self, selection_set: SelectionSetNode, parent: GraphQLNamedType | None, elements: int | _Length
+    ) -> _Sum:
+        """Add up a selection; `elements` is how many elements a list in it has that does not say it."""
+        total = _Sum()
+        for selection in selection_set.selections:
+            if isinstance(selection, FieldNode):
+                total.constant += _WEIGHTS.get(f"{parent}.{selection.name.value}", 1)
+                if selection.selection_set or selection.arguments:
+                    total.add(self._below(selection, parent, elements))
+            elif isinstance(selection, FragmentSpreadNode):
+                total.add(self._fragment(selection.name.value, elements))
+            elif isinstance(selection, InlineFragmentNode):
+                narrowed = parent
+                if selection.type_condition:
+                    narrowed = self._schema.get_type(selection.type_condition.name.value)
+                total.add(self._selections(selection.selection_set, narrowed, elements))
+        return total
+
+    def _fragment(self, name: str, elements: int | _Length) -> _Sum:
+        known = self._spread.get((name, elements))
+        if known is None:
+            fragment = self._fragments[name]
+            on = self._schema.get_type(fragment.type_condition.name.value)
+            known = self._spread[name, elements] = self._selections(fragment.selection_set, on, elements)
+        return known
+
+    def _below(self, node: FieldNode, parent: GraphQLNamedType | None, elements: int | _Length) -> _Sum:
+        field = getattr(parent, "fields", {}).get(node.name.value)
+        if field is None:
+            # `__schema` and `__type`, which every schema has: their types know their fields.
+            named = self._schema.get_type({"__schema": "__Schema", "__type": "__Type"}.get(node.name.value, ""))
+            return self._selections(node.selection_set, named, _LIST_SIZE) if node.selection_set else _Sum()
+        is_list = _is_list(field.type)
+        first = field.args.get("first")
+        page: int | _Length | None = None
+        if first is not None and get_named_type(first.type) is GraphQLInt:
+            page = self._page(node, first, f"{parent}.{node.name.value}")
+        if node.selection_set is None:
+            return _Sum()
+        # The lists inside a connection are the page: its other fields stand in the answer once.
+        inside = page if page is not None and not is_list else _LIST_SIZE
+        element = self._selections(node.selection_set, get_named_type(field.type), inside)
+        if not is_list:
+            return element
+        times = elements if page is None else page
+        total = _Sum()
+        if isinstance(times, int):
+            total.add(element, times)
+        else:
+            total.lists[len(self._lists)] = 1
+            self._lists.append((times.index, element))
+        return total
+
+    def _page(self, node: FieldNode, first: GraphQLArgument, field: str) -> int | _Length:
+        # Schema first: the default stands in the schema's text, which every version of graphql-core keeps alike.
+        default = (_literal(first.ast_node.default_value) if first.ast_node else None) or _LIST_SIZE
+        for argument in node.arguments or ():
+            if argument.name.value == "first":
+                if isinstance(argument.value, VariableNode):
+                    length = _Length(len(self._lengths), field, argument.value.name.value, default)
+                    self._lengths.append(length)
+                    return length
+                value = _literal(argument.value)
+                return _LIST_SIZE if value is None else _page_size(value, field)
+        return default
+
+
+def _literal(node: object) -> int | None:
+    if isinstance(node, IntValueNode):
+        return int(node.value)
+    return None if node is None or isinstance(node, NullValueNode) else _LIST_SIZE
+
+
+def _is_list(type_: GraphQLOutputType) -> bool:
+    return isinstance(type_.of_type if isinstance(type_, GraphQLNonNull) else type_, GraphQLList)
+
+
+def _page_size(size: int, field: str) -> int:
+    if 1 <= size <= MAX_PAGE_SIZE:
+        return size
+    code = ErrorCode.INVALID_ARGUMENT if size < 1 else ErrorCode.LIMIT_EXCEEDED
+    message = f"the argument first of {field} is {size}: 1 to {MAX_PAGE_SIZE} are allowed"
+    if size > 1:
+        message += "; get what is left with `after` and the page's endCursor"
+    raise ApiError(code, message, {"argument": "first", "minimum": 1, "maximum": MAX_PAGE_SIZE})

@@ -1,0 +1,214 @@
+"""GraphQL documents, parsed and validated once and kept.
+
+What depends on a request's variables is not decided here, only prepared, as a cost plan.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from graphql import (
+    GraphQLSyntaxError,
+    NoFragmentCyclesRule,
+    OperationDefinitionNode,
+    OperationType,
+    parse,
+    specified_rules,
+    validate,
+)
+
+from grid.service.api.cost import CostPlan
+from grid.service.api.errors import ApiError, coded
+from grid.service.api.limits import MAX_DEPTH, MAX_TOKENS, check_depth, check_text
+from grid.service.api.shapes import check_counts, check_selections
+from grid.shared.wire import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphql import DocumentNode, GraphQLSchema
+
+__all__ = ["Document", "DocumentRefused", "Documents", "Operation"]
+
+_MAX_DOCUMENTS = 1_000
+# A parsed document weighs some 300 bytes for each character of its text at worst, so this bounds the cache to about
+# 150 MB whatever clients send. Real documents have 500 characters.
+_MAX_CHARACTERS = 512 * 1024
+# Of a name in a message.
+_SHOWN = 200
+
+
+class DocumentRefused(Exception):
+    """The document cannot be executed.
+
+    Parameters
+    ----------
+    errors
+        Why, formatted and coded.
+    """
+
+    def __init__(self, errors: Sequence[dict[str, Any]]) -> None:
+        super().__init__("; ".join(error["message"] for error in errors))
+        self.errors = list(errors)
+
+
+class Operation:
+    """One operation of a valid document.
+
+    Parameters
+    ----------
+    schema
+        The schema that the document is valid for.
+    document
+        The document.
+    node
+        The operation in it.
+    """
+
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode, node: OperationDefinitionNode) -> None:
+        self.name = node.name.value if node.name else None
+        self.type: OperationType = node.operation
+        self.variable_definitions = node.variable_definitions or ()
+        self._schema = schema
+        self._document = document
+        self._node = node
+        self._plan: CostPlan | None = None
+
+    def check_limits(self, variables: dict[str, Any] | None) -> None:
+        """Hold the operation with these variables against the limits on page sizes and cost.
+
+        Parameters
+        ----------
+        variables
+            The variables as the client sent them.
+
+        Raises
+        ------
+        ApiError
+            When a page size or the cost is not allowed.
+        """
+        if self._plan is None:
+            self._plan = CostPlan(self._schema, self._document, self._node)
+        self._plan.check(variables or {})
+
+
+class Document:
+    """A valid document.
+
+    Parameters
+    ----------
+    schema
+        The schema that the document is valid for.
+    ast
+        The parsed document.
+    """
+
+    def __init__(self, schema: GraphQLSchema, ast: DocumentNode) -> None:
+        self.ast = ast
+        operations = [
+            Operation(schema, ast, node) for node in ast.definitions if isinstance(node, OperationDefinitionNode)
+        ]
+        self._by_name: dict[str | None, Operation] = {operation.name: operation for operation in operations}
+        self._only = operations[0] if len(operations) == 1 else None
+
+    def operation(self, name: str | None) -> Operation:
+        """Choose the operation to execute.
+
+        Parameters
+        ----------
+        name
+            Its name, or None for the only one.
+
+        Returns
+        -------
+        Operation
+            The operation.
+
+        Raises
+        ------
+        ApiError
+            When there is no such operation, or no name says which of several.
+        """
+        chosen = self._only if name is None else self._by_name.get(name)
+        if chosen is None:
+            names = ", ".join(sorted(known[:_SHOWN] for known in self._by_name if known)) or "none that has a name"
+            asked = "operationName is missing" if name is None else f"operationName is {name[:_SHOWN]!r}"
+            raise ApiError(ErrorCode.BAD_REQUEST, f"{asked}: the document holds these operations: {names}")
+        return chosen
+
+
+class Documents:
+    """The documents of one schema, the most recently used ones kept.
+
+    Parameters
+    ----------
+    schema
+        The schema that documents are validated for.
+    max_depth
+        How deep fields may be nested.
+    """
+
+    def __init__(self, schema: GraphQLSchema, *, max_depth: int = MAX_DEPTH) -> None:
+        self._schema = schema
+        self._max_depth = max_depth
+        self._kept: OrderedDict[str, Document] = OrderedDict()
+        self._characters = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def load(self, text: str) -> Document:
+        """Parse and validate a document, or find it among the kept ones.
+
+        Parameters
+        ----------
+        text
+            The document.
+
+        Returns
+        -------
+        Document
+            The valid document.
+
+        Raises
+        ------
+        DocumentRefused
+            When it is too large, too deep, no GraphQL, or does not fit the schema.
+        """
+        document = self._kept.get(text)
+        if document is not None:
+            self._kept.move_to_end(text)
+            return document
+        document = Document(self._schema, self._read(text))
+        self._kept[text] = document
+        self._characters += len(text)
+        while len(self._kept) > _MAX_DOCUMENTS or self._characters > _MAX_CHARACTERS:
+            oldest, _ = self._kept.popitem(last=False)
+            self._characters -= len(oldest)
+        return document
+
+    def _read(self, text: str) -> DocumentNode:
+        try:
+            check_text(text)
+            ast = parse(text, max_tokens=MAX_TOKENS)
+            check_counts(ast)
+            if check_depth(ast, self._max_depth):
+                check_selections(ast)
+                # Validated without the rules of any request: the outcome is kept for all of them.
+                errors = validate(self._schema, ast, specified_rules)
+            else:
+                # Other rules would go round in circles first, and say the same in the end.
+                errors = validate(self._schema, ast, [NoFragmentCyclesRule])
+        except ApiError as error:
+            raise DocumentRefused([coded(error, error.code)]) from None
+        except GraphQLSyntaxError as error:
+            raise DocumentRefused([coded(error, ErrorCode.GRAPHQL_PARSE_FAILED)]) from None
+        except RecursionError:
+            too_deep = ApiError(
+                ErrorCode.LIMIT_EXCEEDED, "the document is nested too deeply: write it with fewer levels"
+            )
+            raise DocumentRefused([coded(too_deep, too_deep.code)]) from None
+        if errors:
+            raise DocumentRefused([coded(error, ErrorCode.GRAPHQL_VALIDATION_FAILED) for error in errors])
+        return ast

@@ -1,0 +1,231 @@
+"""From rows to what GraphQL answers with: plain dicts by the schema's field names, for default resolvers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import shlex
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import PurePosixPath
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row
+
+from grid.service.api.errors import ApiError
+from grid.service.domain.catalogue import InstanceType
+from grid.service.domain.cluster import RUNNERS
+from grid.service.store import runs
+from grid.service.store.database import Database
+from grid.shared.wire import ErrorCode, ExperimentStatus
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+Object = dict[str, Any]
+
+
+def moment(microseconds: int | None) -> str | None:
+    """A time as the `DateTime` scalar writes it."""
+    if microseconds is None:
+        return None
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
+
+
+class Statuses:
+    """The statuses of a page of runs, read in one statement when the first of them is asked for.
+
+    For one run alone the indices are read at once, so that its counts and its names are of the same moment.
+    """
+
+    def __init__(self, database: Database, rows: Sequence[Row[Any]]) -> None:
+        self._database = database
+        self._rows = {row.seq: row for row in rows}
+        self._counts: dict[int, list[tuple[str, int]]] | None = None
+        self._indices: dict[int, dict[str, list[int]]] | None = None
+
+    async def of(self, run_seq: int) -> Object:
+        """The fields of a `RunStatus`."""
+        if self._counts is None and len(self._rows) > 1:
+            self._counts = await self._database.read(
+                lambda connection: runs.status_counts(connection, list(self._rows))
+            )
+        if self._counts is not None:
+            counts = self._counts[run_seq]
+        else:
+            counts = [(status, len(indices)) for status, indices in (await self._read_indices())[run_seq].items()]
+        # Read before what it belongs to: at worst a client looks once more than it had to.
+        revision = self._rows[run_seq].revision
+        groups = [{"status": status, "count": count, "of": self, "run": run_seq} for status, count in counts]
+        return {"revision": revision, "groups": groups}
+
+    async def names(self, run_seq: int, status: str) -> list[str]:
+        """The names of a run's experiments that have a status."""
+        prefix = f"{self._rows[run_seq].name}-exp"
+        return [f"{prefix}{index}" for index in (await self._read_indices())[run_seq].get(status, [])]
+
+    async def _read_indices(self) -> dict[int, dict[str, list[int]]]:
+        if self._indices is None:
+            self._indices = await self._database.read(
+                lambda connection: runs.indices_by_status(connection, list(self._rows))
+            )
+        return self._indices
+
+
+class Attempts:
+    """The ended attempts of a page of experiments, read in one statement when those of the first are asked for."""
+
+    def __init__(self, database: Database, seqs: Sequence[int]) -> None:
+        self._database = database
+        self._seqs = seqs
+        self._reading: asyncio.Task[dict[int, list[Row[Any]]]] | None = None
+
+    async def of(self, experiment_seq: int) -> list[Row[Any]]:
+        """The attempts of one of them."""
+        if self._reading is None:
+            read = self._database.read(lambda connection: runs.attempts_of(connection, self._seqs))
+            self._reading = asyncio.ensure_future(read)
+        return (await self._reading)[experiment_seq]
+
+
+def run_object(row: Row[Any], statuses: Statuses) -> Object:
+    """The fields of a `Run`, but for its connections."""
+    deleted = orjson.loads(row.deleted_indices)
+    return {
+        "seq": row.seq,
+        "statuses": statuses,
+        "id": row.id,
+        "name": row.name,
+        "description": row.description,
+        "scriptCommand": row.script_command,
+        "user": {"id": row.user_id, "username": row.username},
+        "cluster": row.cluster,
+        "project": row.project,
+        "commitSha": row.commit_sha,
+        "createdAt": moment(row.created_at),
+        "experimentCount": row.experiment_count - len(deleted),
+        "deletedIndices": deleted,
+        # What an earlier version did not know, its runs do not have.
+        "settings": {"timeout": None, "maxRetries": 0, "autoResume": False, **orjson.loads(row.settings)},
+    }
+
+
+def experiment_object(row: Row[Any], attempts: Attempts) -> Object:
+    """The fields of an `Experiment`, but for what its attempts tell."""
+    # The command as a person would type it: which interpreter "python" is, the cluster decides.
+    runner = RUNNERS.get(PurePosixPath(row.script).suffix, "python")
+    return {
+        "seq": row.seq,
+        "endings": attempts,
+        "id": row.id,
+        "name": f"{row.run_name}-exp{row.index}",
+        "runId": row.run_id,
+        "index": row.index,
+        "status": row.status,
+        "attempt": row.attempt,
+        "reason": row.reason,
+        "exitCode": row.exit_code,
+        "signal": row.signal,
+        "parameters": orjson.loads(row.parameters),
+        "invocationCommand": shlex.join([runner, row.script, *orjson.loads(row.arguments)]),
+        "user": {"id": row.user_id, "username": row.username},
+        "project": row.project,
+        "commitSha": row.commit_sha,
+        "createdAt": moment(row.created_at),
+        "startedRunningAt": moment(row.started_at),
+        "finishedAt": moment(row.finished_at),
+    }
+
+
+def attempt_object(row: Row[Any]) -> Object:
+    """The fields of an `Attempt`."""
+    return {
+        "number": row.number,
+        "status": row.status,
+        "reason": row.reason,
+        "failure": failure_object(row),
+        "startedRunningAt": moment(row.started_at),
+        "finishedAt": moment(row.finished_at),
+    }
+
+
+def failure_object(row: Row[Any]) -> Object | None:
+    """The fields of the `Failure` of an attempt that has ended; None where it succeeded."""
+    if row.status == ExperimentStatus.SUCCEEDED:
+        return None
+    return {
+        "reason": row.reason,
+        "exitCode": row.exit_code,
+        "signal": row.signal,
+        "error": row.error,
+        "lastLines": row.last_lines,
+        "finalLine": row.final_line,
+    }
+
+
+def failure_group_object(run_name: str, indices: Sequence[int], example: Row[Any]) -> Object:
+    """The fields of a `FailureGroup`."""
+    return {
+        "reason": example.reason,
+        "finalLine": example.final_line,
+        "count": len(indices),
+        "names": [f"{run_name}-exp{index}" for index in indices],
+        "example": failure_object(example),
+    }
+
+
+def instance_type_object(each: InstanceType) -> Object:
+    """The fields of an `InstanceType`."""
+    return {
+        "name": each.name,
+        "nickname": each.nickname,
+        "cpus": each.cpus,
+        "gpus": each.gpus,
+        "memoryGib": each.memory_gib,
+        "accelerator": each.accelerator,
+        "onDemandUsdPerHour": each.on_demand_usd_per_hour,
+        "spotUsdPerHour": each.spot_usd_per_hour,
+    }
+
+
+def page_object(
+    rows: Sequence[Row[Any]], first: int, total: int, node: Callable[[Row[Any]], Object], key: str
+) -> Object:
+    """The fields of a connection, from one row more than the page has where another page follows."""
+    shown = rows[:first]
+    return {
+        "nodes": [node(row) for row in shown],
+        "pageInfo": {
+            "hasNextPage": len(rows) > first,
+            "endCursor": _cursor(getattr(shown[-1], key)) if shown else None,
+        },
+        "totalCount": total,
+    }
+
+
+def _cursor(place: int) -> str:
+    return base64.urlsafe_b64encode(str(place).encode()).decode()
+
+
+def place_of(cursor: str | None) -> int | None:
+    """Read a cursor that a page gave."""
+    if cursor is None:
+        return None
+    try:
+        place = base64.urlsafe_b64decode(cursor.encode()).decode("ascii")
+        if not place.isdecimal() or len(place) > 18:  # noqa: PLR2004 - what 64 bits hold
+            raise ValueError
+        return int(place)
+    except (binascii.Error, ValueError):
+        message = f"after={cursor[:80]!r} is not a cursor: give the endCursor of the page before"
+        raise ApiError(ErrorCode.INVALID_ARGUMENT, message) from None
+
+
+def read_page(  # noqa: PLR0913, PLR0917 - what a page is made of
+    connection: Connection, database: Database, run_seq: int, total: int, first: int, after: int | None
+) -> Object:
+    """A page of a run's experiments."""
+    rows = runs.experiment_page(connection, run_seq, first, after)
+    attempts = Attempts(database, [row.seq for row in rows])
+    return page_object(rows, first, total, lambda row: experiment_object(row, attempts), "index")

@@ -1,0 +1,378 @@
+"""The operator's commands `users` and `teams`. What they change is in force at once, whether a service runs or not.
+
+What may be done with users and teams is decided by `accounts.Directory`. Here are arguments, the files that hold the
+key of the home's own user, and what is printed: a key once, to stdout, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from grid._version import __version__
+from grid.service.system.settings import OptionError, TryLater
+from grid.shared import homes
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from grid.service.domain.accounts import Directory, User
+    from grid.service.system.workspace import Workspace
+
+__all__ = ["add_commands"]
+
+_T = TypeVar("_T")
+_Running = Callable[[Path], "dict[str, Any] | None"]
+
+_REFUSED = 1
+_START_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+
+
+def add_commands(commands: Any, running: _Running) -> None:
+    """Add the commands `users` and `teams`.
+
+    Parameters
+    ----------
+    commands
+        What `ArgumentParser.add_subparsers` returns.
+    running
+        Returns what the service of a home says of itself; None where none runs.
+    """
+    for group, text, add in (
+        ("users", "Who may call: add, list, disable, enable, rotate.", _add_users),
+        ("teams", "Who may read whose runs: add, list, join, leave.", _add_teams),
+    ):
+        parser = commands.add_parser(group, help=text, description=text)
+        add(parser.add_subparsers(required=True, metavar="command"), running)
+
+
+def _add_users(commands: Any, running: _Running) -> None:
+    for name, action, text in (
+        ("add", _add_user, "Add a user, and print the key, which is not shown again."),
+        ("rotate", _rotate, "Give a user a new key and print it. Every older key of theirs stops working at once."),
+        ("disable", _disable, "Refuse a user's keys from now on. Their runs go on and stay."),
+        ("enable", _enable, "Accept the keys of a disabled user again."),
+    ):
+        parser = _command(commands, running, name, action, text)
+        parser.add_argument("user", metavar="NAME", help="the user's name")
+        if action in (_add_user, _rotate):
+            parser.add_argument("--url", help="the service's address as the user reaches it (default: its own)")
+    _command(commands, running, "list", _list_users, "List users: name, id, when they were added, state, teams.")
+
+
+def _add_teams(commands: Any, running: _Running) -> None:
+    for name, action, text in (
+        ("add", _add_team, "Add a team that nobody is in."),
+        ("join", _join, "Let a user into a team: its users may read each other's runs."),
+        ("leave", _leave, "Take a user out of a team, at once."),
+    ):
+        parser = _command(commands, running, name, action, text)
+        parser.add_argument("team", metavar="TEAM", help="the team's name")
+        if action is not _add_team:
+            parser.add_argument("user", metavar="USER", help="the user's name")
+    _command(commands, running, "list", _list_teams, "List teams and who is in them.")
+
+
+def _command(commands: Any, running: _Running, name: str, action: _Action, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("--home", type=_path, help="where everything is kept (GRID_HOME; else ~/.grid)")
+    parser.add_argument("--database", default="", help="what `serve` was given as --database (default: in the home)")
+    parser.set_defaults(command=lambda home, given: _run(action, home, given, running))
+    return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+class _Operator:
+    """What a command works with: the home, its database, its users and teams, and its service where one runs."""
+
+    def __init__(self, workspace: Workspace, given: argparse.Namespace, running: _Running) -> None:
+        # Imported here: the other commands of the service need none of it.
+        from sqlalchemy import URL  # noqa: PLC0415
+
+        from grid.service.domain.accounts import Directory  # noqa: PLC0415
+        from grid.service.store.database import Database  # noqa: PLC0415
+        from grid.service.system.clock import Sources  # noqa: PLC0415
+
+        self.given = given
+        self.workspace = workspace
+        self._running = running
+        self.sources = Sources()
+        self.directory = Directory(self.sources)
+        with _unchanged(workspace, self.running):
+            self._database = Database(given.database or URL.create("sqlite", database=str(workspace.database)))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def running(self) -> dict[str, Any] | None:
+        """Return what the home's service says of itself; None where none runs."""
+        return self._running(self.workspace.home)
+
+    def transact(self, statements: Callable[[Connection, Directory], _T]) -> _T:
+        """Run statements in one transaction, committed when it returns."""
+        return asyncio.run(self._database.write(lambda connection: statements(connection, self.directory)))
+
+    @property
+    def key_file(self) -> Path:
+        """Where the key of the home's own user is."""
+        return self.workspace.service / "api-key"
+
+    def is_own(self, connection: Connection, user: User) -> bool:
+        """Whether it is the home's own user: the system account, whom the service itself gives a key."""
+        try:
+            key = self.key_file.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return False
+        return self.directory.user_of_key(connection, key) == user
+
+
+_Action = Callable[[_Operator], None]
+
+
+def _run(action: _Action, home: Path, given: argparse.Namespace, running: _Running) -> int:
+    from grid.service.domain.accounts import AccountError  # noqa: PLC0415
+    from grid.service.store.faults import DatabaseUnavailable  # noqa: PLC0415
+    from grid.service.system.workspace import Workspace  # noqa: PLC0415
+
+    workspace = Workspace(home)
+    if not (given.database or workspace.database.exists() or action in (_add_user, _add_team)):
+        message = f"no service has been in {home}, and so nobody is there; choose another folder by --home or GRID_HOME"
+        raise OptionError(message)
+    try:
+        homes.prepare(home)
+        operator = _Operator(workspace, given, running)
+        try:
+            action(operator)
+        finally:
+            operator.close()
+    except AccountError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return _REFUSED
+    except homes.HomeRefused as error:
+        raise OptionError(str(error)) from error
+    except DatabaseUnavailable as error:
+        message = f"the database cannot be used: it {error.fault.words}; {error.fault.advice}. Then say it again"
+        raise (TryLater if error.fault.passes else OptionError)(message) from error
+    except OSError as error:
+        raise OptionError(str(homes.explained(error, home))) from error
+    return 0
+
+
+# Users
+
+
+def _add_user(operator: _Operator) -> None:
+    key = operator.sources.key()
+    user = operator.transact(lambda connection, directory: directory.add_user(connection, operator.given.user, key))
+    _print_credentials(operator, user, key)
+
+
+def _rotate(operator: _Operator) -> None:
+    key = operator.sources.key()
+
+    def write(connection: Connection, directory: Directory) -> tuple[User, bool]:
+        from grid.service.domain.accounts import AccountError  # noqa: PLC0415
+        from grid.service.system.workspace import write_private  # noqa: PLC0415
+
+        is_own = operator.is_own(connection, directory.user(connection, operator.given.user))
+        user = directory.replace_keys(connection, operator.given.user, key)
+        if is_own:
+            # Within the transaction: a service that starts meanwhile reads the file within one, too, and so can neither
+            # bring back the old key nor miss the new one. Where the commit fails, its next start accepts the new one.
+            try:
+                write_private(operator.key_file, key.encode())
+            except OSError as error:
+                message = f"cannot write {operator.key_file}: {error.strerror}; nothing was changed"
+                raise AccountError(message) from error
+        return user, is_own
+
+    user, is_own = operator.transact(write)
+    if is_own:
+        _tell_service(operator, key)
+    _print_credentials(operator, user, key)
+    if is_own:
+        sys.stderr.write(f"It is the key of {operator.workspace.home} itself: login() there finds the new one.\n")
+
+
+def _tell_service(operator: _Operator, key: str) -> None:
+    """Let those who log in to the service that runs find the new key; one that is starting is waited for."""
+    from grid.service.system.workspace import write_private  # noqa: PLC0415
+
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        record = operator.running()
+        if record is not None:
+            if record["api_key"] != key:
+                content = json.dumps({**record, "api_key": key}, indent=2)
+                write_private(operator.workspace.service / homes.RECORD, content.encode())
+            return
+        with _lock(operator.workspace) as is_free:
+            if is_free:
+                return
+        time.sleep(_POLL_SECONDS)
+    sys.stderr.write(
+        f"warning: the service of {operator.workspace.home} has been starting for {_START_SECONDS:g} s, and perhaps\n"
+        "tells login() the old key: stop it (python -m grid.service stop); the next login() starts it anew.\n"
+    )
+
+
+def _print_credentials(operator: _Operator, user: User, key: str) -> None:
+    record = operator.running()
+    url = operator.given.url or (record["url"] if record else "")
+    sys.stdout.write(json.dumps({"UserID": user.id, "APIKey": key, "URL": url}, indent=2) + "\n")
+    sys.stdout.flush()
+    # A name that may stand in a sentence: it was checked, or is in the database already.
+    missing = "" if url else 'No service runs, and --url was not given: write its address under "URL".\n'
+    sys.stderr.write(
+        f"{user.name} keeps this as ~/.grid/credentials.json (chmod 600), or gives it to login() as user_id, api_key\n"
+        f"and url. The key is kept nowhere else, and not shown again.\n{missing}"
+    )
+
+
+def _disable(operator: _Operator) -> None:
+    def write(connection: Connection, directory: Directory) -> None:
+        from grid.service.domain.accounts import AccountError  # noqa: PLC0415
+
+        if operator.is_own(connection, directory.user(connection, operator.given.user)):
+            message = (
+                f"{operator.given.user!r} cannot be disabled: it is the user of {operator.workspace.home} itself, as "
+                "whom login() on this machine comes; give it another key with users rotate, or end the service with "
+                "python -m grid.service stop"
+            )
+            raise AccountError(message)
+        directory.disable(connection, operator.given.user)
+
+    operator.transact(write)
+    sys.stdout.write(f"disabled {operator.given.user}: every key of theirs is refused; their runs go on and stay\n")
+
+
+def _enable(operator: _Operator) -> None:
+    operator.transact(lambda connection, directory: directory.enable(connection, operator.given.user))
+    sys.stdout.write(f"enabled {operator.given.user}\n")
+
+
+def _list_users(operator: _Operator) -> None:
+    from grid.service.store import accounts  # noqa: PLC0415
+
+    users, memberships = operator.transact(
+        lambda connection, _: (accounts.all_users(connection), accounts.all_memberships(connection))
+    )
+    rows = [
+        (
+            user.name,
+            user.id,
+            _moment(user.created_at),
+            "active" if user.disabled_at is None else "disabled",
+            ",".join(each.team for each in memberships if each.user == user.name) or "-",
+        )
+        for user in users
+    ]
+    _print_table(("NAME", "ID", "CREATED", "STATE", "TEAMS"), rows)
+
+
+# Teams
+
+
+def _add_team(operator: _Operator) -> None:
+    operator.transact(lambda connection, directory: directory.add_team(connection, operator.given.team))
+    sys.stdout.write(f"added the team {operator.given.team}\n")
+
+
+def _join(operator: _Operator) -> None:
+    given = operator.given
+    operator.transact(lambda connection, directory: directory.join(connection, given.team, given.user))
+    sys.stdout.write(f"{given.user} is in {given.team}\n")
+
+
+def _leave(operator: _Operator) -> None:
+    given = operator.given
+    operator.transact(lambda connection, directory: directory.leave(connection, given.team, given.user))
+    sys.stdout.write(f"{given.user} is no more in {given.team}\n")
+
+
+def _list_teams(operator: _Operator) -> None:
+    from grid.service.store import accounts  # noqa: PLC0415
+
+    teams, memberships = operator.transact(
+        lambda connection, _: (accounts.all_teams(connection), accounts.all_memberships(connection))
+    )
+    rows = [
+        (
+            team.name,
+            _moment(team.created_at),
+            ",".join(each.user for each in memberships if each.team == team.name) or "-",
+        )
+        for team in teams
+    ]
+    _print_table(("NAME", "CREATED", "USERS"), rows)
+
+
+# What several of them need
+
+
+@contextmanager
+def _unchanged(workspace: Workspace, running: Callable[[], dict[str, Any] | None]) -> Iterator[None]:
+    """Keep services from starting, so that a database is made or migrated once, and not beneath one that runs."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        record = running()
+        if record is not None:
+            if record["version"] != __version__:
+                message = (
+                    f"the service of {workspace.home} is of version {record['version']}, and this is {__version__}: "
+                    "stop it first (python -m grid.service stop)"
+                )
+                raise OptionError(message)
+            yield
+            return
+        with _lock(workspace) as is_free:
+            if is_free:
+                yield
+                return
+        if time.monotonic() > deadline:
+            message = f"the service of {workspace.home} has been starting for {_START_SECONDS:g} s: see its log"
+            raise OptionError(message)
+        time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def _lock(workspace: Workspace) -> Iterator[bool]:
+    """Hold the lock that a service holds, and say whether it was free."""
+    from grid.service.system.workspace import PRIVATE_FILE  # noqa: PLC0415
+
+    descriptor = os.open(workspace.service / homes.LOCK, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _moment(at: int) -> str:
+    return datetime.fromtimestamp(at // 1_000_000, timezone.utc).isoformat()
+
+
+def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")

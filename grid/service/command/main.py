@@ -1,0 +1,191 @@
+"""The operator's commands: `python -m grid.service serve | stop | status | credentials | users | teams`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from grid.service.command import admin
+from grid.service.system.settings import DEFAULT_GRACE_SECONDS, OptionError, Options, TryLater, host_name, number
+from grid.shared import homes
+from grid.shared.homes import Holder, HomeRefused, NoSpace
+from grid.shared.wire import grid_home
+
+EXIT_REFUSED = 78
+"""The service cannot serve as it was told to, and starting it again would not help (EX_CONFIG of sysexits.h)."""
+EXIT_TRY_LATER = 75
+"""The service cannot serve now, and may at the next try (EX_TEMPFAIL)."""
+EXIT_NOT_DONE = 1
+"""Something has not ended that should have."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    home = given.home or grid_home()
+    try:
+        return int(given.command(home, given))
+    except (HomeRefused, OptionError) as error:
+        return _refused(error, EXIT_TRY_LATER if isinstance(error, (NoSpace, TryLater)) else EXIT_REFUSED)
+
+
+def _refused(error: Exception, code: int) -> int:
+    """Say why nothing came of it; return the exit code."""
+    sys.stderr.write(f"error: {error}\n")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m grid.service", description="The service behind `from grid import …`."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--home", type=_path, help="where everything is kept (GRID_HOME; else ~/.grid)")
+        sub.set_defaults(command=command)
+        return sub
+
+    database = "another SQLite file, as SQLAlchemy writes it (default: one in the home)"
+    grace = "seconds from SIGTERM to SIGKILL when an experiment is ended (GRID_CANCEL_GRACE; else 10)"
+    serve = add("serve", _serve, "Serve in the foreground until SIGTERM or Ctrl-C. What runs then goes on.")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=0, help="the port to listen on (default: one that the system picks)")
+    serve.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which clients call it, besides localhost and --host; without a port (may be repeated)",
+    )
+    serve.add_argument("--database", default="", help=database)
+    serve.add_argument("--cpus", help="CPUs that experiments share (GRID_LOCAL_CPUS; else the machine's)")
+    serve.add_argument("--gpus", help="GPUs that experiments share (GRID_LOCAL_GPUS; else the machine's)")
+    serve.add_argument("--grace", help=grace)
+    serve.add_argument("--idle", help="stop after so many idle seconds (GRID_IDLE_TIMEOUT; else 0: never)")
+    serve.add_argument("--embedded", action="store_true", help="run scripts with the interpreter of whoever logged in")
+    serve.add_argument("--instance-types", type=_path, help="a catalogue instead of the one that is shipped")
+    serve.add_argument("--stop-experiments", action="store_true", help="end what runs, too, when it is told to stop")
+    serve.add_argument("--kept-by", default="", help=argparse.SUPPRESS)
+    stop = add("stop", _stop, "Stop the service of a home. What runs goes on, and is known after the next start.")
+    stop.add_argument("--stop-experiments", action="store_true", help="end what runs, too; what is queued stays so")
+    stop.add_argument("--database", default="", help=f"{database}; needed where no service runs")
+    stop.add_argument("--grace", help=f"{grace}; how long to wait depends on it")
+    add("status", _status, "Say whether a service has a home, and where it listens.")
+    add("credentials", _credentials, "Print user id, key and address in the form of credentials.json. They are secret.")
+    admin.add_commands(commands, _running)
+    return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _number(
+    given: argparse.Namespace, option: str, variable: str, *, least: float, whole: bool = False
+) -> float | None:
+    """Read a number from the command line, else from the environment; None where neither has it."""
+    for name, text in ((f"--{option}", getattr(given, option)), (variable, os.environ.get(variable))):
+        if text is not None:
+            return number(name, text, least=least, whole=whole)
+    return None
+
+
+def _grace(given: argparse.Namespace) -> float:
+    seconds = _number(given, "grace", "GRID_CANCEL_GRACE", least=0)
+    return DEFAULT_GRACE_SECONDS if seconds is None else seconds
+
+
+def _serve(home: Path, given: argparse.Namespace) -> int:
+    # Until the service has handlers of its own. SIGTERM would end the process there and then, as if killed: this end is
+    # a good one, and a keeper must not undo it.
+    for each in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(each, signal.default_int_handler)
+    # Imported here: the other commands need nothing of it, and it takes most of a second.
+    from grid.service.command.home_lock import NotKept  # noqa: PLC0415
+    from grid.service.command.server import serve  # noqa: PLC0415
+    from grid.service.command.shutdown import ExperimentsLeft  # noqa: PLC0415
+    from grid.service.store.faults import DatabaseUnavailable  # noqa: PLC0415
+
+    gpus = _number(given, "gpus", "GRID_LOCAL_GPUS", least=0, whole=True)
+    options = Options(
+        home=home,
+        host=given.host,
+        port=given.port,
+        allowed_hosts=tuple(host_name("--allowed-host", each) for each in given.allowed_host),
+        database=given.database,
+        cpus=int(_number(given, "cpus", "GRID_LOCAL_CPUS", least=1, whole=True) or 0),
+        gpus=None if gpus is None else int(gpus),
+        grace_seconds=_grace(given),
+        idle_seconds=_number(given, "idle", "GRID_IDLE_TIMEOUT", least=0) or 0.0,
+        instance_types=given.instance_types,
+        stop_experiments=given.stop_experiments,
+        kept_by=given.kept_by,
+        embedded=given.embedded,
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        asyncio.run(serve(options))
+    except ExperimentsLeft as error:
+        return _refused(error, EXIT_NOT_DONE)
+    except DatabaseUnavailable as error:
+        return _refused(error, EXIT_TRY_LATER)  # the log names the file
+    except (KeyboardInterrupt, NotKept):
+        return 0  # told to stop before it served
+    return 0
+
+
+def _stop(home: Path, given: argparse.Namespace) -> int:
+    from grid.service.command.shutdown import NotStopped, stop, stop_with_experiments  # noqa: PLC0415 - needed by this alone
+
+    ended, missing = f"stopped the service of {home}", f"no service has {home}"
+    try:
+        if given.stop_experiments:
+            options = Options(home=home, database=given.database, grace_seconds=_grace(given))
+            was_running = stop_with_experiments(options)
+            ended, missing = f"{ended} and what ran", f"{missing}; nothing runs any more"
+        else:
+            was_running = stop(home)
+    except NotStopped as error:
+        return _refused(error, EXIT_NOT_DONE)
+    sys.stdout.write(f"{ended if was_running else missing}\n")
+    return 0
+
+
+def _status(home: Path, _: argparse.Namespace) -> int:
+    record = _running(home)
+    if record is None:
+        sys.stdout.write(f"no service has {home}\n")
+        return 3  # what init scripts say of a service that is not running
+    sys.stdout.write(f"{record['url']}  home {home}  process {record['pid']}  version {record['version']}\n")
+    return 0
+
+
+def _credentials(home: Path, _: argparse.Namespace) -> int:
+    record = _running(home)
+    if record is None:
+        sys.stderr.write(f"error: no service has {home}\n")
+        return 3
+    credentials = {"UserID": record["user_id"], "APIKey": record["api_key"], "URL": record["url"]}
+    sys.stdout.write(json.dumps(credentials, indent=2) + "\n")
+    return 0
+
+
+def _running(home: Path) -> dict[str, Any] | None:
+    homes.refuse_elsewhere(home)
+    try:
+        record: dict[str, Any] = json.loads((home / "service" / homes.RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    process = Holder(record["pid"], record["start"], record["boot"], "", record["host"])
+    return record if process.is_alive() else None

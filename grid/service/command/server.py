@@ -1,0 +1,278 @@
+"""Serves an application over HTTP until it is told to stop, and says in `$GRID_HOME/service` where it is.
+
+SIGTERM and SIGINT stop it, and what runs goes on unless the options say otherwise; SIGUSR1 stops it and what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
+
+from grid._version import __version__
+from grid.service.command.home_lock import Hold, taken
+from grid.service.command.shutdown import ExperimentsLeft
+from grid.service.http.app import Application
+from grid.service.http.guards import HttpProtocol, is_loopback
+from grid.service.store import runs
+from grid.service.store.faults import DatabaseUnavailable
+from grid.service.system.clock import Sources
+from grid.service.system.settings import MAX_BODY_BYTES, OptionError, Options, TryLater
+from grid.service.system.workspace import PRIVATE_FILE, Workspace, write_private
+from grid.shared import homes
+from grid.shared.homes import Holder
+
+_log = logging.getLogger(__name__)
+
+_IDLE_CHECKS = 20
+"""How many times within the idle time it is looked whether the service is idle."""
+_WATCH_SECONDS = 5.0
+"""How often it is looked at least whether the home is still there."""
+_STOP_SECONDS = 15.0
+"""How long experiments may take to end beyond the grace period."""
+_NAMED = 10
+"""How many of the experiments that are left an error names."""
+
+
+async def serve(options: Options, sources: Sources | None = None) -> None:
+    """Serve until a signal says to stop, or until the service has been idle for as long as the options say.
+
+    Raises
+    ------
+    HomeRefused
+        If the home cannot be used, or another service has it.
+    OptionError
+        If the address or the database is not to be had.
+    NotKept
+        If the keeper that has started it has been told to end.
+    ExperimentsLeft
+        If experiments were to end with it, and some have not.
+    """
+    sources = sources or Sources()
+    workspace = Workspace(options.home)
+    with taken(workspace, kept_by=options.kept_by) as hold, _socket(options) as listening:
+        application = Application(options, sources)
+        with _in_words(application):
+            await application.open()
+        try:
+            async with _announced(application, workspace, listening) as url:
+                orders = _Orders(with_experiments=options.stop_experiments)
+                orders.listen()
+                _log.info("serving %s at %s", options.home, url)
+                if not is_loopback(options.host):
+                    _log.warning("%s speaks plain HTTP: keys can be read on the way, see docs/security.md", url)
+                await _serve_until_stopped(application, listening, hold, orders)
+        finally:
+            await application.close()
+        _log.info("stopped")
+
+
+async def end_experiments(application: Application, insisted: asyncio.Event) -> None:
+    """End every experiment that runs, and come back when that is recorded.
+
+    Parameters
+    ----------
+    application
+        Open.
+    insisted
+        Set when somebody does not want to wait for it any more.
+
+    Raises
+    ------
+    ExperimentsLeft
+        If some have not ended in time.
+    """
+    limit = application.options.grace_seconds + _STOP_SECONDS
+    ending = asyncio.create_task(application.stop_experiments())
+    insisting = asyncio.create_task(insisted.wait())
+    await asyncio.wait({ending, insisting}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+    insisting.cancel()
+    if ending.done():
+        await ending
+        return
+    ending.cancel()
+    await asyncio.gather(ending, return_exceptions=True)
+    left = [f"{row.run_name}-exp{row.index}" for row in await application.database.read(runs.active)]
+    if left:
+        why = "a second signal has cut it short" if insisted.is_set() else f"{limit:g} s were not enough"
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        message = (
+            f"not every experiment has ended ({why}): {', '.join(left[:_NAMED])}{more}; "
+            f"to end them, run python -m grid.service stop --stop-experiments --home {application.options.home}"
+        )
+        raise ExperimentsLeft(message)
+
+
+async def _serve_until_stopped(application: Application, listening: socket.socket, hold: Hold, orders: _Orders) -> None:
+    while True:
+        server = _Server(
+            uvicorn.Config(
+                application.asgi,
+                http=HttpProtocol,
+                access_log=False,  # addresses of uploads are secrets
+                log_config=None,
+                lifespan="off",
+                server_header=False,
+                ws_max_size=MAX_BODY_BYTES,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        # One of its own, which it closes. Ours stays: who calls meanwhile waits, and is not refused.
+        serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
+        watching = asyncio.create_task(_watch(application, hold))
+        asked = asyncio.create_task(orders.asked.wait())
+        await asyncio.wait({serving, watching, asked}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if orders.experiments_too:
+                # Served meanwhile: whoever waits for these experiments sees how they end.
+                await end_experiments(application, orders.insisted)
+        finally:
+            server.should_exit = True
+            for task in (watching, asked):
+                task.cancel()
+            await asyncio.gather(watching, asked, return_exceptions=True)
+            await serving
+        if orders.asked.is_set():
+            if orders.experiments_too:  # asked for while the last answers were sent, or already done
+                await end_experiments(application, orders.insisted)
+            return
+        # A run may have been started between the look and the end of the last answer.
+        if hold.is_lost() or not await _has_work(application):
+            return
+        _log.info("somebody has called meanwhile: serving on")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, without its way with signals: it raises them again at its end, which would then be no good one."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Orders:
+    """What signals have said so far."""
+
+    def __init__(self, *, with_experiments: bool) -> None:
+        self._with_experiments = with_experiments
+        self.asked = asyncio.Event()
+        self.insisted = asyncio.Event()
+        self.experiments_too = False
+
+    def listen(self) -> None:
+        """From here on signals say what to do, until the process ends."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        loop.add_signal_handler(signal.SIGINT, self._stop)
+        loop.add_signal_handler(signal.SIGUSR1, self._stop_experiments)
+
+    def _stop(self) -> None:
+        if self.asked.is_set():
+            self.insisted.set()
+        self.experiments_too = self.experiments_too or self._with_experiments
+        self.asked.set()
+
+    def _stop_experiments(self) -> None:
+        self.experiments_too = True
+        self.asked.set()
+
+
+@contextmanager
+def _socket(options: Options) -> Iterator[socket.socket]:
+    try:
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        listening = socket.create_server((options.host, options.port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        message = f"cannot listen on {options.host}:{options.port}: {getattr(error, 'strerror', None) or error}"
+        raise OptionError(message) from error
+    with listening:
+        # What it accepts inherits this. asyncio sees to it only for sockets that it made itself; without it the second
+        # part of an answer waits for 40 ms until the first is acknowledged.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield listening
+
+
+@contextmanager
+def _in_words(application: Application) -> Iterator[None]:
+    """Say in words for the operator what keeps a service from starting."""
+    try:
+        yield
+    except OSError as error:
+        raise homes.explained(error, application.options.home) from error
+    except DatabaseUnavailable as error:
+        message = f"the database {application.database.name} cannot be used: it {error.fault.words}"
+        raise (TryLater if error.fault.passes else OptionError)(message) from error
+
+
+def _api_key(workspace: Workspace, sources: Sources) -> str:
+    """The key of this home's own user, who is the system account."""
+    path = workspace.service / "api-key"
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        key = sources.key()
+        write_private(path, key.encode())
+        return key
+
+
+@asynccontextmanager
+async def _announced(application: Application, workspace: Workspace, listening: socket.socket) -> AsyncIterator[str]:
+    """Let clients find the service, and give its address."""
+    host, sources = application.options.host, application.sources
+    path = workspace.service / homes.RECORD
+    with _in_words(application):
+        _api_key(workspace, sources)  # made where there is none
+        # Read within a transaction, because `users rotate` replaces it within one: the old key cannot come back.
+        user = await application.add_user(sources.account(), lambda: _api_key(workspace, sources))
+        key = _api_key(workspace, sources)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        process = Holder.of(os.getpid())
+        record = {
+            "url": url,
+            "user_id": user.id,
+            "username": user.name,
+            "api_key": key,
+            "pid": process.pid,
+            "start": process.start,
+            "boot": process.boot,
+            "host": process.host,
+            "version": __version__,
+        }
+        write_private(path, json.dumps(record, indent=2).encode())
+        (workspace.service / homes.SERVED).touch(PRIVATE_FILE)
+    try:
+        yield url
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _watch(application: Application, hold: Hold) -> None:
+    """Come back when there is nothing to do any more."""
+    idle = application.options.idle_seconds
+    while True:
+        await asyncio.sleep(min(idle / _IDLE_CHECKS, _WATCH_SECONDS) if idle else _WATCH_SECONDS)
+        if hold.is_lost():
+            _log.warning("%s has been removed: stopping", application.options.home)
+            return
+        try:
+            if idle and await application.is_idle():
+                _log.info("idle for %g s: stopping", idle)
+                return
+        except (DatabaseUnavailable, SQLAlchemyError):
+            _log.exception("it cannot be told whether there is something to do; looking again")
+
+
+async def _has_work(application: Application) -> bool:
+    try:
+        return await application.database.read(runs.unfinished) > 0
+    except (DatabaseUnavailable, SQLAlchemyError):
+        _log.exception("it cannot be told whether there is something to do")
+        return True

@@ -1,0 +1,143 @@
+"""What the operator's command `stop` does: it ends the keeper, then the service, and what runs where that is asked for.
+
+The keeper comes first. Without its link it starts nothing more, and a service that it has just started ends by itself
+as soon as it has the lock: so whoever has the lock then is the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from grid.service.command import home_lock as homes_of_services
+from grid.service.system.settings import Options
+from grid.service.system.workspace import PRIVATE_FILE, Workspace
+from grid.shared import homes
+from grid.shared.homes import Holder
+
+_STOP_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+
+
+class NotStopped(RuntimeError):
+    """Something has not ended."""
+
+
+class ExperimentsLeft(NotStopped):
+    """Experiments that were to end with the service have not."""
+
+
+def stop(home: Path) -> bool:
+    """End the service of a home and its keeper; return whether there was one. What runs goes on.
+
+    Raises
+    ------
+    HomeRefused
+        If the service is one of another machine, or cannot be told.
+    NotStopped
+        If it does not end.
+    """
+    homes.refuse_elsewhere(home)
+    was_kept = _end_keeper(home)
+    return _end_service(home, signal.SIGTERM, _STOP_SECONDS) or was_kept
+
+
+def stop_with_experiments(options: Options) -> bool:
+    """End the service of a home, its keeper, and every experiment that runs; return whether there was a service.
+
+    What is queued stays so. Where no service runs, or it could not end them all, this process does.
+
+    Parameters
+    ----------
+    options
+        How the service is set up: its home, its database, and the grace period of its experiments.
+
+    Raises
+    ------
+    HomeRefused, NotStopped
+        As `stop` does; and if experiments do not end.
+    OptionError
+        If the database cannot be used.
+    """
+    homes.refuse_elsewhere(options.home)
+    was_running = _end_keeper(options.home)
+    with _no_login(options.home):
+        was_running |= _end_keeper(options.home)
+        was_running |= _end_service(options.home, signal.SIGUSR1, options.grace_seconds + _STOP_SECONDS)
+        if options.database or Workspace(options.home).database.exists():
+            asyncio.run(_end_experiments(options))
+    return was_running
+
+
+async def _end_experiments(options: Options) -> None:
+    # Imported here: it is needed for this alone, and takes most of a second.
+    from grid.service.command.server import end_experiments  # noqa: PLC0415
+    from grid.service.http.app import opened  # noqa: PLC0415
+
+    insisted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, insisted.set)
+    with homes_of_services.taken(Workspace(options.home)):
+        async with opened(options, starting=False) as application:
+            await end_experiments(application, insisted)
+
+
+def _end_keeper(home: Path) -> bool:
+    link = home / "service" / homes.KEEPER
+    keeper = Holder.read(link)
+    if keeper is None or keeper.is_elsewhere():
+        return False
+    link.unlink(missing_ok=True)
+    if not keeper.is_alive():
+        return False
+    _end(keeper, signal.SIGKILL, _STOP_SECONDS, f"the keeper of {home}")  # it has nothing to put in order
+    return True
+
+
+def _end_service(home: Path, number: signal.Signals, seconds: float) -> bool:
+    service = homes_of_services.holder(home)
+    if service is None:
+        return False
+    _end(service, number, seconds, f"the service of {home}")
+    return True
+
+
+def _end(process: Holder, number: signal.Signals, seconds: float, what: str) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended just now
+        os.kill(process.pid, number)
+    deadline = time.monotonic() + seconds
+    while process.is_alive():
+        if time.monotonic() > deadline:
+            message = f"{what}, process {process.pid}, has not ended"
+            raise NotStopped(message)
+        time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def _no_login(home: Path) -> Iterator[None]:
+    """Keep every `login()` from starting a service meanwhile: it waits."""
+    try:
+        descriptor = os.open(home / "service" / homes.START_LOCK, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    except (FileNotFoundError, NotADirectoryError):  # there is no home
+        yield
+        return
+    try:
+        deadline = time.monotonic() + _STOP_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    message = f"another process has been starting the service of {home} for {_STOP_SECONDS:g} s"
+                    raise NotStopped(message) from None
+                time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)

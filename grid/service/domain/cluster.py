@@ -1,0 +1,181 @@
+"""The local cluster: what it has, what it can do for a run, and how it runs a script."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grid.service.api.errors import ApiError
+from grid.service.domain.catalogue import Catalogue, InstanceType
+from grid.shared.wire import DEFAULT_CLUSTER, ErrorCode
+
+INHERITED = (
+    "ALL_PROXY",
+    "CURL_CA_BUNDLE",
+    "DYLD_LIBRARY_PATH",
+    "GRID_HOME",
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "LANG",
+    "LANGUAGE",
+    "LD_LIBRARY_PATH",
+    "LOGNAME",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "SHELL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "XDG_CACHE_HOME",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+"""What an experiment gets of the service's own environment; nothing else of it, secrets least of all."""
+
+INHERITED_PREFIXES = ("CUDA_", "LC_", "NVIDIA_")
+
+RUNNERS = {".sh": "bash", ".jl": "julia"}
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """CPUs and GPUs."""
+
+    cpus: int
+    gpus: int
+
+
+class LocalCluster:
+    """The machine that the service runs on.
+
+    Parameters
+    ----------
+    catalogue
+        The types of machine that may be asked for.
+    resources
+        What experiments share.
+    """
+
+    name = DEFAULT_CLUSTER
+
+    def __init__(self, catalogue: Catalogue, resources: Resources, home: Path) -> None:
+        self.catalogue = catalogue
+        self.resources = resources
+        self._home = home
+
+    def check(self, settings: Mapping[str, Any]) -> tuple[InstanceType, Resources, list[str]]:
+        """Return the machine asked for, what an experiment gets of ours, and what is done otherwise than asked for.
+
+        Parameters
+        ----------
+        settings
+            The fields of ``RunSettingsInput``.
+
+        Raises
+        ------
+        ApiError
+            ``UNSUPPORTED`` or ``INVALID_ARGUMENT`` where the run would not be what was asked for.
+        """
+        instance = self.catalogue.find(settings["instanceType"])
+        self._refuse(settings)
+        warnings = [warning for condition, warning in self._differences(settings) if condition]
+        cpus = settings["cpus"] or instance.cpus
+        gpus = settings["gpus"] or instance.gpus
+        if cpus > self.resources.cpus:
+            warnings.append(
+                f"each experiment asks for {cpus} CPUs; this machine has {self.resources.cpus}, so it gets those"
+            )
+            cpus = self.resources.cpus
+        if gpus > self.resources.gpus:
+            _unsupported(f"each experiment asks for {gpus} GPUs; this machine has {self.resources.gpus}")
+        if not gpus and self.resources.gpus:
+            warnings.append(
+                'no GPUs were asked for, so experiments run with CUDA_VISIBLE_DEVICES=""; gpus=1 gives each one'
+            )
+        return instance, Resources(cpus, gpus), warnings
+
+    def _refuse(self, settings: Mapping[str, Any]) -> None:
+        if settings["dockerfile"]:
+            _unsupported(f"dockerfile={settings['dockerfile']!r}: the local cluster does not build images")
+        for field, name in (("datastoreName", "datastore_name"), ("datastoreVersion", "datastore_version")):
+            if settings[field]:
+                _unsupported(f"{name}={settings[field]!r}: the local cluster has no datastores; give the script a path")
+        if settings["datastoreMountDir"]:
+            _unsupported("datastore_mount_dir: the local cluster has no datastores; give the script a path")
+        if any((settings.get("actions") or {}).values()):
+            _unsupported("actions: the local cluster does not run shell commands around a script; put them into it")
+        runner = RUNNERS.get(Path(settings["entrypoint"]).suffix)
+        if runner is not None and shutil.which(runner) is None:
+            _unsupported(f"entrypoint {settings['entrypoint']!r} needs {runner}, which is not on the service's PATH")
+
+    def _differences(self, settings: Mapping[str, Any]) -> Sequence[tuple[bool, str]]:
+        return (
+            (
+                bool(settings["dependencyFile"]),
+                f"dependency_file={settings['dependencyFile']!r}: the local cluster uses the packages that you have",
+            ),
+            (settings["useSpot"], "use_spot changes the estimate only: the local cluster is never taken away"),
+            (bool(settings["memory"]), "memory is not enforced by the local cluster"),
+            (
+                bool(settings["scratchSize"]) or settings["scratchMountPath"] != "/tmp/scratch",  # noqa: S108
+                "scratch_size and scratch_mount_path: the local cluster mounts no scratch disk; use a temporary folder",
+            ),
+            (
+                settings["framework"] == "TORCHELASTIC",
+                "framework 'torchelastic': the local cluster starts the script itself, without an elastic launcher",
+            ),
+        )
+
+    def command(self, script: str, arguments: Sequence[str], interpreter: str | None) -> tuple[str, ...]:
+        """Return the command line of an experiment, with the path of what runs its script."""
+        runner = RUNNERS.get(Path(script).suffix, interpreter or "python3")
+        return (shutil.which(runner) or runner, script, *arguments)
+
+    def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[int]) -> dict[str, str]:
+        """Return the whole environment of an experiment.
+
+        Parameters
+        ----------
+        row
+            An experiment with what its executor needs to know of its run.
+        settings
+            The run's settings.
+        gpu_ids
+            The GPUs that are its own.
+        """
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name in INHERITED or name.startswith(INHERITED_PREFIXES)
+        }
+        path = os.environ.get("PATH", os.defpath)
+        if row.interpreter:
+            path = os.pathsep.join((str(Path(row.interpreter).parent), path))
+        return {
+            **inherited,
+            "GRID_HOME": str(self._home),
+            "PATH": path,
+            # What is written is in the file at once, whatever happens to the process next.
+            "PYTHONUNBUFFERED": "1",
+            **settings["environment"],
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpu_ids)),
+            "GRID_CLUSTER_ID": row.cluster,
+            "GRID_EXPERIMENT_ID": row.id,
+            "GRID_EXPERIMENT_NAME": f"{row.run_name}-exp{row.index}",
+            "GRID_INSTANCE_TYPE": settings["instanceType"],
+            "GRID_RUN_NAME": row.run_name,
+            "GRID_USER_ID": row.user_id,
+        }
+
+
+def _unsupported(message: str) -> None:
+    raise ApiError(ErrorCode.UNSUPPORTED, message)

@@ -1,0 +1,154 @@
+"""Deletes runs and experiments: their rows at once, their files right after, and again where that was cut short."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from grid.service.api.errors import ApiError
+from grid.service.domain import lifecycle
+from grid.service.domain.snapshots import Snapshots
+from grid.service.store import runs
+from grid.service.store.database import Database
+from grid.service.store.faults import DatabaseUnavailable
+from grid.service.system import failpoints
+from grid.service.system.workspace import PRIVATE_FOLDER, Workspace, remove_tree
+from grid.shared.wire import ErrorCode, ExperimentStatus
+
+_log = logging.getLogger(__name__)
+
+_AT_ONCE = 100
+"""How many are taken off the list in one transaction."""
+
+_WAIT_SECONDS = 10.0
+"""How long a deletion waits for its files to be gone."""
+
+
+class Deletions:
+    """Rows and files that go together.
+
+    The rows go in one transaction, which also writes down whose files are to be removed. Only then are those removed:
+    a service that is killed in between finds the list at its next start. What the disk refuses stays on the list, and
+    is tried again with the next deletion and at the next start.
+    """
+
+    def __init__(self, database: Database, workspace: Workspace, snapshots: Snapshots) -> None:
+        self._database = database
+        self._workspace = workspace
+        self._snapshots = snapshots
+        self._removing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Begin to remove what an earlier service has left to be removed."""
+        self._begin_to_remove()
+
+    async def close(self) -> None:
+        """Stop removing; what is left is removed after the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def delete_run(self, run_id: str, name: str) -> bool:
+        """Delete a run, its experiments and their files, and its snapshot where no other run has it.
+
+        Returns
+        -------
+        bool
+            False where it does not exist any more.
+
+        Raises
+        ------
+        ApiError
+            ``NOT_ENDED`` while an experiment of it waits or runs.
+        """
+
+        def write(connection: Connection) -> bool:
+            run = runs.by_id(connection, run_id)
+            if run is None:
+                return False
+            unfinished = runs.unfinished_of(connection, run.seq)
+            if unfinished:
+                message = f"{unfinished} experiments of the run {name!r} wait or run: cancel it first"
+                raise ApiError(ErrorCode.NOT_ENDED, message)
+            runs.delete(connection, run)
+            return True
+
+        return await self._deleted(write)
+
+    async def delete_experiment(self, experiment_id: str, name: str, *, at: int) -> bool:
+        """Delete an experiment and its files.
+
+        Returns
+        -------
+        bool
+            False where it does not exist any more.
+
+        Raises
+        ------
+        ApiError
+            ``NOT_ENDED`` while it waits or runs.
+        """
+
+        def write(connection: Connection) -> bool:
+            row = runs.experiment_by_id(connection, experiment_id)
+            if row is None:
+                return False
+            if ExperimentStatus(row.status) in lifecycle.UNFINISHED:
+                message = f"the experiment {name!r} is {row.status}: cancel it first"
+                raise ApiError(ErrorCode.NOT_ENDED, message)
+            runs.delete_experiment(connection, row, at=at)
+            return True
+
+        return await self._deleted(write)
+
+    async def _deleted(self, write: Callable[[Connection], bool]) -> bool:
+        try:
+            deleted = await self._database.write(write)
+        except DatabaseUnavailable:
+            # It may have succeeded and not been able to say so: asked again, there is nothing to delete any more.
+            self._begin_to_remove()
+            raise
+        # Goes on whether or not somebody waits for it: to remove very many files takes longer than a request may.
+        await asyncio.wait([self._begin_to_remove()], timeout=_WAIT_SECONDS)
+        return deleted
+
+    def _begin_to_remove(self) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._remove())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _remove(self) -> None:
+        """Remove the files of all that was deleted."""
+        async with self._removing:
+            try:
+                rows = await self._database.read(runs.to_be_removed)
+                for start in range(0, len(rows), _AT_ONCE):
+                    await failpoints.reached_async("deletion.remove.before")
+                    gone = [row for row in rows[start : start + _AT_ONCE] if await self._is_gone(row)]
+                    await failpoints.reached_async("deletion.removed")
+                    if gone:
+                        await self._database.write(functools.partial(runs.was_removed, rows=gone))
+            except DatabaseUnavailable:
+                _log.exception("what was deleted cannot be removed from the disk now; trying again later")
+
+    async def _is_gone(self, row: Row[Any]) -> bool:
+        try:
+            if row.kind == "snapshot":
+                await self._snapshots.remove(row.name)
+            else:
+                await asyncio.to_thread(self._remove_experiment, row.name)
+        except OSError:
+            _log.exception("the files of the %s %s cannot be removed; trying again later", row.kind, row.name)
+            return False
+        return True
+
+    def _remove_experiment(self, experiment_id: str) -> None:
+        self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        remove_tree(self._workspace.experiment(experiment_id), self._workspace.trash / experiment_id)

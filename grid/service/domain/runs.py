@@ -1,0 +1,420 @@
+"""What can be done with runs: estimate, start, cancel. Thin resolvers above it, statements below it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from grid.service.api.errors import ApiError
+from grid.service.domain import lifecycle, sweeps
+from grid.service.domain.accounts import Accounts, User
+from grid.service.domain.changes import Changes
+from grid.service.domain.cluster import LocalCluster
+from grid.service.domain.deletions import Deletions
+from grid.service.domain.names import run_name
+from grid.service.domain.scheduler import Scheduler
+from grid.service.domain.snapshots import Snapshots
+from grid.service.store import accounts, runs
+from grid.service.store.database import Database
+from grid.service.store.tables import experiments
+from grid.service.store.tables import runs as runs_table
+from grid.service.system.clock import Sources
+from grid.shared.wire import MAX_TIMEOUT_SECONDS, ErrorCode, ExperimentStatus
+
+_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+_EXPERIMENT = re.compile(r"(?P<run>.+)-exp(?P<index>0|[1-9][0-9]{0,8})")
+_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_KEY_FORM = "16 to 64 letters, digits, '-' and '_'"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SUFFIXES = (".py", ".sh", ".jl")
+_MAX_DESCRIPTION = 200
+_MAX_NAME = 200
+_MAX_LENGTHS = {"project": 500, "commitSha": 64, "scriptCommand": 1_000_000, "script": 4_000}
+_MAX_SETTING = 4_000
+_NAME_TRIES = 20
+_MAX_WAIT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run would be."""
+
+    experiment_count: int
+    hourly_cost: float
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Which run or experiment is meant."""
+
+    name: str
+    owner: str | None = None
+    """The name of whose it is; None for the viewer's own."""
+    id: str | None = None
+    """Where it is given, another one that has the name by now is not meant."""
+
+    def means(self, row: Row[Any]) -> bool:
+        """Whether what has the name is meant."""
+        return self.id is None or self.id == row.id
+
+    @property
+    def remark(self) -> str:
+        """What to add where the name alone would mislead."""
+        return f" of the id {self.id[:80]!r}" if self.id else ""
+
+
+class Runs:
+    """Runs and their experiments."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is wired to, once
+        self,
+        database: Database,
+        cluster: LocalCluster,
+        scheduler: Scheduler,
+        snapshots: Snapshots,
+        changes: Changes,
+        sources: Sources,
+        accounts: Accounts,
+        deletions: Deletions,
+        *,
+        max_experiments: int,
+        honour_interpreter: bool,
+    ) -> None:
+        self._database = database
+        self._cluster = cluster
+        self._scheduler = scheduler
+        self._snapshots = snapshots
+        self._changes = changes
+        self._sources = sources
+        self._accounts = accounts
+        self._deletions = deletions
+        self._max_experiments = max_experiments
+        self._honour_interpreter = honour_interpreter
+
+    async def estimate(self, settings: Mapping[str, Any]) -> Estimate:
+        """Return what a run would cost; create nothing."""
+        _check_settings(settings)
+        self._check_cluster(settings)
+        instance, _, warnings = self._cluster.check(settings)
+        count = await asyncio.to_thread(self._count, settings)
+        return Estimate(count, instance.hourly_cost(experiments=count, use_spot=settings["useSpot"]), warnings)
+
+    async def start(self, user: User, given: Mapping[str, Any]) -> tuple[Row[Any], list[str]]:
+        """Create a run and queue its experiments; return it, and what is done otherwise than asked for.
+
+        The same key gives the run that it made, whatever else is asked for.
+        """
+        key = given["key"]
+        if not _KEY.fullmatch(key):
+            raise _invalid("key", key, _KEY_FORM)
+        made = await self._database.read(lambda connection: runs.by_key(connection, user.id, key))
+        if made is not None:
+            return made, orjson.loads(made.warnings)
+        settings = given["settings"]
+        _check_settings(settings)
+        _check_run(given)
+        self._check_cluster(settings)
+        instance, resources, warnings = self._cluster.check(settings)
+        # Refused before anything is drawn: a sweep over the limit would only cost memory.
+        await asyncio.to_thread(self._count, settings)
+        seed = settings["seed"] if settings.get("seed") is not None else self._sources.below(2**31)
+        expansion = await asyncio.to_thread(self._expand, settings, seed)
+        if not await self._snapshots.is_stored(given["snapshot"]):
+            raise _no_snapshot(given["snapshot"])
+        if not self._snapshots.holds(given["snapshot"], given["script"]):
+            raise _invalid("script", given["script"], "the path of a file in the snapshot")
+        at_once = max(1, self._cluster.resources.cpus // resources.cpus)
+        await self._snapshots.check_space(given["snapshot"], min(at_once, len(expansion.trials)))
+        warnings += expansion.warnings
+        at = self._sources.now()
+        run = {
+            "id": self._sources.new_id(),
+            "user_id": user.id,
+            "key": key,
+            "description": given.get("description"),
+            "cluster": self._cluster.name,
+            "snapshot": given["snapshot"],
+            "project": given["project"],
+            "commit_sha": given["commitSha"],
+            "script": given["script"],
+            "script_command": given["scriptCommand"],
+            "interpreter": given.get("interpreter") if self._honour_interpreter else None,
+            "settings": orjson.dumps(_settled(settings, instance.name, seed)).decode(),
+            "warnings": orjson.dumps(warnings).decode(),
+            "experiment_count": len(expansion.trials),
+            "created_at": at,
+        }
+        rows = [
+            {
+                "id": self._sources.new_id(),
+                "index": index,
+                "status": ExperimentStatus.QUEUED.value,
+                "attempt": 1,
+                "arguments": orjson.dumps(trial.arguments).decode(),
+                "parameters": orjson.dumps({"Script": given["script"], **trial.parameters}).decode(),
+                "cpus": resources.cpus,
+                "gpus": resources.gpus,
+                "created_at": at,
+            }
+            for index, trial in enumerate(expansion.trials)
+        ]
+
+        def write(connection: Connection) -> Row[Any]:
+            # Looked up again where nobody can come between: two requests with one key make one run.
+            made = runs.by_key(connection, user.id, key)
+            if made is None:
+                if not accounts.has_snapshot(connection, given["snapshot"]):
+                    # Its last run was deleted while this one was on its way.
+                    raise _no_snapshot(given["snapshot"])
+                name = self._free_name(connection, user, given.get("name") or "")
+                made = runs.by_seq(connection, runs.insert(connection, {**run, "name": name}, rows))
+            return made
+
+        made = await self._database.write(write)
+        self._scheduler.wake()
+        return made, orjson.loads(made.warnings)
+
+    async def cancel_run(self, user: User, which: Named, wait_seconds: float) -> tuple[list[str], list[str]]:
+        """Cancel what is unfinished of a run; return the names of experiments that have ended, and of the others."""
+        reader = await self._accounts.readable(user, which.owner)
+        run = None
+        if reader is not None:
+            run = await self._database.read(lambda connection: runs.by_name(connection, reader.id, which.name))
+        if run is None or not which.means(run):
+            raise ApiError(ErrorCode.RUN_NOT_FOUND, f"you have no run named {which.name[:200]!r}{which.remark}")
+        _check_owner(user, run, f"the run {run.name!r}")
+        return await self._cancel(run.seq, run.name, lifecycle.ALL_OF_RUN, {"b_run_seq": run.seq}, wait_seconds)
+
+    async def cancel_experiment(self, user: User, which: Named, wait_seconds: float) -> tuple[list[str], list[str]]:
+        """Cancel one experiment; return its name among those that have ended, or among the others."""
+        reader = await self._accounts.readable(user, which.owner)
+        row = None
+        if reader is not None:
+            row = await self._database.read(lambda connection: self.find_experiment(connection, reader, which.name))
+        if row is None or not which.means(row):
+            message = f"you have no experiment named {which.name[:200]!r}{which.remark}"
+            raise ApiError(ErrorCode.EXPERIMENT_NOT_FOUND, message)
+        _check_owner(user, row, f"the experiment {which.name!r}")
+        return await self._cancel(row.run_seq, row.run_name, lifecycle.ONE, {"b_seq": row.seq}, wait_seconds)
+
+    async def retry(self, user: User, run_id: str, key: str) -> list[str]:
+        """Queue the failed experiments of a run as their next attempts; return their names.
+
+        The same key gives what it queued the first time, and queues nothing.
+        """
+        if not _KEY.fullmatch(key):
+            raise _invalid("key", key, _KEY_FORM)
+        missing = ApiError(ErrorCode.RUN_NOT_FOUND, f"you have no run of the id {run_id[:200]!r}")
+        run = await self._database.read(lambda connection: runs.by_id(connection, run_id))
+        if run is None or not await self._accounts.may_read(user, run.user_id):
+            raise missing
+        _check_owner(user, run, f"the run {run.name!r}")
+        at = self._sources.now()
+
+        def write(connection: Connection) -> tuple[list[int], list[lifecycle.Change]]:
+            queued = runs.retried(connection, run.seq, key)
+            if queued is not None:
+                return queued, []
+            if runs.by_id(connection, run_id) is None:
+                raise missing  # deleted meanwhile
+            again = lifecycle.queue_again(connection, lifecycle.ALL_OF_RUN, {"b_run_seq": run.seq}, at=at)
+            indices = sorted(index for index, _ in again)
+            runs.insert_retry(connection, run.seq, key, indices, at)
+            return indices, [change for _, change in again]
+
+        indices, changed = await self._database.write(write)
+        self._changes.announce(change.run_seq for change in changed)
+        self._scheduler.wake()
+        return [f"{run.name}-exp{index}" for index in indices]
+
+    async def delete_run(self, user: User, run_id: str) -> bool:
+        """Remove a run and all that is of it; return whether there was one."""
+        run = await self._database.read(lambda connection: runs.by_id(connection, run_id))
+        if run is None or not await self._accounts.may_read(user, run.user_id):
+            return False
+        _check_owner(user, run, f"the run {run.name!r}")
+        deleted = await self._deletions.delete_run(run.id, run.name)
+        self._changes.announce([run.seq])
+        return deleted
+
+    async def delete_experiment(self, user: User, experiment_id: str) -> bool:
+        """Remove an experiment and all that is of it; return whether there was one."""
+        row = await self._database.read(lambda connection: runs.experiment_by_id(connection, experiment_id))
+        if row is None or not await self._accounts.may_read(user, row.user_id):
+            return False
+        name = f"{row.run_name}-exp{row.index}"
+        _check_owner(user, row, f"the experiment {name!r}")
+        deleted = await self._deletions.delete_experiment(row.id, name, at=self._sources.now())
+        self._changes.announce([row.run_seq])
+        return deleted
+
+    @staticmethod
+    def find_experiment(connection: Connection, user: User, name: str) -> Row[Any] | None:
+        """Return a user's experiment by its name."""
+        parts = _EXPERIMENT.fullmatch(name)
+        if parts is None:
+            return None
+        return runs.experiment_by_index(connection, user.id, parts["run"], int(parts["index"]))
+
+    # Cancelling
+
+    async def _cancel(
+        self, run_seq: int, run_name: str, which: sa.ColumnElement[bool], meant: dict[str, int], wait_seconds: float
+    ) -> tuple[list[str], list[str]]:
+        if not 0 <= wait_seconds <= _MAX_WAIT_SECONDS:
+            raise _invalid("waitSeconds", wait_seconds, f"0 to {_MAX_WAIT_SECONDS:g}")
+        await self._scheduler.cancel(which, meant)
+        deadline = asyncio.get_running_loop().time() + wait_seconds
+        with self._changes.listen(run_seq) as changed:
+            while True:
+                changed.clear()
+                ended, pending = await self._database.read(lambda connection: _ended(connection, which, meant))
+                remaining = deadline - asyncio.get_running_loop().time()
+                if not pending or remaining <= 0:
+                    return [f"{run_name}-exp{i}" for i in ended], [f"{run_name}-exp{i}" for i in pending]
+                try:
+                    await asyncio.wait_for(changed.wait(), remaining)
+                except asyncio.TimeoutError:
+                    continue  # one last look
+
+    # Starting
+
+    def _check_cluster(self, settings: Mapping[str, Any]) -> None:
+        if settings["cluster"] not in ("", self._cluster.name):
+            message = f"there is no cluster {settings['cluster'][:200]!r}; there is {self._cluster.name!r}"
+            raise ApiError(ErrorCode.CLUSTER_NOT_FOUND, message)
+
+    def _count(self, settings: Mapping[str, Any]) -> int:
+        try:
+            count = sweeps.count(
+                settings["scriptArgs"], strategy=settings["strategy"].lower(), num_trials=settings["numTrials"]
+            )
+        except sweeps.SweepError as error:
+            raise ApiError(ErrorCode.INVALID_SWEEP, str(error), {"flag": error.flag}) from None
+        if count > self._max_experiments:
+            message = f"the sweep makes {count:,} experiments; a run has at most {self._max_experiments:,}"
+            raise ApiError(ErrorCode.LIMIT_EXCEEDED, message)
+        return count
+
+    def _expand(self, settings: Mapping[str, Any], seed: int) -> sweeps.Expansion:
+        try:
+            return sweeps.expand(
+                settings["scriptArgs"],
+                strategy=settings["strategy"].lower(),
+                num_trials=settings["numTrials"],
+                seed=seed,
+                limit=self._max_experiments,
+            )
+        except sweeps.SweepError as error:
+            raise ApiError(ErrorCode.INVALID_SWEEP, str(error), {"flag": error.flag}) from None
+
+    def _free_name(self, connection: Connection, user: User, wanted: str) -> str:
+        names = [wanted] if wanted else [run_name(self._sources.below) for _ in range(_NAME_TRIES)]
+        taken = set(
+            connection.scalars(
+                sa.select(runs_table.c.name).where(runs_table.c.user_id == user.id, runs_table.c.name.in_(names))
+            )
+        )
+        for name in names:
+            if name not in taken:
+                return name
+        if wanted:
+            message = f"you have a run named {wanted!r} already; choose another name, or none to be given one"
+            raise ApiError(ErrorCode.NAME_TAKEN, message)
+        return f"{names[0]}-{self._sources.below(2**31)}"
+
+
+def _ended(connection: Connection, which: sa.ColumnElement[bool], meant: dict[str, int]) -> tuple[list[int], list[int]]:
+    ended: list[int] = []
+    pending: list[int] = []
+    query = sa.select(experiments.c.index, experiments.c.status).where(which).order_by(experiments.c.index)
+    for index, status in connection.execute(query, meant):
+        (ended if ExperimentStatus(status).is_terminal else pending).append(index)
+    return ended, pending
+
+
+def _settled(settings: Mapping[str, Any], instance_type: str, seed: int) -> dict[str, Any]:
+    """The settings as they are kept: what was left open is settled, what only concerns the start is left out."""
+    kept = {name: value for name, value in settings.items() if name not in ("cluster", "actions")}
+    return {
+        **kept,
+        "instanceType": instance_type,
+        "seed": seed,
+        "timeout": settings.get("timeout"),
+        "environment": settings.get("environment") or {},
+    }
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    entrypoint = settings["entrypoint"]
+    if PurePosixPath(entrypoint).suffix not in _SUFFIXES:
+        raise _invalid("entrypoint", entrypoint, f"a file that ends in {', '.join(_SUFFIXES)}")
+    _check_lengths(settings)
+    for name in ("cpus", "gpus", "numTrials", "maxRetries"):
+        if settings[name] < 0:
+            raise _invalid(name, settings[name], "0 or more")
+    if settings["strategy"] == "RANDOM_SEARCH" and settings["numTrials"] < 1:
+        raise _invalid("numTrials", settings["numTrials"], "1 or more for a random search")
+    if settings.get("seed") is not None and settings["seed"] < 0:
+        raise _invalid("seed", settings["seed"], "0 or more")
+    timeout = settings.get("timeout")
+    if timeout is not None and not 0 < timeout <= MAX_TIMEOUT_SECONDS:
+        raise _invalid("timeout", timeout, f"more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds")
+    for name in settings.get("environment") or {}:
+        if not _VARIABLE.fullmatch(name):
+            raise _invalid("environment", name, "names of letters, digits and '_', not beginning with a digit")
+    if any("\0" in value for value in (settings["scriptArgs"], *(settings.get("environment") or {}).values())):
+        raise _invalid("scriptArgs and environment", "\0", "text without null characters")
+
+
+def _check_lengths(settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        if isinstance(value, str) and name != "scriptArgs" and len(value) > _MAX_SETTING:
+            raise _invalid(name, f"{len(value)} characters", f"at most {_MAX_SETTING}")
+
+
+def _check_run(given: Mapping[str, Any]) -> None:
+    name, description, script = given.get("name"), given.get("description"), given["script"]
+    if name and (len(name) > _MAX_NAME or not _NAME.fullmatch(name)):
+        wanted = (
+            "lower-case letters, digits and inner '-', beginning with a letter and ending in a letter or digit, "
+            f"at most {_MAX_NAME}"
+        )
+        raise _invalid("name", name, wanted)
+    if description is not None and len(description) > _MAX_DESCRIPTION:
+        raise _invalid("description", f"{len(description)} characters", f"at most {_MAX_DESCRIPTION}")
+    path = PurePosixPath(script)
+    if path.is_absolute() or ".." in path.parts or "\0" in script or path.suffix not in _SUFFIXES:
+        raise _invalid("script", script, f"a path inside the snapshot that ends in {', '.join(_SUFFIXES)}")
+    for field, most in _MAX_LENGTHS.items():
+        if len(given[field]) > most:
+            raise _invalid(field, f"{len(given[field])} characters", f"at most {most}")
+    interpreter = given.get("interpreter")
+    if interpreter is not None and (not PurePosixPath(interpreter).is_absolute() or "\0" in interpreter):
+        raise _invalid("interpreter", interpreter, "an absolute path")
+
+
+def _check_owner(user: User, row: Row[Any], what: str) -> None:
+    if row.user_id != user.id:
+        message = f"{what} belongs to {row.username!r}: you may read it, and only they may change it"
+        raise ApiError(ErrorCode.FORBIDDEN, message)
+
+
+def _no_snapshot(digest: str) -> ApiError:
+    message = f"the snapshot {digest[:80]!r} is not stored; createSnapshot says where to upload it"
+    return ApiError(ErrorCode.INVALID_SNAPSHOT, message)
+
+
+def _invalid(name: str, value: object, wanted: str) -> ApiError:
+    shown = repr(value)
+    shown = shown if len(shown) <= _MAX_DESCRIPTION else shown[:_MAX_DESCRIPTION] + "…"
+    return ApiError(ErrorCode.INVALID_ARGUMENT, f"{name}={shown} is not allowed: {wanted}")

@@ -1,0 +1,280 @@
+"""What may start now, on which resources; and what is recorded when an attempt starts or ends."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from grid.service.domain import lifecycle
+from grid.service.domain.changes import Changes
+from grid.service.domain.cluster import LocalCluster
+from grid.service.domain.lifecycle import Change
+from grid.service.executors.protocol import Ending, Executor, Job
+from grid.service.store import runs
+from grid.service.store.database import Database
+from grid.service.store.faults import DatabaseUnavailable
+from grid.service.store.tables import experiments
+from grid.service.system import failpoints
+from grid.service.system.clock import Sources
+from grid.service.system.machine import boot_time
+from grid.shared.wire import ExperimentStatus
+
+_log = logging.getLogger(__name__)
+
+_AFTER_FAULT = 1.0
+"""Seconds until the queue is looked at again after a fault."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """What an active experiment holds."""
+
+    experiment_id: str
+    attempt: int
+    cpus: int
+    gpu_ids: tuple[int, ...]
+    has_ended: bool = False
+    """Whether its processes are gone, and only the record is missing: then it holds nothing."""
+
+
+class Scheduler:
+    """Starts experiments in the order of the queue, as far as the cluster's resources go."""
+
+    def __init__(
+        self, database: Database, cluster: LocalCluster, executor: Executor, changes: Changes, sources: Sources
+    ) -> None:
+        self._database = database
+        self._cluster = cluster
+        self._executor = executor
+        self._changes = changes
+        self._sources = sources
+        self._held: dict[int, _Held] = {}
+        # What the executor has told and no transaction has recorded yet, in order.
+        self._reports: list[Callable[[Connection], list[Change]]] = []
+        self._wake = asyncio.Event()
+        self._in_doubt = False
+        self._recorded = asyncio.Event()
+        self._starting = True
+        self._turning = asyncio.Lock()
+        self._loop: asyncio.Task[None] | None = None
+
+    async def open(self, *, starting: bool = True) -> None:
+        """Go on with what an earlier service left active, and begin to start what is queued, where that is wanted."""
+        self._starting = starting
+        self._database.call_in_doubt(self._look_again)
+        await self._executor.open(self)
+        await self._adopt()
+        self._wake.set()
+        self._loop = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Start nothing more; what runs goes on."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        await self._executor.close()
+
+    async def stop_experiments(self) -> None:
+        """Start nothing more, end everything that runs, and come back when its end is recorded."""
+        self._starting = False
+        async with self._turning:
+            pass  # what was claimed before is held now
+        while self._held or self._reports:
+            self._recorded.clear()
+            for held in list(self._held.values()):
+                if not held.has_ended:
+                    await self._executor.stop(held.experiment_id, held.attempt)
+            await self._recorded.wait()
+
+    def wake(self) -> None:
+        """Look at the queue again."""
+        self._wake.set()
+
+    async def cancel(self, which: sa.ColumnElement[bool], meant: dict[str, int]) -> None:
+        """Record that experiments shall end, and begin to end those that have processes.
+
+        Parameters
+        ----------
+        which, meant
+            One of the conditions of `lifecycle`, and the values of its parameters.
+        """
+        at = self._sources.now()
+
+        def record(connection: Connection) -> tuple[list[Change], Sequence[Any]]:
+            unfinished = which & experiments.c.status.in_(lifecycle.UNFINISHED)
+            first = unfinished & experiments.c.cancel_requested_at.is_(None)
+            connection.execute(sa.update(experiments).where(first).values(cancel_requested_at=at), meant)
+            active = sa.select(experiments.c.id, experiments.c.attempt).where(
+                which & experiments.c.status.in_(lifecycle.ACTIVE)
+            )
+            rows = connection.execute(active, meant).all()
+            return lifecycle.cancel_queued(connection, which, meant, at=at), rows
+
+        await failpoints.reached_async("scheduler.cancel.before")
+        changed, active = await self._database.write(record)
+        await failpoints.reached_async("scheduler.cancel.after")
+        self._announce(changed)
+        for row in active:
+            await self._executor.cancel(row.id, row.attempt)
+
+    # What the executor tells
+
+    def on_started(self, experiment_seq: int, attempt: int, started_at: int) -> None:
+        """The script's process exists."""
+        if self._holder(experiment_seq, attempt) is None:
+            return
+        meant = {"b_seq": experiment_seq, "b_attempt": attempt}
+        self._reports.append(
+            lambda connection: lifecycle.change(
+                connection,
+                lifecycle.ONE_ATTEMPT,
+                meant,
+                ExperimentStatus.RUNNING,
+                at=started_at,
+                values={"started_at": started_at},
+            )
+        )
+        self.wake()
+
+    def on_ended(self, experiment_seq: int, attempt: int, ending: Ending) -> None:
+        """No process of the attempt is left: its resources are free, and its end is to be recorded."""
+        held = self._holder(experiment_seq, attempt)
+        if held is None or held.has_ended:
+            return
+        held.has_ended = True
+        at = self._sources.now()
+        self._reports.append(lambda connection: lifecycle.end(connection, experiment_seq, attempt, ending, at=at))
+        self.wake()
+
+    def _holder(self, experiment_seq: int, attempt: int) -> _Held | None:
+        held = self._held.get(experiment_seq)
+        return held if held is not None and held.attempt == attempt else None
+
+    # The queue
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                if self._in_doubt:
+                    # Wait for better times, and then go by what the database says.
+                    await asyncio.sleep(_AFTER_FAULT)
+                    self._in_doubt = False
+                    await self._adopt()
+                    self._changes.announce_all()
+                async with self._turning:
+                    while await self._turn():
+                        pass
+            except DatabaseUnavailable:
+                self._look_again()  # the log says what is wrong with it
+            except Exception:  # noqa: BLE001 - whatever it is, the queue goes on after it
+                _log.exception("the queue has met a fault; trying again")
+                self._look_again()
+
+    def _look_again(self) -> None:
+        """Somebody's commit has failed, or has succeeded and could not say so: a start, a cancel, a turn of ours."""
+        self._in_doubt = True
+        self.wake()
+
+    async def _adopt(self) -> None:
+        """Go on with every attempt whose turn has come, as the database says, and that nobody watches."""
+        for row in await self._database.read(runs.active):
+            if row.cancel_requested_at is not None:
+                # Recorded, and then there was a fault: perhaps before anybody was told.
+                await self._executor.cancel(row.id, row.attempt)
+            held = self._held.get(row.seq)
+            if held is not None and held.attempt == row.attempt:
+                continue
+            await failpoints.reached_async("scheduler.adopt.before")
+            # What was handed over before the machine started may have run: a disk that has lost its power may have
+            # lost the claim, too.
+            was_running = row.status == ExperimentStatus.RUNNING or (row.turn_at or math.inf) < boot_time() * 1e6
+            adopt = functools.partial(self._executor.adopt, was_running=was_running)
+            await self._give(adopt, row, orjson.loads(row.gpu_ids or "[]"))
+
+    async def _turn(self) -> bool:
+        """Record what was reported and start what fits, in one transaction; return whether there may be more to do."""
+        reports = list(self._reports)
+        ended = [seq for seq, held in self._held.items() if held.has_ended]
+        holding = [held for held in self._held.values() if not held.has_ended]
+        free_cpus = self._cluster.resources.cpus - sum(held.cpus for held in holding) if self._starting else 0
+        if not reports and free_cpus <= 0:
+            return False
+        taken = {gpu for held in holding for gpu in held.gpu_ids}
+        free_gpus = [gpu for gpu in range(self._cluster.resources.gpus) if gpu not in taken]
+        at = self._sources.now()
+
+        def write(connection: Connection) -> tuple[list[Change], list[tuple[sa.Row[Any], list[int]]]]:
+            changed = [change for report in reports for change in report(connection)]
+            claimed = self._fitting(connection, free_cpus, free_gpus) if free_cpus > 0 else []
+            for row, gpu_ids in claimed:
+                meant = {"b_seq": row.seq, "b_attempt": row.attempt}
+                values = {"gpu_ids": orjson.dumps(gpu_ids).decode()}
+                pending = ExperimentStatus.PENDING
+                changed += lifecycle.change(connection, lifecycle.ONE_ATTEMPT, meant, pending, at=at, values=values)
+            return changed, claimed
+
+        await failpoints.reached_async("scheduler.turn.before")
+        changed, claimed = await self._database.write(write)
+        await failpoints.reached_async("scheduler.turn.after")
+        del self._reports[: len(reports)]
+        for seq in ended:
+            del self._held[seq]
+        for row, gpu_ids in claimed:
+            await failpoints.reached_async("scheduler.start.before")
+            await self._give(self._executor.start, row, gpu_ids)
+        self._announce(changed)
+        self._recorded.set()
+        return bool(claimed or self._reports)
+
+    def _fitting(
+        self, connection: Connection, free_cpus: int, free_gpus: list[int]
+    ) -> list[tuple[sa.Row[Any], list[int]]]:
+        """Return those at the head of the queue that fit, with the GPUs that each gets."""
+        fitting = []
+        for row in runs.next_in_queue(connection, self._cluster.name, free_cpus, self._cluster.resources.gpus):
+            free_cpus -= self._cpus(row)
+            if free_cpus < 0 or len(free_gpus) < row.gpus:
+                break  # nothing overtakes it: else it might wait for ever
+            fitting.append((row, free_gpus[: row.gpus]))
+            free_gpus = free_gpus[row.gpus :]
+        return fitting
+
+    async def _give(self, executor: Callable[[Job], Awaitable[None]], row: sa.Row[Any], gpu_ids: Iterable[int]) -> None:
+        """Hand an attempt to the executor. One that it did not take is held by nobody, so that it is adopted later."""
+        try:
+            await executor(self._hold(row, gpu_ids))
+        except BaseException:
+            self._held.pop(row.seq, None)
+            raise
+
+    def _cpus(self, row: sa.Row[Any]) -> int:
+        # A service that was started again with fewer CPUs must not wait for ever for more than there are.
+        return min(int(row.cpus), self._cluster.resources.cpus)
+
+    def _hold(self, row: sa.Row[Any], gpu_ids: Iterable[int]) -> Job:
+        settings = orjson.loads(row.settings)
+        held = self._held[row.seq] = _Held(row.id, row.attempt, self._cpus(row), tuple(gpu_ids))
+        return Job(
+            experiment_seq=row.seq,
+            experiment_id=row.id,
+            attempt=row.attempt,
+            snapshot=row.snapshot,
+            command=self._cluster.command(row.script, orjson.loads(row.arguments), row.interpreter),
+            environment=self._cluster.environment(row, settings, held.gpu_ids),
+            timeout_seconds=settings.get("timeout"),
+            resume=row.attempt > 1 and settings.get("autoResume", False),
+        )
+
+    def _announce(self, changed: list[Change]) -> None:
+        self._changes.announce(change.run_seq for change in changed)

@@ -1,0 +1,198 @@
+"""Snapshots of source code: where they are uploaded to, how they are checked, and where their trees are kept.
+
+A snapshot is an uncompressed tar archive, known by the SHA-256 of its bytes; the same content is kept once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import re
+import shutil
+import weakref
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+from grid.service.api.errors import ApiError
+from grid.service.domain.unpacking import unpack
+from grid.service.store import accounts
+from grid.service.store.database import Database
+from grid.service.system import failpoints
+from grid.service.system.clock import Sources
+from grid.service.system.durable import sync_folder, sync_tree
+from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER, Workspace, remove_tree
+from grid.shared.wire import ErrorCode
+
+MAX_BYTES = 2 * 1024**3
+"""The largest archive."""
+
+_UPLOAD_SECONDS = 15 * 60
+"""How long an upload may take to begin."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Where to PUT an archive, until when (microseconds since the epoch)."""
+
+    path: str
+    expires_at: int
+
+
+class Snapshots:
+    """The trees below the workspace's ``snapshots`` folder."""
+
+    def __init__(self, workspace: Workspace, database: Database, sources: Sources, secret: bytes) -> None:
+        self._workspace = workspace
+        self._database = database
+        self._sources = sources
+        self._secret = secret
+        # One for each digest whose tree is put into its place or taken away.
+        self._moving: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def announce(self, digest: str, size_bytes: float) -> Upload | None:
+        """Return where to upload an archive, or None where its content is stored already."""
+        if not _DIGEST.fullmatch(digest):
+            message = f"digest {digest[:80]!r} is not the SHA-256 of an archive: 64 lower-case hexadecimal digits"
+            raise ApiError(ErrorCode.INVALID_ARGUMENT, message)
+        if not 1 <= size_bytes <= MAX_BYTES or size_bytes != int(size_bytes):
+            code = ErrorCode.LIMIT_EXCEEDED if size_bytes > MAX_BYTES else ErrorCode.INVALID_ARGUMENT
+            raise ApiError(code, f"a snapshot has 1 to {MAX_BYTES:,} bytes, not {size_bytes:,}")
+        if await self.is_stored(digest):
+            return None
+        expires_at = self._sources.now() + _UPLOAD_SECONDS * 1_000_000
+        query = {"size": int(size_bytes), "expires": expires_at}
+        query["signature"] = self._signature(digest, **query)  # type: ignore[assignment]
+        return Upload(f"/snapshots/{digest}?{urlencode(query)}", expires_at)
+
+    async def is_stored(self, digest: str) -> bool:
+        """Whether the content of this digest is here: recorded, and not removed by somebody past the service."""
+        recorded = await self._database.read(lambda connection: accounts.has_snapshot(connection, digest))
+        return recorded and self._workspace.snapshot(digest).is_dir()
+
+    async def check_space(self, digest: str, copies: int) -> None:
+        """Refuse a run whose working copies would not find space on the disk.
+
+        Parameters
+        ----------
+        digest
+            Of a stored snapshot.
+        copies
+            How many working copies there may be at once: when an experiment has ended, what it did not change is
+            removed.
+        """
+        size = await self._database.read(lambda connection: accounts.snapshot_size(connection, digest))
+        needed, free = copies * size, shutil.disk_usage(self._workspace.experiments).free
+        if needed > free:
+            message = (
+                f"{copies} working copies of the source code need {_readable(needed)} on the disk, where "
+                f"{_readable(free)} are free; make space, or take large files out of the source code"
+            )
+            raise ApiError(ErrorCode.UNSUPPORTED, message)
+
+    def holds(self, digest: str, script: str) -> bool:
+        """Whether a stored snapshot has such a file."""
+        return os.path.isfile(self._workspace.snapshot(digest) / script)
+
+    async def receive(self, digest: str, size: str, expires: str, signature: str, body: AsyncIterator[bytes]) -> None:
+        """Take an archive that comes to the address that `announce` gave, check it and keep its tree.
+
+        Raises
+        ------
+        ApiError
+            Where the address is not ours or has expired, the archive is another than was announced, or it holds
+            something that may not be unpacked. Nothing is kept then.
+        OSError
+            Where the disk does not take it. Nothing is kept then.
+        """
+        numbers = _WHOLE_NUMBER.fullmatch(size) and _WHOLE_NUMBER.fullmatch(expires)
+        if not (numbers and _DIGEST.fullmatch(digest)) or not hmac.compare_digest(
+            self._signature(digest, int(size), int(expires)).encode(), signature.encode()
+        ):
+            raise ApiError(
+                ErrorCode.FORBIDDEN, "this address does not take an upload: createSnapshot gives one that does"
+            )
+        if self._sources.now() > int(expires):
+            raise ApiError(ErrorCode.FORBIDDEN, "this address has expired: createSnapshot gives a new one")
+        archive = self._workspace.incoming / f"{self._sources.new_id()}.tar"
+        tree = archive.with_suffix("")
+        try:
+            await _save(archive, body, int(size), digest)
+            await asyncio.to_thread(_unpack_durably, archive, tree)
+            async with self._lock(digest):
+                await self._keep(digest, tree)
+                await failpoints.reached_async("snapshot.placed")
+                at = self._sources.now()
+                await self._database.write(
+                    lambda connection: accounts.insert_snapshot(connection, digest, int(size), at)
+                )
+                await failpoints.reached_async("snapshot.recorded")
+        finally:
+            archive.unlink(missing_ok=True)
+            await asyncio.to_thread(shutil.rmtree, tree, ignore_errors=True)
+
+    async def remove(self, digest: str) -> None:
+        """Remove the tree of a snapshot that is not recorded any more; nothing where it is, or is gone already.
+
+        An upload of the same content that comes meanwhile waits, and finds the place free. What was cut short is
+        finished by the next call.
+        """
+        async with self._lock(digest):
+            if not await self._database.read(lambda connection: accounts.has_snapshot(connection, digest)):
+                self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+                await asyncio.to_thread(remove_tree, self._workspace.snapshot(digest), self._workspace.trash / digest)
+
+    async def _keep(self, digest: str, tree: Path) -> None:
+        """Put a tree into its place, unless it is stored already: somebody else may have sent the same meanwhile."""
+        if not await self.is_stored(digest):
+            final = self._workspace.snapshot(digest)
+            # What is in the place and not recorded, a service that was killed has left, and nobody answers for it.
+            await asyncio.to_thread(remove_tree, final, tree.with_name(f"{tree.name}-before"))
+            await failpoints.reached_async("snapshot.place.before")
+            await asyncio.to_thread(_rename_durably, tree, final)
+
+    def _lock(self, digest: str) -> asyncio.Lock:
+        return self._moving.setdefault(digest, asyncio.Lock())
+
+    def _signature(self, digest: str, size: int, expires: int) -> str:
+        return hmac.new(self._secret, f"PUT\n{digest}\n{size}\n{expires}".encode(), hashlib.sha256).hexdigest()
+
+
+async def _save(archive: Path, body: AsyncIterator[bytes], size: int, digest: str) -> None:
+    received, hasher = 0, hashlib.sha256()
+    with os.fdopen(os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb") as file:
+        async for chunk in body:
+            received += len(chunk)
+            if received > size:
+                break
+            hasher.update(chunk)
+            await asyncio.to_thread(file.write, chunk)
+    if received != size or hasher.hexdigest() != digest:
+        message = "the upload is not the archive that was announced: its size or its SHA-256 differs"
+        raise ApiError(ErrorCode.INVALID_SNAPSHOT, message)
+
+
+def _unpack_durably(archive: Path, tree: Path) -> None:
+    """Unpack, and come back when all of it is on the disk: only then may anybody be told that it is stored."""
+    unpack(archive, tree)
+    sync_tree(tree)
+
+
+def _rename_durably(tree: Path, final: Path) -> None:
+    tree.rename(final)
+    sync_folder(final.parent)
+
+
+def _readable(size: float) -> str:
+    """Write a number of bytes in the unit that fits it."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"

@@ -1,0 +1,221 @@
+"""The ASGI application: GraphQL, uploads, health; and what opens and closes with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
+from typing import Any
+
+from sqlalchemy import URL
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from grid._version import __version__
+from grid.service.api.errors import ApiError
+from grid.service.api.resolvers import Context, Service, executable_schema
+from grid.service.domain.accounts import Accounts, User
+from grid.service.domain.catalogue import DEFAULT_PATH, Catalogue
+from grid.service.domain.changes import Changes
+from grid.service.domain.cluster import LocalCluster, Resources
+from grid.service.domain.deletions import Deletions
+from grid.service.domain.runs import Runs
+from grid.service.domain.scheduler import Scheduler
+from grid.service.domain.snapshots import Snapshots
+from grid.service.executors.local import LocalExecutor
+from grid.service.http import guards
+from grid.service.http.graphql_http import make_graphql_app
+from grid.service.store import accounts, runs
+from grid.service.store.database import Database
+from grid.service.store.pairing import pair
+from grid.service.system.clock import Sources
+from grid.service.system.machine import cpu_count, gpu_count
+from grid.service.system.settings import OptionError, Options
+from grid.service.system.workspace import Workspace
+from grid.shared.wire import API_VERSION, GRAPHQL_PATH, HEALTH_PATH, ErrorCode
+
+_log = logging.getLogger(__name__)
+
+_UPLOAD_PATH = re.compile(r"/snapshots/[^/]+")
+_READ, _WRITE = ("GET", "HEAD"), ("PUT",)
+_UPLOAD_STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.LIMIT_EXCEEDED: 413, ErrorCode.UNAVAILABLE: 503}
+
+
+class Application:
+    """A service, ready to be opened: `asgi` answers once `open` has returned."""
+
+    def __init__(self, options: Options, sources: Sources | None = None) -> None:
+        self.options = options
+        self.sources = sources or Sources()
+        self.last_call = time.monotonic()
+        self.uploads = 0
+        self.failed_logins = guards.FailedLogins()
+
+    async def open(self, *, starting: bool = True) -> None:
+        """Open the database, go on with what an earlier service left, and start what is queued.
+
+        Parameters
+        ----------
+        starting
+            Whether experiments that are queued shall be started.
+
+        Raises
+        ------
+        OptionError
+            If the database or the catalogue of instance types cannot be used.
+        """
+        options = self.options
+        try:
+            catalogue = Catalogue.read(options.instance_types or DEFAULT_PATH)
+        except (OSError, ValueError) as error:
+            message = f"the catalogue of instance types cannot be read: {error}"
+            raise OptionError(message) from error
+        workspace = Workspace(options.home)
+        workspace.prepare()
+        await asyncio.to_thread(workspace.clear_incoming)
+        self.database = Database(options.database or URL.create("sqlite", database=str(workspace.database)))
+        if options.database:
+            await pair(self.database, workspace)
+        secret = await self.database.write(
+            lambda connection: accounts.secret(connection, "uploads", self.sources.secret)
+        )
+        await self.database.write(lambda connection: accounts.add_cluster(connection, LocalCluster.name))
+        resources = Resources(options.cpus or cpu_count(), gpu_count() if options.gpus is None else options.gpus)
+        cluster = LocalCluster(catalogue, resources, options.home)
+        changes = Changes()
+        executor = LocalExecutor(workspace, grace_seconds=options.grace_seconds)
+        scheduler = Scheduler(self.database, cluster, executor, changes, self.sources)
+        snapshots = Snapshots(workspace, self.database, self.sources, secret)
+        self.accounts = Accounts(self.database, self.sources)
+        self.deletions = Deletions(self.database, workspace, snapshots)
+        self.service = Service(
+            options=options,
+            database=self.database,
+            cluster=cluster,
+            scheduler=scheduler,
+            snapshots=snapshots,
+            runs=Runs(
+                self.database,
+                cluster,
+                scheduler,
+                snapshots,
+                changes,
+                self.sources,
+                self.accounts,
+                self.deletions,
+                max_experiments=options.max_experiments,
+                honour_interpreter=options.embedded,
+            ),
+            accounts=self.accounts,
+            changes=changes,
+        )
+        await scheduler.open(starting=starting)
+        self.deletions.open()
+        self.asgi = self._make_asgi()
+
+    async def close(self) -> None:
+        """Start nothing more and let go of everything; what runs goes on."""
+        await self.service.scheduler.close()
+        await self.deletions.close()
+        self.accounts.close()
+        await asyncio.to_thread(self.database.close)
+
+    async def stop_experiments(self) -> None:
+        """Start nothing more, end everything that runs, and come back when its end is recorded."""
+        await self.service.scheduler.stop_experiments()
+
+    async def add_user(self, name: str, key: str | Callable[[], str]) -> User:
+        """Return the user of that name, who is made where there is none, and who may call with that key."""
+        return await self.accounts.ensure(name, key)
+
+    async def is_idle(self) -> bool:
+        """Whether nobody has called for the time that the options say, and nothing is queued or running."""
+        if self.uploads or time.monotonic() - self.last_call < self.options.idle_seconds:
+            return False
+        return await self.database.read(runs.unfinished) == 0
+
+    def _make_asgi(self) -> ASGIApp:
+        graphql = make_graphql_app(executable_schema(), context_value=self._context)
+
+        async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
+            path = scope["path"]
+            if path == GRAPHQL_PATH:
+                await graphql(scope, receive, send)
+            elif scope["type"] == "http" and (path == HEALTH_PATH or _UPLOAD_PATH.fullmatch(path)):
+                answer, methods = (self._health, _READ) if path == HEALTH_PATH else (self._upload, _WRITE)
+                if scope["method"] in methods:
+                    response = await answer(Request(scope, receive))
+                    await response(scope, receive, send)
+                else:
+                    allowed = ", ".join(methods)
+                    error = ApiError(ErrorCode.BAD_REQUEST, f"only {allowed} is known here")
+                    headers = [(b"allow", allowed.encode())]
+                    await guards.refuse(scope, send, HTTPStatus.METHOD_NOT_ALLOWED, error, headers)
+            else:
+                message = f"there is nothing at this address: GraphQL is at {GRAPHQL_PATH}"
+                await guards.refuse(scope, send, HTTPStatus.NOT_FOUND, ApiError(ErrorCode.BAD_REQUEST, message))
+
+        return guards.guarded(asgi, self.options)
+
+    async def _context(self, request: HTTPConnection, _data: Any) -> Context:
+        authorization = request.headers.get("authorization")
+        try:
+            user = await self.accounts.authenticate(authorization)
+        except ApiError as error:
+            if error.code is ErrorCode.UNAUTHENTICATED:
+                address = request.client.host if request.client else ""
+                wait = math.ceil(self.failed_logins.note(address, guards.claimed_user(authorization)))
+                if wait:
+                    message = f"too many wrong keys were sent: the next is looked at in {wait} s"
+                    raise ApiError(ErrorCode.TOO_MANY_REQUESTS, message, {"retryAfterSeconds": wait}) from None
+            raise
+        self.last_call = time.monotonic()
+        return Context(self.service, user)
+
+    @staticmethod
+    async def _health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", "version": __version__, "apiVersion": API_VERSION})
+
+    async def _upload(self, request: Request) -> Response:
+        self.uploads += 1  # one may take longer than a service is idle
+        query = request.query_params
+        try:
+            await self.service.snapshots.receive(
+                request.scope["path"].rpartition("/")[2],
+                query.get("size", ""),
+                query.get("expires", ""),
+                query.get("signature", ""),
+                request.stream(),
+            )
+        except ApiError as error:
+            return JSONResponse({"errors": [error.formatted]}, status_code=_UPLOAD_STATUS.get(error.code, 400))
+        except OSError as error:
+            _log.exception("an upload cannot be kept")
+            message = f"the service cannot keep the upload: {error.strerror or 'its disk does not take it'}"
+            refusal = ApiError(ErrorCode.UNAVAILABLE, message)
+            return JSONResponse({"errors": [refusal.formatted]}, status_code=507)
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody reads
+        finally:
+            self.uploads -= 1
+            self.last_call = time.monotonic()
+        return Response(status_code=204)
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    options: Options, sources: Sources | None = None, *, starting: bool = True
+) -> AsyncIterator[Application]:
+    """Give an application that is open; `starting` as `Application.open` takes it."""
+    application = Application(options, sources)
+    await application.open(starting=starting)
+    try:
+        yield application
+    finally:
+        await application.close()

@@ -1,0 +1,216 @@
+"""GraphQL over HTTP: from a request to its response, whatever the schema; and the application of both transports.
+
+Who may ask is decided by the context factory that the application passes in, what may be asked by `documents` and
+`limits`, how it is answered by `operations`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from http import HTTPStatus
+from logging import Logger
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl
+
+import orjson
+from ariadne.asgi import GraphQL
+from ariadne.asgi.handlers import GraphQLHTTPHandler
+from graphql import OperationType
+from starlette.requests import Request
+
+from grid.service.api.documents import Operation
+from grid.service.api.errors import format_error
+from grid.service.api.limits import limit_body
+from grid.service.api.operations import Operations, Refused, bad_request, checked, dump
+from grid.service.http.graphql_ws import WebSocketHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphql import GraphQLSchema
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from grid.service.api.operations import ContextFactory
+
+__all__ = ["make_graphql_app"]
+
+_JSON = "application/json"
+_GRAPHQL_JSON = "application/graphql-response+json"
+
+
+def make_graphql_app(
+    schema: GraphQLSchema,
+    *,
+    context_value: ContextFactory,
+    subscriptions: bool = True,
+    execution_context_class: type[Any] | None = None,
+) -> ASGIApp:
+    """Make the ASGI application that answers GraphQL requests at whatever path it is mounted on.
+
+    Parameters
+    ----------
+    schema
+        The executable schema.
+    context_value
+        Called for every operation with the request or the WebSocket and the operation's parameters; what it returns is
+        the resolvers' context. It authenticates: an `ApiError` that it raises is the answer. For a request it is called
+        before the body is read, without parameters. When a WebSocket is opened it is called once without parameters, to
+        let the client in or not; what the client's `connection_init` has under `authorization` stands among the
+        WebSocket's headers, in place of any that came with the request.
+    subscriptions
+        Whether to accept WebSockets.
+    execution_context_class
+        The class that executes operations, in place of graphql-core's.
+
+    Returns
+    -------
+    ASGI application
+        It refuses request bodies of more than `limits.MAX_BODY_BYTES` bytes. The size of a WebSocket's messages is the
+        server's to limit.
+    """
+    operations = Operations(schema, context_value, execution_context_class)
+    ariadne = GraphQL(
+        schema,
+        error_formatter=format_error,
+        # `format_error` logs what deserves it: a logger outside the tree keeps Ariadne from logging everything again.
+        logger=Logger("ariadne"),  # noqa: LOG001
+        http_handler=_HttpHandler(operations),
+        websocket_handler=WebSocketHandler(operations),
+    )
+    limited = limit_body(cast("Any", ariadne))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and not subscriptions:
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await limited(scope, receive, send)
+
+    return app
+
+
+class _HttpHandler(GraphQLHTTPHandler):
+    def __init__(self, operations: Operations) -> None:
+        super().__init__()
+        self._operations = operations
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        content_type, accept = b"", b""
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                content_type = value
+            elif name == b"accept":
+                accept = accept + b"," + value if accept else value
+        media = _answer_media(accept)
+        request_error = HTTPStatus.BAD_REQUEST if media == _GRAPHQL_JSON else HTTPStatus.OK
+        headers: Sequence[tuple[bytes, bytes]] = ()
+        try:
+            if media is None:
+                message = f"Accept asks for no media type of an answer: {_GRAPHQL_JSON} and {_JSON} are known"
+                raise bad_request(message, HTTPStatus.NOT_ACCEPTABLE)
+            answer = await self._respond(scope, content_type, receive)
+            status = HTTPStatus.OK if "data" in answer else request_error
+            body = dump(answer)
+        except Refused as refused:
+            status = refused.status or request_error
+            headers = refused.headers
+            body = orjson.dumps({"errors": refused.errors}, default=str)
+        except _Disconnected:
+            return
+        fixed = [(b"content-type", _CONTENT_TYPE[media or _JSON]), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": int(status), "headers": [*fixed, *headers]})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _respond(self, scope: Scope, content_type: bytes, receive: Receive) -> dict[str, Any]:
+        method = scope["method"]
+        if method not in ("GET", "POST"):
+            message = f"the method {method} is not known here: use POST, or GET for queries"
+            raise bad_request(message, HTTPStatus.METHOD_NOT_ALLOWED, ((b"allow", b"GET, POST"),))
+        # First of all: for somebody without a key nothing is read, and of what it says nothing is told.
+        context = await self._operations.context(Request(scope), {})
+        if method == "POST":
+            params = await _read_body(content_type, receive)
+        else:
+            params = _read_query_string(scope["query_string"])
+        document, operation = self._operations.load(params)
+        if operation.type is not OperationType.QUERY:
+            _check_transport(operation, method)
+        return await self._operations.run(document, operation, params, context)
+
+
+class _Disconnected(Exception):
+    """The client is gone: nobody waits for an answer."""
+
+
+def _check_transport(operation: Operation, method: str) -> None:
+    if operation.type is OperationType.SUBSCRIPTION:
+        raise bad_request("a subscription is not answered over HTTP: use a WebSocket (graphql-transport-ws)")
+    if method == "GET":
+        raise bad_request(
+            "a mutation is not executed for a GET request: use POST",
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            ((b"allow", b"POST"),),
+        )
+
+
+async def _read_body(content_type: bytes, receive: Receive) -> dict[str, Any]:
+    if not _is_json(content_type):
+        given = content_type.decode("latin-1")[:100] or "missing"
+        message = f"the Content-Type is {given}: the body must be {_JSON}, encoded as utf-8"
+        raise bad_request(message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    part = await receive()
+    body: bytes = part.get("body", b"")
+    if part.get("more_body"):
+        parts = [body]
+        while part.get("more_body"):
+            part = await receive()
+            parts.append(part.get("body", b""))
+        body = b"".join(parts)
+    if part["type"] == "http.disconnect":
+        raise _Disconnected
+    try:
+        params = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"the body is no JSON: {error}") from None
+    return checked(params)
+
+
+def _read_query_string(query_string: bytes) -> dict[str, Any]:
+    params: dict[str, Any] = dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
+    for name in ("variables", "extensions"):
+        if params.get(name):
+            try:
+                params[name] = orjson.loads(params[name])
+            except orjson.JSONDecodeError as error:
+                raise bad_request(f"the parameter {name} is no JSON: {error}") from None
+        else:
+            params.pop(name, None)
+    return checked(params)
+
+
+_CONTENT_TYPE = {media: f"{media}; charset=utf-8".encode() for media in (_JSON, _GRAPHQL_JSON)}
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: bytes) -> bool:
+    media, _, rest = content_type.decode("latin-1").lower().partition(";")
+    parameters = dict(part.strip().partition("=")[::2] for part in rest.split(";"))
+    return media.strip() == _JSON and parameters.get("charset", "utf-8").strip('"') in ("utf-8", "utf8")
+
+
+@lru_cache(maxsize=64)
+def _answer_media(accept: bytes) -> str | None:
+    """Choose what the client likes best; the older type where it does not care."""
+    best: tuple[float, bool, str] = (0.0, False, "")
+    for entry in accept.decode("latin-1").lower().split(",") if accept.strip() else ["*/*"]:
+        media, *parameters = (part.strip() for part in entry.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    quality = float(parameter[2:])
+                except ValueError:
+                    quality = 0.0
+        name = _JSON if media in ("*/*", "application/*") else media
+        if name in _CONTENT_TYPE and quality > 0:
+            best = max(best, (quality, media == _GRAPHQL_JSON, name))
+    return best[2] or None

@@ -1,0 +1,44 @@
+"""That a database outside its home goes with one home only: what its rows speak of lies in that home's folders."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from grid.service.store import accounts
+from grid.service.store.database import Database
+from grid.service.system.settings import OptionError
+from grid.service.system.workspace import Workspace, write_private
+
+_NAME = "home"
+
+
+async def pair(database: Database, workspace: Workspace) -> None:
+    """Require that a database is this home's; one that is nobody's yet is from now on.
+
+    Raises
+    ------
+    OptionError
+        If it is another home's: experiments that run there would be taken for lost here, and be run again.
+    """
+    ours = _home_id(workspace.pairing)
+    # The path is there for people: a home may be moved.
+    mine = f"{ours} {workspace.home}".encode()
+    theirs = (await database.write(lambda connection: accounts.secret(connection, _NAME, lambda: mine))).decode()
+    known, _, path = theirs.partition(" ")
+    if known != ours:
+        message = (
+            f"the database {database.name} belongs to another home, {path}, and not to {workspace.home}: "
+            "give each home a database of its own"
+        )
+        raise OptionError(message)
+
+
+def _home_id(path: Path) -> str:
+    # Written before the database says so: a home without an id could not be told from another one.
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        new = secrets.token_hex(16)
+        write_private(path, new.encode())
+        return new

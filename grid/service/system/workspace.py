@@ -1,0 +1,171 @@
+"""Names every file and folder below the service's home. Nothing else builds such a path.
+
+The supervisor does not import this module: it is told its folder, and knows the names in it (``AttemptFolder``'s
+constants come from there, so that the two cannot differ).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from grid.service.executors import supervisor
+from grid.service.system import failpoints
+
+PRIVATE_FOLDER = 0o700
+PRIVATE_FILE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFolder:
+    """One attempt of one experiment: where service, supervisor and script meet."""
+
+    path: Path
+
+    def make(self) -> None:
+        """Make the folder where it is not there, and the experiment's around it, readable by their user only."""
+        for folder in (self.path.parent, self.path):
+            folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+    @property
+    def claim(self) -> Path:
+        """Who does it."""
+        return self.path / supervisor.CLAIM
+
+    @property
+    def cancel(self) -> Path:
+        """Exists once a cancel was recorded."""
+        return self.path / supervisor.CANCEL
+
+    @property
+    def stop(self) -> Path:
+        """Exists once a service has shut down and was to end it."""
+        return self.path / supervisor.STOP
+
+    @property
+    def cgroup(self) -> Path:
+        """Which control group its processes are in."""
+        return self.path / supervisor.CGROUP
+
+    @property
+    def started(self) -> Path:
+        """When the script was started, and its pid."""
+        return self.path / supervisor.STARTED
+
+    @property
+    def exit(self) -> Path:
+        """How the script ended."""
+        return self.path / supervisor.EXIT
+
+    @property
+    def output(self) -> Path:
+        """What the script wrote to stdout and stderr."""
+        return self.path / supervisor.OUTPUT
+
+    @property
+    def work(self) -> Path:
+        """The working copy."""
+        return self.path / supervisor.WORK
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Everything below ``$GRID_HOME`` that belongs to the service."""
+
+    home: Path
+
+    def prepare(self) -> None:
+        """Make the folders, readable by their user only."""
+        for folder in (self.home, self.snapshots, self.incoming, self.experiments, self.service):
+            folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        self.home.chmod(PRIVATE_FOLDER)
+
+    def clear_incoming(self) -> None:
+        """Remove what a service that was killed had of uploads. Nobody else may have this home."""
+        shutil.rmtree(self.incoming)
+        self.incoming.mkdir(mode=PRIVATE_FOLDER)
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.home / "grid.sqlite3"
+
+    @property
+    def pairing(self) -> Path:
+        """What a database outside the home knows it by."""
+        return self.home / "home-id"
+
+    @property
+    def service(self) -> Path:
+        """Where the embedded service says where it is: see ``grid.session.embedded``."""
+        return self.home / "service"
+
+    @property
+    def snapshots(self) -> Path:
+        """Unpacked snapshots, one folder for each digest."""
+        return self.home / "snapshots"
+
+    @property
+    def incoming(self) -> Path:
+        """Uploads that are not complete yet."""
+        return self.home / "incoming"
+
+    @property
+    def experiments(self) -> Path:
+        """One folder for each experiment."""
+        return self.home / "experiments"
+
+    @property
+    def trash(self) -> Path:
+        """What is being removed."""
+        return self.home / "trash"
+
+    def snapshot(self, digest: str) -> Path:
+        """The unpacked tree of a snapshot."""
+        return self.snapshots / digest
+
+    def experiment(self, experiment_id: str) -> Path:
+        """The folder of an experiment, with one of each attempt in it."""
+        return self.experiments / experiment_id
+
+    def attempt(self, experiment_id: str, number: int) -> AttemptFolder:
+        """The folder of one attempt."""
+        return AttemptFolder(self.experiment(experiment_id) / f"attempt-{number}")
+
+
+def remove_tree(tree: Path, aside: Path) -> None:
+    """Remove a tree, or what is left of it: in one step out of its place, so that nobody ever sees half of it there."""
+    for _ in range(2):  # at first what an earlier call was not given the time to remove
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                shutil.rmtree(aside)
+            except PermissionError:
+                # A script may have protected its folders against itself.
+                _open_folders(aside)
+                shutil.rmtree(aside)
+        with contextlib.suppress(FileNotFoundError):
+            failpoints.reached("file.aside.before")
+            tree.rename(aside)
+            failpoints.reached("file.aside.after")
+
+
+def _open_folders(folder: Path) -> None:
+    folder.chmod(PRIVATE_FOLDER)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _open_folders(Path(entry.path))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its user can read, so that a reader sees all of it or the one before."""
+    temporary = path.with_name(path.name + ".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    failpoints.reached(f"file.{path.stem}.before")
+    temporary.replace(path)
+    failpoints.reached(f"file.{path.stem}.after")

@@ -1,0 +1,222 @@
+"""Finds the embedded service of this ``GRID_HOME``, and starts it where there is none. Imports nothing of it.
+
+The service holds a lock on ``service/service.lock`` for as long as it lives and says in ``service/service.json`` where
+it is. It outlives this process: a keeper starts it again when it ends uncleanly, and it ends by itself when it has been
+idle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from grid.errors import EmbeddedServiceFailed
+from grid.shared import homes
+from grid.shared.homes import Holder, HomeRefused
+from grid.shared.wire import grid_home
+
+_START_SECONDS = 30.0
+_POLL_SECONDS = 0.01
+_IDLE_SECONDS = 30 * 60
+_LOG_BYTES = 5 * 1024**2
+_LOG_LINES = 15
+
+# Waits for the word that it is written down in `service/keeper`, which is what it reads; whoever started it and died
+# before leaves it nothing to do. Then it starts the service, again and again for as long as it is written down there.
+#
+# It ends with the service where that ended well (0) or would not start again either (78, see `grid.service.command`).
+# One that has served is started again at once, however often. One that has not is given a second between two tries and
+# ten tries, or, where what is missing may come back (75: room on the disk), all the time that that takes.
+_KEEPER = """
+read -r record || exit 1
+exec </dev/null
+folder=$1
+shift
+code=0
+failures=0
+once=
+while [ "$(readlink "$folder/keeper")" = "$record" ]; do
+    rm -f "$folder/served"
+    "$@" --kept-by "$record"
+    code=$?
+    case $code in 0|78) break;; esac
+    if [ -e "$folder/served" ]; then
+        once=1
+        failures=0
+        continue
+    fi
+    if [ "$code" -eq 75 ]; then
+        [ -n "$once" ] || break
+        sleep 10
+        continue
+    fi
+    failures=$((failures + 1))
+    [ "$failures" -lt 10 ] || break
+    [ "$failures" -eq 1 ] || sleep 1
+done
+[ "$(readlink "$folder/keeper")" = "$record" ] && rm -f "$folder/keeper"
+exit "$code"
+"""
+
+# Where grid was found may be a folder that only this process looks into; at the end, so that it hides nothing.
+_ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); from grid.service.command.main import main; sys.exit(main())"
+
+
+def find_or_start() -> dict[str, Any]:
+    """Return what the embedded service says of itself: ``url``, ``user_id``, ``api_key`` and more.
+
+    Two processes that call this at once get the same service.
+
+    Raises
+    ------
+    EmbeddedServiceFailed
+        If it cannot be started, or this home not be used; the message says why, or quotes the end of its log.
+    """
+    _fcntl()
+    home = grid_home()
+    try:
+        try:
+            folder = homes.prepare(home)
+            running = _read(folder)
+            if running is None:
+                with _only_one(folder):
+                    running = _start(home, folder)
+        except OSError as error:
+            raise homes.explained(error, home) from error
+    except HomeRefused as error:
+        raise EmbeddedServiceFailed(str(error)) from error
+    return running
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """Return what a service says of itself that is alive."""
+    if not _is_held(folder / homes.LOCK):
+        return None
+    try:
+        record: dict[str, Any] = json.loads((folder / homes.RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # damaged is as good as none: a service that lives writes it again
+        return None
+    return record
+
+
+def _start(home: Path, folder: Path) -> dict[str, Any]:
+    """Wait for the service; start a keeper where nobody else brings it back."""
+    keeper: subprocess.Popen[bytes] | None = None
+    begun = 0
+    deadline = time.monotonic() + _START_SECONDS
+    try:
+        while (running := _read(folder)) is None:
+            if time.monotonic() > deadline:
+                raise _failure(folder, "does not answer", begun)
+            # The last two in this order: who is written down there starts who takes the lock.
+            if keeper is None and not _is_kept(folder) and not _is_held(folder / homes.LOCK):
+                keeper, begun = _launch(home, folder)
+            # One that lost against another service has ended, too, and that service is what we want.
+            elif keeper is not None and keeper.poll() is not None and not _is_held(folder / homes.LOCK):
+                raise _failure(folder, f"ended with code {keeper.returncode}", begun)
+            time.sleep(_POLL_SECONDS)
+    finally:
+        if keeper is not None and keeper.returncode is None:
+            # Nobody waits for the keeper: it outlives us.
+            keeper.returncode = 0
+    return running
+
+
+def _launch(home: Path, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a keeper and write it down; return it, and where its part of the log begins."""
+    idle = os.environ.get("GRID_IDLE_TIMEOUT", str(_IDLE_SECONDS))
+    service = ["-c", _ENTRY, str(Path(__file__).parents[2]), "serve", "--home", str(home), "--embedded", "--idle", idle]
+    with _log(folder / "service.log") as output:
+        keeper = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, "grid-keeper", str(folder), sys.executable, *service],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C at this prompt is not meant for it
+        )
+        assert keeper.stdin is not None
+        try:
+            holder = Holder.of(keeper.pid)
+            holder.write(folder / homes.KEEPER)
+            keeper.stdin.write(f"{holder}\n".encode())
+            keeper.stdin.close()
+        except BaseException:
+            with contextlib.suppress(BrokenPipeError):
+                keeper.stdin.close()
+            keeper.wait()  # it has read nothing, and ends
+            raise
+        return keeper, output.tell()
+
+
+def _log(path: Path) -> IO[bytes]:
+    """Open the log to be added to. One that has become long is kept under another name, in the place of the last."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > _LOG_BYTES:
+            path.replace(path.with_name(path.name + ".1"))
+    log = open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", buffering=0)  # noqa: SIM115 - returned
+    try:
+        os.fchmod(log.fileno(), 0o600)
+        try:
+            # Where the disk is full it is known now: the service could not even say so.
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} starting the embedded service\n".encode())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+    except BaseException:
+        log.close()
+        raise
+    return log
+
+
+def _failure(folder: Path, why: str, begun: int) -> EmbeddedServiceFailed:
+    log = folder / "service.log"
+    try:
+        with log.open("rb") as file:
+            file.seek(begun)
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        lines = []
+    message = f"the embedded service {why}; the end of its log, {log}:\n" + "\n".join(lines[-_LOG_LINES:])
+    return EmbeddedServiceFailed(message)
+
+
+def _is_kept(folder: Path) -> bool:
+    """Whether somebody lives who will bring the service back."""
+    keeper = Holder.read(folder / homes.KEEPER)
+    return keeper is not None and keeper.is_alive()
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    fcntl = _fcntl()
+    with open(os.open(folder / homes.START_LOCK, os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _is_held(path: Path) -> bool:
+    fcntl = _fcntl()
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _fcntl() -> Any:
+    try:
+        import fcntl  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        message = f"the embedded service does not run on {sys.platform}; set GRID_URL to the address of a service"
+        raise EmbeddedServiceFailed(message) from None
+    return fcntl

@@ -1,0 +1,266 @@
+"""The session of this process: which service it speaks to, as whom, and with which version of the queries."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.definition.run_definition import check_text
+from grid.errors import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    InvalidArgument,
+    InvalidResponse,
+    NotLoggedIn,
+    ServiceTooOld,
+)
+from grid.session import credentials, embedded
+
+if TYPE_CHECKING:
+    from grid.chain.registry import Query, Registry
+    from grid.chain.transport import Transport
+    from grid.models import Model, Viewer
+
+_M = TypeVar("_M", bound="Model")
+
+_current: Session | None = None
+
+
+class Session:
+    """A service that has answered to our key.
+
+    Parameters
+    ----------
+    endpoint
+        Where it is and who we are.
+    is_embedded
+        Whether it is the embedded one, which is found or started again when it has gone.
+    registry
+        The queries; those of this distribution unless somebody brings others.
+    new_key
+        Makes the key of a run that is to be started: different each time, 16 to 64 letters and digits.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        is_embedded: bool,
+        policy: RetryPolicy | None = None,
+        registry: Registry | None = None,
+        new_key: Callable[[], str] = secrets.token_hex,
+    ) -> None:
+        from grid.chain.registry import Registry  # noqa: PLC0415 - not before the first call
+        from grid.chain.transport import Transport  # noqa: PLC0415
+
+        self.is_embedded = is_embedded
+        self.new_key = new_key
+        self.interpreter = sys.executable if is_embedded else None
+        self.policy = policy or RetryPolicy.from_environment()
+        self.registry = registry or Registry()
+        self.transport: Transport = Transport(endpoint, self.policy)
+        self._handshake()
+
+    @property
+    def url(self) -> str:
+        """The address of the service."""
+        return self.transport.endpoint.url
+
+    def execute(self, model: type[_M], *, within: float | None = None, **variables: Any) -> _M:
+        """Send the operation that the model is named after, and return its answer as that model.
+
+        Parameters
+        ----------
+        model
+            A class of :mod:`grid.models` that has the name of an operation.
+        within
+            Seconds for all tries together, which start no service; None for the usual patience.
+        variables
+            The operation's variables, as JSON has them.
+
+        Raises
+        ------
+        GridError
+            Whatever went wrong: see :mod:`grid.errors`.
+        """
+        from grid.chain import loop  # noqa: PLC0415 - not before the first call
+
+        query = self.registry.get(model.__name__)
+        if within is not None:
+            hurry = replace(self.policy, connect_timeout=within, read_timeout=within, deadline=within)
+            answer = loop.run(self.transport.execute(query, variables, policy=hurry))
+        else:
+            answer = self._patiently(lambda policy: self.transport.execute(query, variables, policy=policy))
+        return self._decoded(model, answer)
+
+    def upload(self, path: str, archive: Path, size: int) -> None:
+        """Send a file to where the service said, below its address."""
+        self._patiently(lambda policy: self.transport.upload(path, archive, size, policy=policy))
+
+    def subscribe(self, model: type[_M], **variables: Any) -> Iterator[_M]:
+        """Send the subscription that the model is named after, and yield its answers until the service ends it.
+
+        Where the line is cut it begins again, with how things are then.
+        """
+        query = self.registry.get(model.__name__)
+        for answer in self._watched(query, variables):
+            yield self._decoded(model, answer)
+
+    def _watched(self, query: Query, variables: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        from grid.chain import loop  # noqa: PLC0415 - not before the first call
+
+        policy = self._impatient if self.is_embedded else self.policy
+        while True:
+            try:
+                yield from loop.iterate(self.transport.subscribe(query, variables, policy=policy))
+            except (ConnectionFailed, AuthenticationFailed) as error:
+                moved = self.is_embedded and self._find_again()
+                if not moved and (policy is self.policy or isinstance(error, AuthenticationFailed)):
+                    raise
+                policy = self._impatient if moved else self.policy
+            else:
+                return
+
+    def _decoded(self, model: type[_M], answer: dict[str, Any]) -> _M:
+        from grid.chain.decoding import decode  # noqa: PLC0415 - not before the first call
+
+        try:
+            return decode(model, answer)
+        except InvalidResponse as error:
+            message = f"{model.__name__} at {self.url}: {error}"
+            raise InvalidResponse(message) from error
+
+    def _handshake(self) -> None:
+        from grid.models import Login  # noqa: PLC0415 - not before the first call
+
+        newest, self.registry = self.registry, self.registry.at(1)  # which every service understands
+        answer = self.execute(Login)
+        if answer.api_version < 1:
+            message = (
+                f"the service at {self.url} speaks version {answer.api_version} of the queries, and this client needs "
+                "version 1 or newer: update the service"
+            )
+            raise ServiceTooOld(message)
+        self.viewer: Viewer = answer.viewer
+        self.registry = newest.at(min(answer.api_version, newest.version))
+
+    def _patiently(self, send: Any) -> Any:
+        from grid.chain import loop  # noqa: PLC0415 - not before the first call
+
+        if not self.is_embedded:
+            return loop.run(send(self.policy))
+        try:
+            return loop.run(send(self._impatient))
+        except (ConnectionFailed, AuthenticationFailed) as error:
+            # The service has gone, or it has come back elsewhere: everything that we ask for may be asked again.
+            moved = self._find_again()
+            if isinstance(error, AuthenticationFailed) and not moved:
+                raise
+        try:
+            return loop.run(send(self.policy))
+        except ConnectionFailed:
+            # It was about to go when we looked, and looked alive.
+            if not self._find_again():
+                raise
+        return loop.run(send(self.policy))
+
+    @property
+    def _impatient(self) -> RetryPolicy:
+        # Where nobody answers, it is looked first whether the service is elsewhere now.
+        return replace(self.policy, reconnect=False)
+
+    def _find_again(self) -> bool:
+        from grid.chain.transport import Transport  # noqa: PLC0415 - not before the first call
+
+        endpoint = _embedded_endpoint()
+        if endpoint == self.transport.endpoint:
+            return False
+        self.transport = Transport(endpoint, self.policy)
+        return True
+
+
+def current() -> Session:
+    """Return the session of this process.
+
+    Raises
+    ------
+    NotLoggedIn
+        If there is none.
+    """
+    if _current is None:
+        raise NotLoggedIn
+    return _current
+
+
+def use(session: Session | None) -> None:
+    """Make a session the one of this process."""
+    global _current  # noqa: PLW0603 - one session for each process is what the interface says
+    _current = session
+
+
+def login(
+    username: str | None = None, user_id: str | None = None, api_key: str | None = None, *, url: str | None = None
+) -> None:
+    """Open the session that everything else in this process uses.
+
+    With nothing given and nothing configured, the embedded service of this machine is used, and started where it is not
+    running. Calling it again opens a new session.
+
+    Parameters
+    ----------
+    username, user_id
+        Who you are at the service: one of the two goes with a key.
+    api_key
+        Your key. With a key that was given here and accepted, address, user and key are stored in
+        ``$GRID_HOME/credentials.json``, readable by you only, and ``login()`` is enough from then on.
+    url
+        The address of the service, such as ``https://grid.example.org``.
+
+    Raises
+    ------
+    InvalidArgument
+        What is no text, a user without a key, a key without a user, or a key that belongs to another service.
+    AuthenticationFailed
+        The service does not accept the key.
+    ConnectionFailed, RequestTimeout, InvalidResponse
+        Nothing, or something else, answers at the address; or the embedded service cannot be started.
+
+    Notes
+    -----
+    Arguments win over the environment (``GRID_URL``, ``GRID_USER_ID``, ``GRID_API_KEY``), which wins over
+    ``credentials.json``. In the environment user and key count only together.
+
+    Examples
+    --------
+    >>> from grid import login
+    >>> login()
+    """
+    _check_texts(username=username, user_id=user_id, api_key=api_key, url=url)
+    chosen = credentials.resolve(user_id or username, api_key, url)
+    if chosen is None:
+        use(Session(_embedded_endpoint(), is_embedded=True))
+        return
+    use(Session(Endpoint(chosen.url, chosen.user_id, chosen.api_key), is_embedded=False))
+    if api_key is not None:
+        credentials.store(chosen)
+
+
+def _check_texts(**given: object) -> None:
+    for name, value in given.items():
+        try:
+            check_text(name, "" if value is None else value)
+        except InvalidArgument:
+            if name != "api_key":
+                raise
+            message = "api_key must be a text without NUL characters"  # and is never shown
+            raise InvalidArgument(message) from None
+
+
+def _embedded_endpoint() -> Endpoint:
+    record = embedded.find_or_start()
+    return Endpoint(record["url"], record["user_id"], record["api_key"])

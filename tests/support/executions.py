@@ -1,0 +1,101 @@
+"""The local executor without a service: real processes, and a listener that notes what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from grid.service.executors.local import LocalExecutor
+from grid.service.executors.protocol import Ending, Job
+from grid.service.system.workspace import AttemptFolder, Workspace
+
+
+class Told:
+    """What an executor has told, in order: experiment, attempt, and when it started or how it ended."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[int, int, int]] = []
+        self.ended: list[tuple[int, int, Ending]] = []
+
+    def on_started(self, experiment_seq: int, attempt: int, started_at: int) -> None:
+        self.started.append((experiment_seq, attempt, started_at))
+
+    def on_ended(self, experiment_seq: int, attempt: int, ending: Ending) -> None:
+        self.ended.append((experiment_seq, attempt, ending))
+
+
+class Execution:
+    """An executor that is open, and its workspace."""
+
+    def __init__(self, home: Path, grace_seconds: float) -> None:
+        self.workspace = Workspace(home)
+        self.workspace.prepare()
+        self.executor = LocalExecutor(self.workspace, grace_seconds=grace_seconds)
+        self.told = Told()
+
+    def job(self, script: str, *arguments: str, number: int = 1, attempt: int = 1, **more: Any) -> Job:
+        """Return a job whose script is given: it is run by `sh`, or by Python where it begins with an import."""
+        snapshot = self.workspace.snapshot(f"snapshot-{number}")
+        snapshot.mkdir(exist_ok=True)
+        (snapshot / "run").write_text(script)
+        # Of a control group's name there is one on the whole machine; the next executor of this home has the same.
+        identity = f"{sha256(str(self.workspace.home).encode()).hexdigest()[:16]}-{number}"
+        interpreter = sys.executable if script.startswith("import ") else "/bin/sh"
+        environment = {**os.environ, "GRID_EXPERIMENT_ID": identity, "PYTHONUNBUFFERED": "1"}
+        return Job(
+            **{
+                "experiment_seq": number,
+                "experiment_id": identity,
+                "attempt": attempt,
+                "snapshot": snapshot.name,
+                "command": (interpreter, "run", *arguments),
+                "environment": environment,
+                **more,
+            }
+        )
+
+    def folder(self, job: Job) -> AttemptFolder:
+        """Return the folder of a job's attempt."""
+        return self.workspace.attempt(job.experiment_id, job.attempt)
+
+    async def ending(self, job: Job) -> Ending:
+        """Wait for the end of a job's attempt; return what was told of it."""
+
+        def found() -> Ending | None:
+            return next(
+                (
+                    ending
+                    for seq, attempt, ending in self.told.ended
+                    if (seq, attempt) == (job.experiment_seq, job.attempt)
+                ),
+                None,
+            )
+
+        return await until(found, f"the end of {job.experiment_id}")
+
+
+@asynccontextmanager
+async def execution(folder: Path, grace_seconds: float = 1) -> AsyncIterator[Execution]:
+    """Give an executor whose home is in a folder; when it is closed, what runs goes on."""
+    running = Execution(folder / "home", grace_seconds)
+    await running.executor.open(running.told)
+    try:
+        yield running
+    finally:
+        await running.executor.close()
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    """Return what the condition gives as soon as that is true, and let the event loop go on meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain: {what}"
+        await asyncio.sleep(0.01)
+    return value

@@ -1,0 +1,133 @@
+"""Starting scripts on a service, and what a service keeps of them: its files and its database, past its own code."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from grid import Run
+from grid.errors import GridWarning
+from grid.experiment import Experiment
+from grid.service.store import runs as statements
+from grid.service.store.tables import clusters, experiments, runs, snapshots, users
+from grid.shared.wire import ExperimentStatus
+from tests.support.requests import ask
+from tests.support.services import ServiceProcess
+
+FACTS = "query($name: String!) { experimentByName(name: $name) { status reason exitCode signal startedRunningAt } }"
+
+
+def starter(folder: Path) -> Callable[..., Run]:
+    """Return a function that starts runs of scripts, each in a folder of its own below this one."""
+    numbers = iter(range(1_000_000))
+
+    def start(text: str, arguments: str = "", *, script: str = "run.py", **options: Any) -> Run:
+        project = folder / f"project-{next(numbers)}"
+        project.mkdir()
+        (project / script).write_text(text)
+        run = Run(entrypoint=str(project / script), script_args=arguments, localdir=True, **{"cpus": 1, **options})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GridWarning)
+            run.start()
+        return run
+
+    return start
+
+
+def only(run: Run) -> Experiment:
+    """The only experiment of a run."""
+    (experiment,) = run
+    return experiment
+
+
+def folder_of(service: ServiceProcess, experiment: Experiment, attempt: int = 1) -> Path:
+    """The folder of an experiment's attempt."""
+    return service.home / "experiments" / experiment.id / f"attempt-{attempt}"
+
+
+def output_of(service: ServiceProcess, experiment: Experiment, attempt: int = 1) -> str:
+    """What an attempt of an experiment has written so far."""
+    file = folder_of(service, experiment, attempt) / "output"
+    return file.read_text() if file.exists() else ""
+
+
+def facts_of(service: ServiceProcess, experiment: Experiment) -> dict[str, Any]:
+    """What the service says of an experiment's end, beyond what the client shows."""
+    return ask(service.endpoint, FACTS, name=experiment.name)["data"]["experimentByName"]
+
+
+def events_of(service: ServiceProcess, experiment: Experiment) -> list[str]:
+    """The statuses that an experiment has come through, as the events tell it."""
+    with database_of(service) as connection:
+        query = (
+            "SELECT events.status FROM events JOIN experiments ON experiments.seq = events.experiment_seq "
+            "WHERE experiments.id = ? ORDER BY events.seq"
+        )
+        return [status for (status,) in connection.execute(query, [experiment.id])]
+
+
+@contextmanager
+def database_of(service: ServiceProcess) -> Iterator[sqlite3.Connection]:
+    """Give the database of a service, past the service."""
+    connection = sqlite3.connect(service.home / "grid.sqlite3", timeout=30)
+    try:
+        with connection:
+            yield connection
+    finally:
+        connection.close()
+
+
+def grow_run(service: ServiceProcess, run: Run, count: int) -> Run:
+    """Give a run that has ended as many experiments, copies of its first, past the service; return it as it is then."""
+    with database_of(service) as connection:
+        (run_seq,) = connection.execute("SELECT seq FROM runs WHERE id = ?", [run.id]).fetchone()
+        first = connection.execute('SELECT * FROM experiments WHERE run_seq = ? AND "index" = 0', [run_seq])
+        columns = [column for column, *_ in first.description]
+        row = dict(zip(columns, first.fetchone(), strict=True))
+        places = ", ".join("?" * len(columns))
+        copies = [
+            tuple({**row, "seq": None, "id": f"{row['id']}-{index}", "index": index}.values())
+            for index in range(len(run), count)
+        ]
+        connection.executemany(f"INSERT INTO experiments VALUES ({places})", copies)  # noqa: S608
+        connection.execute("UPDATE runs SET experiment_count = ? WHERE seq = ?", [count, run_seq])
+    return Run(run.name)
+
+
+def pids_in(text: str) -> dict[str, int]:
+    """Read the processes that a script has told of: a JSON object a line, from names to pids."""
+    pids: dict[str, int] = {}
+    for line in text.splitlines():
+        pids |= json.loads(line)
+    return pids
+
+
+def insert_run(connection: Connection, *statuses: ExperimentStatus, **values: Any) -> list[int]:
+    """Insert a run with an experiment of each status, past everything that decides of statuses; return their seqs."""
+    number = connection.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
+    for table, row in (
+        (users, {"id": "u", "name": "u", "created_at": 0}),
+        (clusters, {"name": "local", "paused": False}),
+        (snapshots, {"digest": "d", "size_bytes": 1, "created_at": 0}),
+    ):
+        connection.execute(sa.insert(table).prefix_with("OR IGNORE").values(row))
+    run = {column.name: "x" for column in runs.c if not (column.nullable or column.server_default)}
+    del run["seq"]
+    run |= {"id": f"r{number}", "name": f"r{number}", "key": f"r{number}", "user_id": "u", "cluster": "local"}
+    run |= {"snapshot": "d", "settings": "{}", "warnings": "[]", "experiment_count": len(statuses), "created_at": 0}
+    experiment = {"attempt": 1, "arguments": "[]", "parameters": "{}", "cpus": 1, "gpus": 0, "created_at": 0, **values}
+    rows = [
+        {"id": f"r{number}e{index}", "index": index, "status": status.value, **experiment}
+        for index, status in enumerate(statuses)
+    ]
+    run_seq = statements.insert(connection, run, rows)
+    query = sa.select(experiments.c.seq).where(experiments.c.run_seq == run_seq).order_by(experiments.c.index)
+    return list(connection.scalars(query))

@@ -1,0 +1,127 @@
+"""A service as a process of its own, and ending all that it left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.session.session import Session
+from tests.support.waiting import wait_until
+
+
+def clean_environment(home: Path, **more: str) -> dict[str, str]:
+    """The environment of a new user whose GRID_HOME is `home`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GRID_")}
+    return {**inherited, "HOME": str(home), "GRID_HOME": str(home / ".grid"), **more}
+
+
+class ServiceProcess:
+    """`python -m grid.service serve`, as a process, for the GRID_HOME below `home`."""
+
+    def __init__(self, home: Path, *options: str, **environment: str) -> None:
+        self.home = home / ".grid"
+        self._environment = clean_environment(home, **environment)
+        self._command = [sys.executable, "-m", "grid.service", "serve", "--embedded", *options]
+        self.log = home / "service.log"
+        self.start()
+
+    def start(self, *more: str) -> None:
+        """Start it, and wait until it answers; with more options than the first time, which win."""
+        self.launch(*more)
+        self.wait_until_it_answers()
+
+    def launch(self, *more: str) -> None:
+        """Start it, and do not wait."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self._command, *more], env=self._environment, stdout=log, stderr=log, cwd="/"
+            )
+
+    def wait_until_it_answers(self) -> None:
+        """Wait until it has said where it is; it must not have ended."""
+        wait_until(lambda: self.process.poll() is not None or self._record().get("pid") == self.process.pid, "service")
+        assert self.process.poll() is None, self.log.read_text()
+        record = self._record()
+        self.endpoint = Endpoint(record["url"], record["user_id"], record["api_key"])
+        self.username = record["username"]
+
+    def session(self, policy: RetryPolicy | None = None, *, is_embedded: bool = False) -> Session:
+        """Log in; not the session of this process until `grid.session.session.use` makes it so."""
+        session = Session(self.endpoint, is_embedded=is_embedded, policy=policy)
+        session.interpreter = sys.executable
+        return session
+
+    def set_environment(self, **more: str) -> None:
+        """Let it find these variables, too, when it is started the next time."""
+        self._environment |= more
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it in good order; what runs goes on."""
+        self.process.terminate()
+        self.process.wait(30)
+
+    def _record(self) -> dict[str, str]:
+        try:
+            return json.loads((self.home / "service" / "service.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+
+def end_everything(home: Path) -> None:
+    """End the embedded service of a GRID_HOME and every experiment that is left of it."""
+    subprocess.run([sys.executable, "-m", "grid.service", "stop", "--home", str(home)], check=True, capture_output=True)
+    for attempt in home.glob("experiments/*/attempt-*"):
+        try:
+            # Not found by the pattern itself: it is a link that leads nowhere.
+            pid, start, *_ = [*os.readlink(attempt / "claim").split(" "), ""]
+        except OSError:
+            continue
+        process = _alive(int(pid), start) if pid.isdigit() else None
+        if process is not None:
+            tree = [*process.children(recursive=True), process]
+            for each in tree:
+                each.send_signal(signal.SIGKILL)
+            psutil.wait_procs(tree, 10)
+        with suppress(OSError):  # where it had one, and has not removed it itself
+            Path(os.readlink(attempt / "cgroup")).rmdir()
+
+
+def _alive(pid: int, start: str) -> psutil.Process | None:
+    from grid.service.executors.supervisor import process_start
+
+    try:
+        return psutil.Process(pid) if process_start(pid) == start else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+@contextmanager
+def service_process(home: Path, *options: str, **environment: str) -> Iterator[ServiceProcess]:
+    """Give a service that is running, and leave nothing of it behind."""
+    service = ServiceProcess(home, *options, **environment)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.stop()
+        end_everything(service.home)
+
+
+def login_environment(service: ServiceProcess) -> dict[str, str]:
+    """The environment in which `login()` finds a service."""
+    endpoint = service.endpoint
+    return {"GRID_URL": endpoint.url, "GRID_USER_ID": endpoint.user_id, "GRID_API_KEY": endpoint.api_key}

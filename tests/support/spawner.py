@@ -1,0 +1,93 @@
+"""The spawner without a service: it is told of jobs, and what it says and leaves in their folders is looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from grid.service.executors import evidence, supervisor
+from grid.service.executors.protocol import Ending
+from grid.service.system.workspace import AttemptFolder
+from tests.support.waiting import wait_until
+
+
+def attempt_of(folder: Path, number: int = 1) -> AttemptFolder:
+    """The folder of an attempt of the only experiment below a folder."""
+    return AttemptFolder(folder / _identity(folder) / f"attempt-{number}")
+
+
+def _identity(folder: Path) -> str:
+    # Of a control group's name there is one on the whole machine.
+    return sha256(str(folder).encode()).hexdigest()[:16]
+
+
+def job_for(folder: Path, script: str, *, number: int = 1, **more: Any) -> dict[str, Any]:
+    """What a spawner is told of an attempt of a script; Python runs what begins with an import, `sh` the rest."""
+    (folder / "snapshot").mkdir(exist_ok=True)
+    (folder / "snapshot" / "run").write_text(script)
+    return {
+        "folder": str(attempt_of(folder, number).path),
+        "name": f"{_identity(folder)}-{number}",
+        "snapshot": str(folder / "snapshot"),
+        "earlier": None,
+        "command": [sys.executable if script.startswith("import ") else "/bin/sh", "run"],
+        "environment": {**os.environ, "GRID_EXPERIMENT_ID": _identity(folder), "PYTHONUNBUFFERED": "1"},
+        "grace_seconds": 1,
+        "timeout_seconds": None,
+        **more,
+    }
+
+
+class SpawnerProcess:
+    """A spawner, as the service starts it."""
+
+    def __init__(self, **environment: str) -> None:
+        command = [sys.executable, "-I", "-S", "-c", supervisor.ENTRY, str(Path(supervisor.__file__).parents[1])]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        )
+
+    def send(self, *jobs: dict[str, Any]) -> None:
+        """Tell it of jobs."""
+        assert self.process.stdin is not None
+        self.process.stdin.writelines(f"{json.dumps(job)}\n" for job in jobs)
+        self.process.stdin.flush()
+
+    def hear(self) -> tuple[str, str]:
+        """Return the next thing that it says, and of which folder."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the spawner has ended"
+        event, folder, *_ = line.rstrip("\n").split("\t")
+        return event, folder
+
+    def hear_of_the_end(self, jobs: int = 1) -> list[str]:
+        """Return what it says until as many supervisors are gone, without that."""
+        said: list[str] = []
+        while jobs:
+            event, _ = self.hear()
+            said.append(event)
+            jobs -= event == "gone"
+        return [event for event in said if event != "gone"]
+
+
+@contextmanager
+def spawner(**environment: str) -> Iterator[SpawnerProcess]:
+    """Give a spawner, and end it."""
+    running = SpawnerProcess(**environment)
+    try:
+        yield running
+    finally:
+        running.process.communicate()
+
+
+def ending_of(attempt: AttemptFolder) -> Ending:
+    """How an attempt ended, as soon as that is recorded."""
+    return wait_until(lambda: evidence.ending_of(attempt), f"the end of {attempt.path}")
