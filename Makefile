@@ -8,12 +8,12 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-SUPPORTED := 3.10 3.11 3.12 3.13
-IS_SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info)
+SUPPORTED := 3.11 3.12 3.13 3.14
+IS_SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info)
 
 ifeq ($(origin PYTHON), undefined)
 # `python3` first; on a machine where that is too old, the newest that there is. A name on PATH may be one that does not run.
-PYTHON := $(shell for name in python3 $(foreach version,3.13 3.12 3.11 3.10,python$(version)) python; do \
+PYTHON := $(shell for name in python3 $(foreach version,3.14 3.13 3.12 3.11,python$(version)) python; do \
 	if "$$name" -c '$(IS_SUPPORTED)' 2>/dev/null; then echo "$$name"; break; fi; done)
 VENV := .venv
 else
@@ -54,7 +54,7 @@ format: $(PREPARED) ## Write the code as `make lint` wants it, as far as ruff ca
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-test-all: ## Run all tests on every interpreter from 3.10 to 3.13 that this machine has.
+test-all: ## Run all tests on every interpreter from 3.11 to 3.14 that this machine has.
 	@found=; failed=; \
 	for version in $(SUPPORTED); do \
 		for python in python$$version $$(ls -d "$$HOME"/.pyenv/versions/$$version.*/bin/python 2>/dev/null); do \
@@ -80,8 +80,8 @@ clean: ## Remove the environments and everything else that was made here.
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): setup.cfg pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Grid needs Python 3.10 or newer, and there is none on PATH" >&2; exit 1; }
-	@"$(PYTHON)" -c '$(IS_SUPPORTED)' || { echo "PYTHON=$(PYTHON) is not a Python of 3.10 or newer" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Grid needs Python 3.11 or newer, and there is none on PATH" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(IS_SUPPORTED)' || { echo "PYTHON=$(PYTHON) is not a Python of 3.11 or newer" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments: its modules ensurepip and venv are missing." >&2; \
 		echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }

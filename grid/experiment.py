@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,7 +26,7 @@ _CANCEL_MARGIN = 5.0
 _CANCEL_WAIT = 5.0
 """Seconds that one request of a cancel may take, so that it fits into any read time-out."""
 
-_NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Experiment:
@@ -305,4 +305,4 @@ def wait_for_end(ask: Callable[[float], Cancellation], session: Session) -> list
 
 
 def _without_offset(moment: datetime) -> datetime:
-    return moment.astimezone(timezone.utc).replace(tzinfo=None)
+    return moment.astimezone(UTC).replace(tzinfo=None)

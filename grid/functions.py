@@ -13,7 +13,7 @@ from grid.session.session import current
 from grid.views import RunsView
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack
 
     from grid.models import Cancellation, Cluster, InstanceType
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from dataclasses import MISSING, fields, is_dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from enum import Enum
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
@@ -20,10 +19,10 @@ from grid.errors import InvalidArgument, InvalidResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Self
 
     from cattrs import Converter
     from dataclasses_json import DataClassJsonMixin
-    from typing_extensions import Self
 
     _Hook = Callable[[Any, Any], Any]
 
@@ -171,13 +170,7 @@ def camel_case(name: str) -> str:
     return first + "".join(word.capitalize() for word in others)
 
 
-if sys.version_info >= (3, 11):
-    _parse_time = datetime.fromisoformat
-else:
-
-    def _parse_time(text: str) -> datetime:
-        # Python 3.10 reads every offset but this one.
-        return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+_parse_time = datetime.fromisoformat
 
 
 def read_time(text: str | datetime) -> datetime:
@@ -189,12 +182,12 @@ def read_time(text: str | datetime) -> datetime:
         If the text is no such moment, or has no offset.
     """
     moment = _parse_time(text) if isinstance(text, str) else text
-    if moment.tzinfo is timezone.utc:
+    if moment.tzinfo is UTC:
         return moment
     if moment.utcoffset() is None:
         message = f"{text!s} is no moment in time: an offset is missing, as in 2021-08-10T16:59:58.044624+00:00"
         raise ValueError(message)
-    return moment.astimezone(timezone.utc)
+    return moment.astimezone(UTC)
 
 
 def write_time(moment: datetime | None) -> str | None:
@@ -312,7 +305,7 @@ def _truth(value: Any, _: Any) -> Any:
 def _time(value: Any, _: Any) -> Any:
     if value.__class__ is str:
         moment = _parse_time(value)
-        return moment if moment.tzinfo is timezone.utc else read_time(moment)
+        return moment if moment.tzinfo is UTC else read_time(moment)
     raise _unexpected(value, datetime)
 
 

@@ -6,7 +6,6 @@ Files are read as text: whether they fit the schema and the models is the matter
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,11 +14,7 @@ from grid.shared.wire import API_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    if sys.version_info >= (3, 11):
-        from importlib.resources.abc import Traversable
-    else:
-        from importlib.abc import Traversable
+    from importlib.resources.abc import Traversable
 
 __all__ = ["MissingFragment", "Query", "QueryFile", "QueryFiles", "Registry", "query_files"]
 

@@ -58,7 +58,6 @@ _FAULTS: dict[type[gql_errors.TransportError], type[errors.GridError]] = {
 _REFUSED_CLOSE = frozenset({4401, 4403})  # of a WebSocket: unauthorized and forbidden, in graphql-transport-ws
 _PASSING_CAUSES = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError, gql_errors.TransportClosed)
 _HANDSHAKES = (aiohttp.WSServerHandshakeError, aiohttp.ClientHttpProxyError)
-_TIMEOUTS = (asyncio.TimeoutError, TimeoutError)  # two classes on Python 3.10
 
 _IN_MEMORY = 1 << 20  # bytes; a larger upload is streamed
 _CHUNK = 1 << 18
@@ -106,7 +105,6 @@ class Transport:
         variables: dict[str, Any],
         *,
         policy: RetryPolicy | None = None,
-        timeout: float | None = None,
     ) -> dict[str, Any]:
         """Send a query or a mutation, again where that may help, and return the ``data`` of the answer.
 
@@ -118,8 +116,6 @@ class Transport:
             The values of its variables, as JSON has them.
         policy
             In place of the transport's own.
-        timeout
-            Seconds for each try, in place of the policy's read time-out.
 
         Raises
         ------
@@ -145,7 +141,7 @@ class Transport:
                 raise self._failure(error, answer, patience) from None
             return self._failures.unpack(result.data, result.errors, answer)
 
-        return await self._repeat(query.name, policy, timeout or policy.read_timeout, once)
+        return await self._repeat(query.name, policy, policy.read_timeout, once)
 
     async def upload(
         self,
@@ -199,7 +195,7 @@ class Transport:
                     body = file.read() if size <= _IN_MEMORY else _chunks(file)
                     async with session.put(url, data=body, **arguments) as response:
                         await answer.receive(response)
-            except (aiohttp.ClientError, OSError, *_TIMEOUTS) as error:
+            except (aiohttp.ClientError, OSError) as error:
                 raise self._failure(error, answer, patience) from None
             if not 200 <= answer.status < 300:  # noqa: PLR2004
                 self._failures.unpack(None, answer.errors(), answer)
@@ -287,7 +283,7 @@ class Transport:
                     yield self._failures.unpack(result.data, result.errors, answer)
         except gql_errors.TransportQueryError as error:
             raise self._failures.refusal(error.errors, answer) or Failure(_FAULTS[type(error)], str(error)) from None
-        except (gql_errors.TransportError, *_TIMEOUTS) as error:
+        except (gql_errors.TransportError, TimeoutError) as error:
             code = socket.close_code if socket is not None else None
             if code in _REFUSED_CLOSE:
                 raise self._failures.denial(f"WebSocket closed with code {code}") from None
@@ -359,7 +355,7 @@ class Transport:
                 errors.InvalidResponse, f"what answers there does not speak HTTP: {cause.message}", again=True
             )
         text = str(cause) or str(error) or type(cause).__name__
-        if isinstance(cause, _TIMEOUTS):
+        if isinstance(cause, TimeoutError):
             return Failure(errors.RequestTimeout, str(cause) or f"no answer within {patience:.3g} s", again=True)
         if isinstance(cause, aiohttp.ClientConnectorCertificateError):
             return Failure(errors.ConnectionFailed, f"its certificate is not trusted: {text}")

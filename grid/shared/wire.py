@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 API_VERSION = 1
@@ -29,7 +29,7 @@ def grid_home() -> Path:
     return Path(os.environ.get("GRID_HOME") or "~/.grid").expanduser().absolute()
 
 
-class ExperimentStatus(str, Enum):
+class ExperimentStatus(StrEnum):
     """Where an experiment is in its life; the names are the status words that users see."""
 
     QUEUED = "QUEUED"
@@ -57,7 +57,7 @@ _FINAL = frozenset({ExperimentStatus.SUCCEEDED, ExperimentStatus.CANCELLED})
 _TERMINAL = _FINAL | {ExperimentStatus.FAILED}
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """Why an experiment ended as it did."""
 
     EXIT_CODE = "EXIT_CODE"
@@ -74,7 +74,7 @@ class Reason(str, Enum):
         return self.value
 
 
-class ErrorCode(str, Enum):
+class ErrorCode(StrEnum):
     """The words under `extensions.code` of an error."""
 
     UNAUTHENTICATED = "UNAUTHENTICATED"

@@ -19,6 +19,7 @@ from grid.source.ignore import IGNORE_FILES, walk
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
+    from typing import Self
 
 MAX_SNAPSHOT_BYTES = 2 * 1024**3
 """The largest archive that a service takes."""
@@ -59,7 +60,7 @@ class Snapshot:
     script: str
     warnings: tuple[str, ...] = ()
 
-    def __enter__(self) -> Snapshot:  # noqa: PYI034 - Self is not in Python 3.10
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -194,7 +194,7 @@ class WalkThrough:
                     self.statuses.see(name, status)
         elif isinstance(wanted, datetime.datetime):
             assert shown.tzinfo is wanted.tzinfo
-            assert abs(shown - datetime.datetime.now(datetime.timezone.utc)) < datetime.timedelta(minutes=5)
+            assert abs(shown - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=5)
         else:
             assert shown == wanted
 

@@ -288,23 +288,27 @@ def test_a_file_that_was_moved_away(database: Database, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("code", "expected"),
     [
-        ("database is locked", "locked by another program"),
-        ("database table is locked: runs", "locked by another program"),
-        ("database or disk is full", "disk is full"),
-        ("disk I/O error", "reports an error"),
-        ("attempt to write a readonly database", "read-only"),
-        ("unable to open database file", "cannot be opened"),
-        ("database disk image is malformed", "damaged"),
-        ("file is not a database", "damaged"),
-        ("no such table: runs", None),
-        ("UNIQUE constraint failed: runs.id", None),
+        (sqlite3.SQLITE_BUSY, "locked by another program"),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, "locked by another program"),
+        (sqlite3.SQLITE_LOCKED, "locked by another program"),
+        (sqlite3.SQLITE_FULL, "disk is full"),
+        (sqlite3.SQLITE_IOERR_WRITE, "reports an error"),
+        (sqlite3.SQLITE_READONLY, "read-only"),
+        (sqlite3.SQLITE_CANTOPEN, "cannot be opened"),
+        (sqlite3.SQLITE_CORRUPT, "damaged"),
+        (sqlite3.SQLITE_NOTADB, "damaged"),
+        (sqlite3.SQLITE_ERROR, None),
+        (sqlite3.SQLITE_CONSTRAINT_UNIQUE, None),
+        (None, None),
     ],
 )
-def test_words_of_sqlite(words: str, expected: str | None) -> None:
-    """An error without a code, as Python 3.10 gives it, is known by its words; a statement's own fault is none."""
-    error = sqlite3.OperationalError(words)
+def test_faults_of_sqlite(code: int | None, expected: str | None) -> None:
+    """A fault is known by SQLite's code; an error of a statement, or of the driver, is none."""
+    error = sqlite3.OperationalError("whatever it says")
+    if code is not None:
+        error.sqlite_errorcode = code
     fault = fault_of(sa.exc.OperationalError("SELECT 1", {}, error))
     assert fault == fault_of(error)
     assert (fault is None) if expected is None else (fault is not None and expected in fault.words)

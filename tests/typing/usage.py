@@ -6,9 +6,7 @@ from collections import defaultdict
 from collections.abc import ItemsView, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-from typing_extensions import assert_type
+from typing import Any, assert_type
 
 import grid
 from grid import (

@@ -7,7 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -59,7 +59,7 @@ def payloads(hint: Any) -> st.SearchStrategy[Any]:
         float: st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 9),
         bool: st.booleans(),
         dict[str, str]: st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3),
-        datetime: st.datetimes(timezones=st.just(timezone.utc)).map(lambda it: it.isoformat(timespec="microseconds")),
+        datetime: st.datetimes(timezones=st.just(UTC)).map(lambda it: it.isoformat(timespec="microseconds")),
     }[hint]
 
 
@@ -102,8 +102,8 @@ def test_experiment_is_what_it_says() -> None:
     record = decode(ExperimentRecord, EXPERIMENT)
 
     assert record.status is ExperimentStatus.RUNNING
-    assert record.created_at == datetime(2021, 8, 10, 16, 59, 58, 44624, tzinfo=timezone.utc)
-    assert record.created_at.tzinfo is timezone.utc
+    assert record.created_at == datetime(2021, 8, 10, 16, 59, 58, 44624, tzinfo=UTC)
+    assert record.created_at.tzinfo is UTC
     assert record.finished_at is None
     assert list(record.parameters) == ["Script", "max_epochs", "a"]
     assert record.user.username == "ada"
@@ -132,18 +132,18 @@ def test_decoded_maps_are_not_those_of_the_payload() -> None:
 @pytest.mark.parametrize(
     ("text", "moment"),
     [
-        ("2021-08-10T16:59:58.044624+00:00", datetime(2021, 8, 10, 16, 59, 58, 44624, tzinfo=timezone.utc)),
-        ("2021-08-10T16:59:58.044624Z", datetime(2021, 8, 10, 16, 59, 58, 44624, tzinfo=timezone.utc)),
-        ("2021-08-10T18:59:58+02:00", datetime(2021, 8, 10, 16, 59, 58, tzinfo=timezone.utc)),
+        ("2021-08-10T16:59:58.044624+00:00", datetime(2021, 8, 10, 16, 59, 58, 44624, tzinfo=UTC)),
+        ("2021-08-10T16:59:58.044624Z", datetime(2021, 8, 10, 16, 59, 58, 44624, tzinfo=UTC)),
+        ("2021-08-10T18:59:58+02:00", datetime(2021, 8, 10, 16, 59, 58, tzinfo=UTC)),
     ],
 )
 def test_times_are_utc(text: str, moment: datetime) -> None:
     """Any offset is read, the letter Z too, and what comes out is in UTC and written with microseconds."""
     read = read_time(text)
 
-    assert (read, read.tzinfo) == (moment, timezone.utc)
+    assert (read, read.tzinfo) == (moment, UTC)
     assert decode(ExperimentRecord, {**EXPERIMENT, "createdAt": text}).created_at == moment
-    assert ExperimentRecord.from_dict({**EXPERIMENT, "createdAt": text}).created_at.tzinfo is timezone.utc
+    assert ExperimentRecord.from_dict({**EXPERIMENT, "createdAt": text}).created_at.tzinfo is UTC
     assert write_time(read) == moment.isoformat(timespec="microseconds")
 
 

@@ -76,7 +76,6 @@ def test_script_that_cannot_be_compiled(output: Path) -> None:
     assert written.splitlines()[-1].startswith("SyntaxError: ")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="there are no exception groups")
 def test_exception_group(output: Path) -> None:
     """A group is whole, with the exceptions in it, and is named itself rather than one of those."""
     script = (

@@ -145,7 +145,7 @@ def test_timeout_of_one_call(server: Server) -> None:
     async def main() -> None:
         transport = Transport(Endpoint(server.url, "ada", KEY), RetryPolicy())
         with pytest.raises(errors.RequestTimeout, match=r"within 0\.1 s"):
-            await transport.execute(Query(), {}, timeout=0.1, policy=RetryPolicy(tries=1))
+            await transport.execute(Query(), {}, policy=RetryPolicy(tries=1, read_timeout=0.1))
         await transport.close()
 
     asyncio.run(main())

@@ -329,7 +329,7 @@ async def _refuse_body(receive: _Receive, send: _Send, max_bytes: int) -> None:
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     # To close while the client still sends is to reset the connection, and it may lose the answer before it reads it.
-    with suppress(asyncio.TimeoutError):
+    with suppress(TimeoutError):
         await asyncio.wait_for(_discard(receive, max_bytes), _LINGER_SECONDS)
     await send({"type": "http.response.body"})
 

@@ -7,7 +7,7 @@ import base64
 import binascii
 import shlex
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -21,7 +21,7 @@ from grid.service.store import runs
 from grid.service.store.database import Database
 from grid.shared.wire import ErrorCode, ExperimentStatus
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Object = dict[str, Any]
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -368,7 +368,7 @@ def _lock(workspace: Workspace) -> Iterator[bool]:
 
 
 def _moment(at: int) -> str:
-    return datetime.fromtimestamp(at // 1_000_000, timezone.utc).isoformat()
+    return datetime.fromtimestamp(at // 1_000_000, UTC).isoformat()
 
 
 def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -283,7 +283,7 @@ class Runs:
                     return [f"{run_name}-exp{i}" for i in ended], [f"{run_name}-exp{i}" for i in pending]
                 try:
                     await asyncio.wait_for(changed.wait(), remaining)
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     continue  # one last look
 
     # Starting

@@ -55,7 +55,7 @@ class Spawner(asyncio.SubprocessProtocol):
     async def close(self) -> None:
         """Let it end; supervisors go on."""
         self._stdin.close()
-        with contextlib.suppress(asyncio.TimeoutError):
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.exited.wait(), _END_SECONDS)
         self._transport.close()
 

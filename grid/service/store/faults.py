@@ -56,19 +56,19 @@ DAMAGED = Fault(
     "put a copy of it in its place, or move it away with what lies beside it (-wal, -shm) to begin anew",
 )
 
-# SQLite's primary result codes, and its words for them, since Python 3.10 does not give the codes.
-_SQLITE: tuple[tuple[int, str, Fault], ...] = (
-    (3, "access permission denied", _READ_ONLY),
-    (5, "database is locked", _LOCKED),
-    (6, "database table is locked", _LOCKED),
-    (8, "attempt to write a readonly database", _READ_ONLY),
-    (10, "disk I/O error", _BROKEN),
-    (11, "malformed", DAMAGED),
-    (13, "database or disk is full", _FULL),
-    (14, "unable to open database file", _CLOSED),
-    (15, "locking protocol", _LOCKED),
-    (26, "file is not a database", DAMAGED),
-)
+_SQLITE = {
+    sqlite3.SQLITE_PERM: _READ_ONLY,
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_IOERR: _BROKEN,
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_CANTOPEN: _CLOSED,
+    sqlite3.SQLITE_PROTOCOL: _LOCKED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
+}
+"""By SQLite's primary result code."""
 
 
 def fault_of(error: BaseException) -> Fault | None:
@@ -88,8 +88,5 @@ def fault_of(error: BaseException) -> Fault | None:
 
 
 def _of_sqlite(error: sqlite3.Error) -> Fault | None:
-    code, words = getattr(error, "sqlite_errorcode", 0) & 0xFF, str(error)
-    for number, phrase, fault in _SQLITE:
-        if code == number or (not code and phrase in words):
-            return fault
-    return None
+    # The lowest byte is the primary code. An error of the driver itself has none.
+    return _SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
