@@ -18,8 +18,8 @@ from sqlalchemy import Connection
 from grid import Run, get_experiment_by_id, get_experiment_by_name, list_runs, models
 from grid.chain.transport import Endpoint
 from grid.errors import AuthenticationFailed, ExperimentNotFound, PermissionDenied, RunNotFound
-from grid.service.api.errors import ApiError
 from grid.service.domain.accounts import Directory
+from grid.service.domain.errors import Unauthenticated
 from grid.service.http.app import opened
 from grid.service.system.settings import Options
 from grid.session import session as sessions
@@ -256,9 +256,8 @@ def test_keys_are_asked_for_each_time(tmp_path: Path) -> None:
 
             async def is_accepted() -> bool:
                 try:
-                    return await application.accounts.authenticate(basic("somebody", "key")) == user
-                except ApiError as error:
-                    assert error.code == "UNAUTHENTICATED"
+                    return await application.accounts.authenticate("somebody", "key") == user
+                except Unauthenticated:
                     return False
 
             with closing(sqlite3.connect(tmp_path / "home" / "grid.sqlite3", isolation_level=None)) as other:

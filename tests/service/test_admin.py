@@ -19,7 +19,8 @@ from sqlalchemy import Connection
 from grid import list_runs, login
 from grid.chain.endpoint import Endpoint
 from grid.errors import AuthenticationFailed
-from grid.service.domain.accounts import AccountError, Directory
+from grid.service.domain.accounts import Directory
+from grid.service.domain.errors import AccountError
 from grid.service.store.database import Database
 from grid.service.system.clock import Sources
 from grid.session import session as sessions

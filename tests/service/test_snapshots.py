@@ -17,9 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grid.service.api.errors import ApiError
+from grid.service.domain.errors import NotAnArchive, SnapshotRefused
 from grid.service.domain.unpacking import unpack
-from grid.shared.wire import ErrorCode
 
 
 def file(name: str, content: bytes = b"x", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
@@ -156,9 +155,8 @@ def test_what_a_snapshot_may_hold(place: Place) -> None:
 )
 def test_what_is_refused(place: Place, members: list[tuple[tarfile.TarInfo, bytes]], why: str) -> None:
     """What could write elsewhere, or is no plain file, is refused with its name, and nothing is written elsewhere."""
-    with pytest.raises(ApiError, match=why) as caught:
+    with pytest.raises(SnapshotRefused, match=why):
         place.unpack(*members)
-    assert caught.value.code == ErrorCode.INVALID_SNAPSHOT
     place.check_outside()
 
 
@@ -166,7 +164,7 @@ def test_what_is_refused(place: Place, members: list[tuple[tarfile.TarInfo, byte
 def test_what_is_no_archive(place: Place, content: bytes) -> None:
     """A zip, a compressed archive, noise: each is refused."""
     place.archive.write_bytes(content)
-    with pytest.raises(ApiError, match="not an uncompressed tar archive"):
+    with pytest.raises(NotAnArchive, match="not an uncompressed tar archive"):
         unpack(place.archive, place.tree)
 
 
@@ -174,7 +172,7 @@ def test_archive_that_is_cut_off(place: Place) -> None:
     """An archive that ends within a file is refused."""
     whole = archive_of(place.archive, [file("a", bytes(10_000))]).read_bytes()
     place.archive.write_bytes(whole[:5_000])
-    with pytest.raises(ApiError, match="not an uncompressed tar archive"):
+    with pytest.raises(NotAnArchive, match="not an uncompressed tar archive"):
         unpack(place.archive, place.tree)
 
 
@@ -217,8 +215,8 @@ def test_any_archive_is_unpacked_inside_or_refused(members: list[tuple[tarfile.T
     def check(place: Place) -> None:
         try:
             place.unpack(*members)
-        except ApiError as error:
-            assert error.code == ErrorCode.INVALID_SNAPSHOT
+        except SnapshotRefused as error:
+            assert str(error).startswith("the snapshot ")
         else:
             root = os.path.realpath(place.tree)
             for path in place.tree.rglob("*"):
@@ -240,8 +238,8 @@ def test_any_bytes_are_unpacked_inside_or_refused(data: st.DataObject) -> None:
         place.archive.write_bytes(whole)
         try:
             unpack(place.archive, place.tree)
-        except ApiError as error:
-            assert error.code == ErrorCode.INVALID_SNAPSHOT
+        except SnapshotRefused as error:
+            assert str(error).startswith("the snapshot ")
         place.check_outside()
 
     in_a_place(check)

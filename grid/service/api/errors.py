@@ -1,6 +1,7 @@
 """Errors as the API's clients see them: a message for people, a code for programs.
 
-What a fault of the service says stays in the log; which HTTP status an answer has is decided by `operations` and
+The domain and the store raise errors of their own, which know nothing of codes: a table here has the code of each. What
+a fault of the service says stays in the log; which HTTP status an answer has is decided by `operations` and
 `graphql_http`.
 """
 
@@ -8,10 +9,13 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphql import GraphQLError
 
+from grid.service.domain import errors
+from grid.service.domain.sweeps import SweepError
+from grid.service.store.faults import DatabaseUnavailable
 from grid.shared.wire import ErrorCode
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
     from graphql import Node
 
-__all__ = ["ApiError", "coded", "format_error", "internal"]
+__all__ = ["TABLE", "ApiError", "coded", "format_error", "internal", "translated"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +31,7 @@ _MOST_CHARACTERS = 2_000
 
 
 class ApiError(GraphQLError):
-    """An error that a client is meant to read and act on; resolvers and the context factory raise it.
+    """An error that a client is meant to read and act on: about the request, or translated from what lies below.
 
     Parameters
     ----------
@@ -51,6 +55,71 @@ class ApiError(GraphQLError):
     ) -> None:
         super().__init__(message, nodes=nodes, extensions={**(extensions or {}), "code": code.value})
         self.code = code
+
+
+class _Row(NamedTuple):
+    """What a client gets for an error of the domain or of the store, beside its message."""
+
+    code: ErrorCode
+    extensions: tuple[str, ...] = ()
+    """Those of the error's values that programs get, too, each under its own name."""
+
+
+TABLE: Mapping[type[BaseException], _Row] = {
+    errors.Unauthenticated: _Row(ErrorCode.UNAUTHENTICATED),
+    errors.NotOwner: _Row(ErrorCode.FORBIDDEN),
+    errors.InvalidValue: _Row(ErrorCode.INVALID_ARGUMENT),
+    errors.InvalidDigest: _Row(ErrorCode.INVALID_ARGUMENT),
+    errors.InvalidSize: _Row(ErrorCode.INVALID_ARGUMENT),
+    errors.SnapshotTooLarge: _Row(ErrorCode.LIMIT_EXCEEDED),
+    errors.InstanceTypeMissing: _Row(ErrorCode.INVALID_ARGUMENT),
+    errors.ClusterMissing: _Row(ErrorCode.CLUSTER_NOT_FOUND),
+    errors.RunMissing: _Row(ErrorCode.RUN_NOT_FOUND),
+    errors.ExperimentMissing: _Row(ErrorCode.EXPERIMENT_NOT_FOUND),
+    errors.NameTaken: _Row(ErrorCode.NAME_TAKEN),
+    errors.TooManyExperiments: _Row(ErrorCode.LIMIT_EXCEEDED),
+    SweepError: _Row(ErrorCode.INVALID_SWEEP, ("flag",)),
+    errors.NotEnded: _Row(ErrorCode.NOT_ENDED),
+    errors.RunNotEnded: _Row(ErrorCode.NOT_ENDED),
+    errors.ExperimentNotEnded: _Row(ErrorCode.NOT_ENDED),
+    errors.Unsupported: _Row(ErrorCode.UNSUPPORTED),
+    errors.ArgumentUnsupported: _Row(ErrorCode.UNSUPPORTED),
+    errors.TooFewGpus: _Row(ErrorCode.UNSUPPORTED),
+    errors.RunnerMissing: _Row(ErrorCode.UNSUPPORTED),
+    errors.TooLittleSpace: _Row(ErrorCode.UNSUPPORTED),
+    errors.UploadRefused: _Row(ErrorCode.FORBIDDEN),
+    errors.UploadExpired: _Row(ErrorCode.FORBIDDEN),
+    errors.SnapshotRefused: _Row(ErrorCode.INVALID_SNAPSHOT),
+    errors.SnapshotMissing: _Row(ErrorCode.INVALID_SNAPSHOT),
+    errors.OtherArchive: _Row(ErrorCode.INVALID_SNAPSHOT),
+    errors.NotAnArchive: _Row(ErrorCode.INVALID_SNAPSHOT),
+    errors.MemberRefused: _Row(ErrorCode.INVALID_SNAPSHOT),
+    errors.LinkLeadsOut: _Row(ErrorCode.INVALID_SNAPSHOT),
+    errors.AccountError: _Row(ErrorCode.INVALID_ARGUMENT),
+    DatabaseUnavailable: _Row(ErrorCode.UNAVAILABLE),
+}
+"""The row of every error that the domain or the store raises for clients to read."""
+
+
+def translated(error: BaseException) -> ApiError | None:
+    """Translate an error of the domain or of the store into the one that clients get.
+
+    Parameters
+    ----------
+    error
+        Whatever was raised.
+
+    Returns
+    -------
+    ApiError or None
+        The error itself where it is one already; None for what is in no row: that is a fault of the service.
+    """
+    if isinstance(error, ApiError):
+        return error
+    row = TABLE.get(type(error))
+    if row is None:
+        return None
+    return ApiError(row.code, str(error), {name: getattr(error, name) for name in row.extensions})
 
 
 def coded(error: GraphQLError, code: ErrorCode) -> dict[str, Any]:
@@ -119,6 +188,9 @@ def format_error(error: GraphQLError, debug: bool = False) -> dict[str, Any]:  #
             # graphql-core names a place in the document for an argument that does not fit, as a null variable where a
             # value must be. A result that does not fit its type has no place of its own: that is the service's fault.
             return coded(error, ErrorCode.GRAPHQL_VALIDATION_FAILED)
+    refusal = translated(cause)
+    if refusal is not None:
+        return {**_short(error), "extensions": refusal.extensions}
     formatted = internal(cause)
     if error.path:
         formatted["path"] = error.path

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.websockets import WebSocket
 
 from grid.service.api.documents import DocumentRefused, Documents, Operation
-from grid.service.api.errors import ApiError, coded, format_error, internal
+from grid.service.api.errors import ApiError, coded, format_error, internal, translated
 from grid.service.api.limits import check_variables
 from grid.shared.wire import ErrorCode
 
@@ -92,15 +92,16 @@ class Operations:
         """Ask the application who it is, and turn a refusal into the answer that HTTP has for it."""
         try:
             return await self._context_value(connection, params)
-        except GraphQLError as error:
+        except Exception as raised:  # noqa: BLE001 - the application's code, of whose faults nothing may reach the client
+            error = raised if isinstance(raised, GraphQLError) else translated(raised)
+            if error is None:
+                raise Refused([internal(raised)], HTTPStatus.INTERNAL_SERVER_ERROR) from None
             refusal = coded(error, ErrorCode.BAD_REQUEST)
             code = refusal["extensions"]["code"]
             headers: Sequence[tuple[bytes, bytes]] = _CHALLENGE if code == ErrorCode.UNAUTHENTICATED else ()
             if "retryAfterSeconds" in refusal["extensions"]:
                 headers = ((b"retry-after", b"%d" % refusal["extensions"]["retryAfterSeconds"]),)
             raise Refused([refusal], _STATUS.get(code, HTTPStatus.BAD_REQUEST), headers) from None
-        except Exception as fault:  # noqa: BLE001 - the application's code, of which nothing may reach the client
-            raise Refused([internal(fault)], HTTPStatus.INTERNAL_SERVER_ERROR) from None
 
     def load(self, params: dict[str, Any]) -> tuple[DocumentNode, Operation]:
         """Find the operation that is asked for, within the limits."""

@@ -145,7 +145,7 @@ _Action = Callable[[_Operator], None]
 
 
 def _run(action: _Action, home: Path, given: argparse.Namespace, running: _Running) -> int:
-    from grid.service.domain.accounts import AccountError  # noqa: PLC0415
+    from grid.service.domain.errors import AccountError  # noqa: PLC0415
     from grid.service.store.faults import DatabaseUnavailable  # noqa: PLC0415
     from grid.service.system.workspace import Workspace  # noqa: PLC0415
 
@@ -186,7 +186,7 @@ def _rotate(operator: _Operator) -> None:
     key = operator.sources.key()
 
     def write(connection: Connection, directory: Directory) -> tuple[User, bool]:
-        from grid.service.domain.accounts import AccountError  # noqa: PLC0415
+        from grid.service.domain.errors import AccountError  # noqa: PLC0415
         from grid.service.system.workspace import write_private  # noqa: PLC0415
 
         is_own = operator.is_own(connection, directory.user(connection, operator.given.user))
@@ -246,7 +246,7 @@ def _print_credentials(operator: _Operator, user: User, key: str) -> None:
 
 def _disable(operator: _Operator) -> None:
     def write(connection: Connection, directory: Directory) -> None:
-        from grid.service.domain.accounts import AccountError  # noqa: PLC0415
+        from grid.service.domain.errors import AccountError  # noqa: PLC0415
 
         if operator.is_own(connection, directory.user(connection, operator.given.user)):
             message = (

@@ -1,8 +1,7 @@
-"""Who may call and whose runs they may read: users, their keys and teams, and what a request says of itself."""
+"""Who may call and whose runs they may read: users, their keys and teams."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import re
@@ -13,11 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from grid.service.api.errors import ApiError
+from grid.service.domain.errors import AccountError, Unauthenticated
 from grid.service.store import accounts
 from grid.service.store.database import Database
 from grid.service.system.clock import Sources
-from grid.shared.wire import ErrorCode
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
@@ -28,10 +26,6 @@ class User:
 
     id: str
     name: str
-
-
-class AccountError(ValueError):
-    """What an operator asks for cannot be done, and why."""
 
 
 class Accounts:
@@ -50,15 +44,14 @@ class Accounts:
         """Let go of the database."""
         self._keys.close()
 
-    async def authenticate(self, authorization: str | None) -> User:
-        """Return the user of an HTTP ``Authorization`` header: Basic, with the user's id (or name) and key.
+    async def authenticate(self, user_id: str, key: str) -> User:
+        """Return the user of that id (or name), whose key it is.
 
         Raises
         ------
-        ApiError
-            ``UNAUTHENTICATED``, in the same words whatever is wrong.
+        Unauthenticated
+            In the same words whatever is wrong.
         """
-        user_id, key = _credentials(authorization or "")
         # A key is looked for by its hash: how long that takes tells of the hash of what was sent, not of any key.
         found = await self._keys.owner(_digest(key))
         known_id, name, disabled_at = found or ("", "", None)
@@ -66,7 +59,7 @@ class Accounts:
         fits = hmac.compare_digest(known_id.encode(), user_id.encode())
         fits |= hmac.compare_digest(name.encode(), user_id.encode())
         if found is None or disabled_at is not None or not fits:
-            raise ApiError(ErrorCode.UNAUTHENTICATED, "the user id and the API key are not accepted")
+            raise Unauthenticated
         return User(known_id, name)
 
     async def readable(self, viewer: User, owner: str | None) -> User | None:
@@ -229,16 +222,3 @@ def _check_name(what: str, name: str) -> None:
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
-
-
-def _credentials(authorization: str) -> tuple[str, str]:
-    scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        raise ApiError(ErrorCode.UNAUTHENTICATED, "the request needs HTTP Basic authentication: user id and API key")
-    try:
-        user_id, colon, key = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:  # no base64, no ASCII to begin with, or no UTF-8 within
-        colon = ""
-    if not colon:
-        raise ApiError(ErrorCode.UNAUTHENTICATED, "the Authorization header is not HTTP Basic authentication")
-    return user_id, key

@@ -8,8 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from grid.service.api.errors import ApiError
-from grid.shared.wire import ErrorCode
+from grid.service.domain.errors import InstanceTypeMissing
 
 DEFAULT_PATH = Path(__file__).with_name("instance-types.csv")
 
@@ -76,15 +75,19 @@ class Catalogue:
         return cls(types)
 
     def find(self, name: str) -> InstanceType:
-        """Return the type of that name or nickname; an ApiError that shows the nearest names where there is none."""
+        """Return the type of that name or nickname.
+
+        Raises
+        ------
+        InstanceTypeMissing
+            Where there is none; it shows the nearest names.
+        """
         try:
             return self._by_name[name]
         except KeyError:
             name = name[:_MAX_NAME]  # however long it is, looking for what is near it takes no time
             near = difflib.get_close_matches(name.lower(), self._by_name, n=4, cutoff=0.4)
-            hint = f"; near it: {', '.join(near)}" if near else ""
-            message = f"instance_type {name!r} is not in the catalogue{hint}; get_instance_types() lists all"
-            raise ApiError(ErrorCode.INVALID_ARGUMENT, message) from None
+            raise InstanceTypeMissing(name, near) from None
 
 
 def _number(row: dict[str, str], column: str, *, least: float = 0) -> float:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grid.service.api.errors import ApiError
 from grid.service.domain.catalogue import Catalogue, InstanceType
-from grid.shared.wire import DEFAULT_CLUSTER, ErrorCode
+from grid.service.domain.errors import ArgumentUnsupported, RunnerMissing, TooFewGpus
+from grid.shared.wire import DEFAULT_CLUSTER
 
 INHERITED = (
     "ALL_PROXY",
@@ -44,6 +44,8 @@ INHERITED = (
 INHERITED_PREFIXES = ("CUDA_", "LC_", "NVIDIA_")
 
 RUNNERS = {".sh": "bash", ".jl": "julia"}
+
+_NO_DATASTORES = "the local cluster has no datastores; give the script a path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,8 @@ class LocalCluster:
 
         Raises
         ------
-        ApiError
-            ``UNSUPPORTED`` or ``INVALID_ARGUMENT`` where the run would not be what was asked for.
+        Unsupported, InstanceTypeMissing
+            Where the run would not be what was asked for.
         """
         instance = self.catalogue.find(settings["instanceType"])
         self._refuse(settings)
@@ -96,7 +98,7 @@ class LocalCluster:
             )
             cpus = self.resources.cpus
         if gpus > self.resources.gpus:
-            _unsupported(f"each experiment asks for {gpus} GPUs; this machine has {self.resources.gpus}")
+            raise TooFewGpus(gpus, self.resources.gpus)
         if not gpus and self.resources.gpus:
             warnings.append(
                 'no GPUs were asked for, so experiments run with CUDA_VISIBLE_DEVICES=""; gpus=1 gives each one'
@@ -105,17 +107,21 @@ class LocalCluster:
 
     def _refuse(self, settings: Mapping[str, Any]) -> None:
         if settings["dockerfile"]:
-            _unsupported(f"dockerfile={settings['dockerfile']!r}: the local cluster does not build images")
+            raise ArgumentUnsupported(
+                f"dockerfile={settings['dockerfile']!r}", "the local cluster does not build images"
+            )
         for field, name in (("datastoreName", "datastore_name"), ("datastoreVersion", "datastore_version")):
             if settings[field]:
-                _unsupported(f"{name}={settings[field]!r}: the local cluster has no datastores; give the script a path")
+                raise ArgumentUnsupported(f"{name}={settings[field]!r}", _NO_DATASTORES)
         if settings["datastoreMountDir"]:
-            _unsupported("datastore_mount_dir: the local cluster has no datastores; give the script a path")
+            raise ArgumentUnsupported("datastore_mount_dir", _NO_DATASTORES)
         if any((settings.get("actions") or {}).values()):
-            _unsupported("actions: the local cluster does not run shell commands around a script; put them into it")
+            raise ArgumentUnsupported(
+                "actions", "the local cluster does not run shell commands around a script; put them into it"
+            )
         runner = RUNNERS.get(Path(settings["entrypoint"]).suffix)
         if runner is not None and shutil.which(runner) is None:
-            _unsupported(f"entrypoint {settings['entrypoint']!r} needs {runner}, which is not on the service's PATH")
+            raise RunnerMissing(settings["entrypoint"], runner)
 
     def _differences(self, settings: Mapping[str, Any]) -> Sequence[tuple[bool, str]]:
         return (
@@ -175,7 +181,3 @@ class LocalCluster:
             "GRID_RUN_NAME": row.run_name,
             "GRID_USER_ID": row.user_id,
         }
-
-
-def _unsupported(message: str) -> None:
-    raise ApiError(ErrorCode.UNSUPPORTED, message)

@@ -10,15 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from grid.service.api.errors import ApiError
 from grid.service.domain import lifecycle
+from grid.service.domain.errors import ExperimentNotEnded, RunNotEnded
 from grid.service.domain.snapshots import Snapshots
 from grid.service.store import runs
 from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.system import failpoints
 from grid.service.system.workspace import PRIVATE_FOLDER, Workspace, remove_tree
-from grid.shared.wire import ErrorCode, ExperimentStatus
+from grid.shared.wire import ExperimentStatus
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ class Deletions:
 
         Raises
         ------
-        ApiError
-            ``NOT_ENDED`` while an experiment of it waits or runs.
+        RunNotEnded
+            While an experiment of it waits or runs.
         """
 
         def write(connection: Connection) -> bool:
@@ -74,8 +74,7 @@ class Deletions:
                 return False
             unfinished = runs.unfinished_of(connection, run.seq)
             if unfinished:
-                message = f"{unfinished} experiments of the run {name!r} wait or run: cancel it first"
-                raise ApiError(ErrorCode.NOT_ENDED, message)
+                raise RunNotEnded(name, unfinished)
             runs.delete(connection, run)
             return True
 
@@ -91,8 +90,8 @@ class Deletions:
 
         Raises
         ------
-        ApiError
-            ``NOT_ENDED`` while it waits or runs.
+        ExperimentNotEnded
+            While it waits or runs.
         """
 
         def write(connection: Connection) -> bool:
@@ -100,8 +99,7 @@ class Deletions:
             if row is None:
                 return False
             if ExperimentStatus(row.status) in lifecycle.UNFINISHED:
-                message = f"the experiment {name!r} is {row.status}: cancel it first"
-                raise ApiError(ErrorCode.NOT_ENDED, message)
+                raise ExperimentNotEnded(name, row.status)
             runs.delete_experiment(connection, row, at=at)
             return True
 

@@ -13,12 +13,21 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from grid.service.api.errors import ApiError
 from grid.service.domain import lifecycle, sweeps
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import LocalCluster
 from grid.service.domain.deletions import Deletions
+from grid.service.domain.errors import (
+    ClusterMissing,
+    ExperimentMissing,
+    InvalidValue,
+    NameTaken,
+    NotOwner,
+    RunMissing,
+    SnapshotMissing,
+    TooManyExperiments,
+)
 from grid.service.domain.names import run_name
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
@@ -27,7 +36,7 @@ from grid.service.store.database import Database
 from grid.service.store.tables import experiments
 from grid.service.store.tables import runs as runs_table
 from grid.service.system.clock import Sources
-from grid.shared.wire import MAX_TIMEOUT_SECONDS, ErrorCode, ExperimentStatus
+from grid.shared.wire import MAX_TIMEOUT_SECONDS, ExperimentStatus
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _EXPERIMENT = re.compile(r"(?P<run>.+)-exp(?P<index>0|[1-9][0-9]{0,8})")
@@ -65,11 +74,6 @@ class Named:
     def means(self, row: Row[Any]) -> bool:
         """Whether what has the name is meant."""
         return self.id is None or self.id == row.id
-
-    @property
-    def remark(self) -> str:
-        """What to add where the name alone would mislead."""
-        return f" of the id {self.id[:80]!r}" if self.id else ""
 
 
 class Runs:
@@ -115,7 +119,7 @@ class Runs:
         """
         key = given["key"]
         if not _KEY.fullmatch(key):
-            raise _invalid("key", key, _KEY_FORM)
+            raise InvalidValue("key", key, _KEY_FORM)
         made = await self._database.read(lambda connection: runs.by_key(connection, user.id, key))
         if made is not None:
             return made, orjson.loads(made.warnings)
@@ -129,9 +133,9 @@ class Runs:
         seed = settings["seed"] if settings.get("seed") is not None else self._sources.below(2**31)
         expansion = await asyncio.to_thread(self._expand, settings, seed)
         if not await self._snapshots.is_stored(given["snapshot"]):
-            raise _no_snapshot(given["snapshot"])
+            raise SnapshotMissing(given["snapshot"])
         if not self._snapshots.holds(given["snapshot"], given["script"]):
-            raise _invalid("script", given["script"], "the path of a file in the snapshot")
+            raise InvalidValue("script", given["script"], "the path of a file in the snapshot")
         at_once = max(1, self._cluster.resources.cpus // resources.cpus)
         await self._snapshots.check_space(given["snapshot"], min(at_once, len(expansion.trials)))
         warnings += expansion.warnings
@@ -174,7 +178,7 @@ class Runs:
             if made is None:
                 if not accounts.has_snapshot(connection, given["snapshot"]):
                     # Its last run was deleted while this one was on its way.
-                    raise _no_snapshot(given["snapshot"])
+                    raise SnapshotMissing(given["snapshot"])
                 name = self._free_name(connection, user, given.get("name") or "")
                 made = runs.by_seq(connection, runs.insert(connection, {**run, "name": name}, rows))
             return made
@@ -190,8 +194,8 @@ class Runs:
         if reader is not None:
             run = await self._database.read(lambda connection: runs.by_name(connection, reader.id, which.name))
         if run is None or not which.means(run):
-            raise ApiError(ErrorCode.RUN_NOT_FOUND, f"you have no run named {which.name[:200]!r}{which.remark}")
-        _check_owner(user, run, f"the run {run.name!r}")
+            raise RunMissing(which.name, which.id)
+        _check_owner(user, run, "run", run.name)
         return await self._cancel(run.seq, run.name, lifecycle.ALL_OF_RUN, {"b_run_seq": run.seq}, wait_seconds)
 
     async def cancel_experiment(self, user: User, which: Named, wait_seconds: float) -> tuple[list[str], list[str]]:
@@ -201,9 +205,8 @@ class Runs:
         if reader is not None:
             row = await self._database.read(lambda connection: self.find_experiment(connection, reader, which.name))
         if row is None or not which.means(row):
-            message = f"you have no experiment named {which.name[:200]!r}{which.remark}"
-            raise ApiError(ErrorCode.EXPERIMENT_NOT_FOUND, message)
-        _check_owner(user, row, f"the experiment {which.name!r}")
+            raise ExperimentMissing(which.name, which.id)
+        _check_owner(user, row, "experiment", which.name)
         return await self._cancel(row.run_seq, row.run_name, lifecycle.ONE, {"b_seq": row.seq}, wait_seconds)
 
     async def retry(self, user: User, run_id: str, key: str) -> list[str]:
@@ -212,12 +215,12 @@ class Runs:
         The same key gives what it queued the first time, and queues nothing.
         """
         if not _KEY.fullmatch(key):
-            raise _invalid("key", key, _KEY_FORM)
-        missing = ApiError(ErrorCode.RUN_NOT_FOUND, f"you have no run of the id {run_id[:200]!r}")
+            raise InvalidValue("key", key, _KEY_FORM)
+        missing = RunMissing(run_id=run_id)
         run = await self._database.read(lambda connection: runs.by_id(connection, run_id))
         if run is None or not await self._accounts.may_read(user, run.user_id):
             raise missing
-        _check_owner(user, run, f"the run {run.name!r}")
+        _check_owner(user, run, "run", run.name)
         at = self._sources.now()
 
         def write(connection: Connection) -> tuple[list[int], list[lifecycle.Change]]:
@@ -241,7 +244,7 @@ class Runs:
         run = await self._database.read(lambda connection: runs.by_id(connection, run_id))
         if run is None or not await self._accounts.may_read(user, run.user_id):
             return False
-        _check_owner(user, run, f"the run {run.name!r}")
+        _check_owner(user, run, "run", run.name)
         deleted = await self._deletions.delete_run(run.id, run.name)
         self._changes.announce([run.seq])
         return deleted
@@ -252,7 +255,7 @@ class Runs:
         if row is None or not await self._accounts.may_read(user, row.user_id):
             return False
         name = f"{row.run_name}-exp{row.index}"
-        _check_owner(user, row, f"the experiment {name!r}")
+        _check_owner(user, row, "experiment", name)
         deleted = await self._deletions.delete_experiment(row.id, name, at=self._sources.now())
         self._changes.announce([row.run_seq])
         return deleted
@@ -271,7 +274,7 @@ class Runs:
         self, run_seq: int, run_name: str, which: sa.ColumnElement[bool], meant: dict[str, int], wait_seconds: float
     ) -> tuple[list[str], list[str]]:
         if not 0 <= wait_seconds <= _MAX_WAIT_SECONDS:
-            raise _invalid("waitSeconds", wait_seconds, f"0 to {_MAX_WAIT_SECONDS:g}")
+            raise InvalidValue("waitSeconds", wait_seconds, f"0 to {_MAX_WAIT_SECONDS:g}")
         await self._scheduler.cancel(which, meant)
         deadline = asyncio.get_running_loop().time() + wait_seconds
         with self._changes.listen(run_seq) as changed:
@@ -290,32 +293,24 @@ class Runs:
 
     def _check_cluster(self, settings: Mapping[str, Any]) -> None:
         if settings["cluster"] not in ("", self._cluster.name):
-            message = f"there is no cluster {settings['cluster'][:200]!r}; there is {self._cluster.name!r}"
-            raise ApiError(ErrorCode.CLUSTER_NOT_FOUND, message)
+            raise ClusterMissing(settings["cluster"], self._cluster.name)
 
     def _count(self, settings: Mapping[str, Any]) -> int:
-        try:
-            count = sweeps.count(
-                settings["scriptArgs"], strategy=settings["strategy"].lower(), num_trials=settings["numTrials"]
-            )
-        except sweeps.SweepError as error:
-            raise ApiError(ErrorCode.INVALID_SWEEP, str(error), {"flag": error.flag}) from None
+        count = sweeps.count(
+            settings["scriptArgs"], strategy=settings["strategy"].lower(), num_trials=settings["numTrials"]
+        )
         if count > self._max_experiments:
-            message = f"the sweep makes {count:,} experiments; a run has at most {self._max_experiments:,}"
-            raise ApiError(ErrorCode.LIMIT_EXCEEDED, message)
+            raise TooManyExperiments(count, self._max_experiments)
         return count
 
     def _expand(self, settings: Mapping[str, Any], seed: int) -> sweeps.Expansion:
-        try:
-            return sweeps.expand(
-                settings["scriptArgs"],
-                strategy=settings["strategy"].lower(),
-                num_trials=settings["numTrials"],
-                seed=seed,
-                limit=self._max_experiments,
-            )
-        except sweeps.SweepError as error:
-            raise ApiError(ErrorCode.INVALID_SWEEP, str(error), {"flag": error.flag}) from None
+        return sweeps.expand(
+            settings["scriptArgs"],
+            strategy=settings["strategy"].lower(),
+            num_trials=settings["numTrials"],
+            seed=seed,
+            limit=self._max_experiments,
+        )
 
     def _free_name(self, connection: Connection, user: User, wanted: str) -> str:
         names = [wanted] if wanted else [run_name(self._sources.below) for _ in range(_NAME_TRIES)]
@@ -328,8 +323,7 @@ class Runs:
             if name not in taken:
                 return name
         if wanted:
-            message = f"you have a run named {wanted!r} already; choose another name, or none to be given one"
-            raise ApiError(ErrorCode.NAME_TAKEN, message)
+            raise NameTaken(wanted)
         return f"{names[0]}-{self._sources.below(2**31)}"
 
 
@@ -357,29 +351,29 @@ def _settled(settings: Mapping[str, Any], instance_type: str, seed: int) -> dict
 def _check_settings(settings: Mapping[str, Any]) -> None:
     entrypoint = settings["entrypoint"]
     if PurePosixPath(entrypoint).suffix not in _SUFFIXES:
-        raise _invalid("entrypoint", entrypoint, f"a file that ends in {', '.join(_SUFFIXES)}")
+        raise InvalidValue("entrypoint", entrypoint, f"a file that ends in {', '.join(_SUFFIXES)}")
     _check_lengths(settings)
     for name in ("cpus", "gpus", "numTrials", "maxRetries"):
         if settings[name] < 0:
-            raise _invalid(name, settings[name], "0 or more")
+            raise InvalidValue(name, settings[name], "0 or more")
     if settings["strategy"] == "RANDOM_SEARCH" and settings["numTrials"] < 1:
-        raise _invalid("numTrials", settings["numTrials"], "1 or more for a random search")
+        raise InvalidValue("numTrials", settings["numTrials"], "1 or more for a random search")
     if settings.get("seed") is not None and settings["seed"] < 0:
-        raise _invalid("seed", settings["seed"], "0 or more")
+        raise InvalidValue("seed", settings["seed"], "0 or more")
     timeout = settings.get("timeout")
     if timeout is not None and not 0 < timeout <= MAX_TIMEOUT_SECONDS:
-        raise _invalid("timeout", timeout, f"more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds")
+        raise InvalidValue("timeout", timeout, f"more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds")
     for name in settings.get("environment") or {}:
         if not _VARIABLE.fullmatch(name):
-            raise _invalid("environment", name, "names of letters, digits and '_', not beginning with a digit")
+            raise InvalidValue("environment", name, "names of letters, digits and '_', not beginning with a digit")
     if any("\0" in value for value in (settings["scriptArgs"], *(settings.get("environment") or {}).values())):
-        raise _invalid("scriptArgs and environment", "\0", "text without null characters")
+        raise InvalidValue("scriptArgs and environment", "\0", "text without null characters")
 
 
 def _check_lengths(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if isinstance(value, str) and name != "scriptArgs" and len(value) > _MAX_SETTING:
-            raise _invalid(name, f"{len(value)} characters", f"at most {_MAX_SETTING}")
+            raise InvalidValue(name, f"{len(value)} characters", f"at most {_MAX_SETTING}")
 
 
 def _check_run(given: Mapping[str, Any]) -> None:
@@ -389,32 +383,20 @@ def _check_run(given: Mapping[str, Any]) -> None:
             "lower-case letters, digits and inner '-', beginning with a letter and ending in a letter or digit, "
             f"at most {_MAX_NAME}"
         )
-        raise _invalid("name", name, wanted)
+        raise InvalidValue("name", name, wanted)
     if description is not None and len(description) > _MAX_DESCRIPTION:
-        raise _invalid("description", f"{len(description)} characters", f"at most {_MAX_DESCRIPTION}")
+        raise InvalidValue("description", f"{len(description)} characters", f"at most {_MAX_DESCRIPTION}")
     path = PurePosixPath(script)
     if path.is_absolute() or ".." in path.parts or "\0" in script or path.suffix not in _SUFFIXES:
-        raise _invalid("script", script, f"a path inside the snapshot that ends in {', '.join(_SUFFIXES)}")
+        raise InvalidValue("script", script, f"a path inside the snapshot that ends in {', '.join(_SUFFIXES)}")
     for field, most in _MAX_LENGTHS.items():
         if len(given[field]) > most:
-            raise _invalid(field, f"{len(given[field])} characters", f"at most {most}")
+            raise InvalidValue(field, f"{len(given[field])} characters", f"at most {most}")
     interpreter = given.get("interpreter")
     if interpreter is not None and (not PurePosixPath(interpreter).is_absolute() or "\0" in interpreter):
-        raise _invalid("interpreter", interpreter, "an absolute path")
+        raise InvalidValue("interpreter", interpreter, "an absolute path")
 
 
-def _check_owner(user: User, row: Row[Any], what: str) -> None:
+def _check_owner(user: User, row: Row[Any], kind: str, name: str) -> None:
     if row.user_id != user.id:
-        message = f"{what} belongs to {row.username!r}: you may read it, and only they may change it"
-        raise ApiError(ErrorCode.FORBIDDEN, message)
-
-
-def _no_snapshot(digest: str) -> ApiError:
-    message = f"the snapshot {digest[:80]!r} is not stored; createSnapshot says where to upload it"
-    return ApiError(ErrorCode.INVALID_SNAPSHOT, message)
-
-
-def _invalid(name: str, value: object, wanted: str) -> ApiError:
-    shown = repr(value)
-    shown = shown if len(shown) <= _MAX_DESCRIPTION else shown[:_MAX_DESCRIPTION] + "…"
-    return ApiError(ErrorCode.INVALID_ARGUMENT, f"{name}={shown} is not allowed: {wanted}")
+        raise NotOwner(kind, name, row.username)

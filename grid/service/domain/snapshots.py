@@ -17,7 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from grid.service.api.errors import ApiError
+from grid.service.domain.errors import (
+    InvalidDigest,
+    InvalidSize,
+    OtherArchive,
+    SnapshotTooLarge,
+    TooLittleSpace,
+    UploadExpired,
+    UploadRefused,
+)
 from grid.service.domain.unpacking import unpack
 from grid.service.store import accounts
 from grid.service.store.database import Database
@@ -25,7 +33,6 @@ from grid.service.system import failpoints
 from grid.service.system.clock import Sources
 from grid.service.system.durable import sync_folder, sync_tree
 from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER, Workspace, remove_tree
-from grid.shared.wire import ErrorCode
 
 MAX_BYTES = 2 * 1024**3
 """The largest archive."""
@@ -59,11 +66,9 @@ class Snapshots:
     async def announce(self, digest: str, size_bytes: float) -> Upload | None:
         """Return where to upload an archive, or None where its content is stored already."""
         if not _DIGEST.fullmatch(digest):
-            message = f"digest {digest[:80]!r} is not the SHA-256 of an archive: 64 lower-case hexadecimal digits"
-            raise ApiError(ErrorCode.INVALID_ARGUMENT, message)
+            raise InvalidDigest(digest)
         if not 1 <= size_bytes <= MAX_BYTES or size_bytes != int(size_bytes):
-            code = ErrorCode.LIMIT_EXCEEDED if size_bytes > MAX_BYTES else ErrorCode.INVALID_ARGUMENT
-            raise ApiError(code, f"a snapshot has 1 to {MAX_BYTES:,} bytes, not {size_bytes:,}")
+            raise (SnapshotTooLarge if size_bytes > MAX_BYTES else InvalidSize)(size_bytes, MAX_BYTES)
         if await self.is_stored(digest):
             return None
         expires_at = self._sources.now() + _UPLOAD_SECONDS * 1_000_000
@@ -90,11 +95,7 @@ class Snapshots:
         size = await self._database.read(lambda connection: accounts.snapshot_size(connection, digest))
         needed, free = copies * size, shutil.disk_usage(self._workspace.experiments).free
         if needed > free:
-            message = (
-                f"{copies} working copies of the source code need {_readable(needed)} on the disk, where "
-                f"{_readable(free)} are free; make space, or take large files out of the source code"
-            )
-            raise ApiError(ErrorCode.UNSUPPORTED, message)
+            raise TooLittleSpace(copies, needed, free)
 
     def holds(self, digest: str, script: str) -> bool:
         """Whether a stored snapshot has such a file."""
@@ -105,9 +106,11 @@ class Snapshots:
 
         Raises
         ------
-        ApiError
-            Where the address is not ours or has expired, the archive is another than was announced, or it holds
-            something that may not be unpacked. Nothing is kept then.
+        UploadRefused, UploadExpired
+            Where the address is not ours or has expired. Nothing is kept then.
+        SnapshotRefused
+            Where the archive is another than was announced, or it holds something that may not be unpacked. Nothing is
+            kept then.
         OSError
             Where the disk does not take it. Nothing is kept then.
         """
@@ -115,11 +118,9 @@ class Snapshots:
         if not (numbers and _DIGEST.fullmatch(digest)) or not hmac.compare_digest(
             self._signature(digest, int(size), int(expires)).encode(), signature.encode()
         ):
-            raise ApiError(
-                ErrorCode.FORBIDDEN, "this address does not take an upload: createSnapshot gives one that does"
-            )
+            raise UploadRefused
         if self._sources.now() > int(expires):
-            raise ApiError(ErrorCode.FORBIDDEN, "this address has expired: createSnapshot gives a new one")
+            raise UploadExpired
         archive = self._workspace.incoming / f"{self._sources.new_id()}.tar"
         tree = archive.with_suffix("")
         try:
@@ -174,8 +175,7 @@ async def _save(archive: Path, body: AsyncIterator[bytes], size: int, digest: st
             hasher.update(chunk)
             await asyncio.to_thread(file.write, chunk)
     if received != size or hasher.hexdigest() != digest:
-        message = "the upload is not the archive that was announced: its size or its SHA-256 differs"
-        raise ApiError(ErrorCode.INVALID_SNAPSHOT, message)
+        raise OtherArchive
 
 
 def _unpack_durably(archive: Path, tree: Path) -> None:
@@ -187,12 +187,3 @@ def _unpack_durably(archive: Path, tree: Path) -> None:
 def _rename_durably(tree: Path, final: Path) -> None:
     tree.rename(final)
     sync_folder(final.parent)
-
-
-def _readable(size: float) -> str:
-    """Write a number of bytes in the unit that fits it."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:  # noqa: PLR2004
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} GiB"

@@ -15,9 +15,8 @@ from pathlib import Path, PurePosixPath
 from tarfile import HeaderError
 from typing import NoReturn
 
-from grid.service.api.errors import ApiError
+from grid.service.domain.errors import LinkLeadsOut, MemberRefused, NotAnArchive
 from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER
-from grid.shared.wire import ErrorCode
 
 __all__ = ["unpack"]
 
@@ -57,8 +56,8 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises
     ------
-    ApiError
-        ``INVALID_SNAPSHOT``, naming the member that is no regular file, folder or link inside the tree.
+    SnapshotRefused
+        Naming the member that is no regular file, folder or link inside the tree.
     """
     folder.mkdir(mode=PRIVATE_FOLDER)
     left = MAX_MEMBERS
@@ -74,15 +73,13 @@ def unpack(archive: Path, folder: Path) -> None:
                 if left < 0:
                     _refuse(member, f"the archive has more than {MAX_MEMBERS:,} files and folders")
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-        raise ApiError(ErrorCode.INVALID_SNAPSHOT, "the snapshot is not an uncompressed tar archive") from error
+        raise NotAnArchive from error
     for path, folders, names in os.walk(folder):
         for name in (*folders, *names):
             link = os.path.join(path, name)
             # Only now that everything is in its place can it be said where a chain of links leads to.
             if os.path.islink(link) and _leads_out(link, str(folder)):
-                raise ApiError(
-                    ErrorCode.INVALID_SNAPSHOT, f"the snapshot holds a link that leads out of it: {name[:200]!r}"
-                )
+                raise LinkLeadsOut(name)
 
 
 class _Member(tarfile.TarInfo):
@@ -216,4 +213,4 @@ def _leads_out(link: str, root: str) -> bool:
 
 
 def _refuse(member: tarfile.TarInfo, why: str) -> NoReturn:
-    raise ApiError(ErrorCode.INVALID_SNAPSHOT, f"the snapshot cannot be unpacked: {member.name[:200]!r}: {why}")
+    raise MemberRefused(member.name, why)

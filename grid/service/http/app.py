@@ -18,21 +18,24 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from grid._version import __version__
-from grid.service.api.errors import ApiError
+from grid.service.api.errors import ApiError, translated
 from grid.service.api.resolvers import Context, Service, executable_schema
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.catalogue import DEFAULT_PATH, Catalogue
 from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import LocalCluster, Resources
 from grid.service.domain.deletions import Deletions
+from grid.service.domain.errors import DomainError, Unauthenticated
 from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
 from grid.service.executors.local import LocalExecutor
 from grid.service.http import guards
+from grid.service.http.authorization import credentials
 from grid.service.http.graphql_http import make_graphql_app
 from grid.service.store import accounts, runs
 from grid.service.store.database import Database
+from grid.service.store.faults import DatabaseUnavailable
 from grid.service.store.pairing import pair
 from grid.service.system.clock import Sources
 from grid.service.system.machine import cpu_count, gpu_count
@@ -166,14 +169,13 @@ class Application:
     async def _context(self, request: HTTPConnection, _data: Any) -> Context:
         authorization = request.headers.get("authorization")
         try:
-            user = await self.accounts.authenticate(authorization)
-        except ApiError as error:
-            if error.code is ErrorCode.UNAUTHENTICATED:
-                address = request.client.host if request.client else ""
-                wait = math.ceil(self.failed_logins.note(address, guards.claimed_user(authorization)))
-                if wait:
-                    message = f"too many wrong keys were sent: the next is looked at in {wait} s"
-                    raise ApiError(ErrorCode.TOO_MANY_REQUESTS, message, {"retryAfterSeconds": wait}) from None
+            user = await self.accounts.authenticate(*credentials(authorization))
+        except (ApiError, Unauthenticated):
+            address = request.client.host if request.client else ""
+            wait = math.ceil(self.failed_logins.note(address, guards.claimed_user(authorization)))
+            if wait:
+                message = f"too many wrong keys were sent: the next is looked at in {wait} s"
+                raise ApiError(ErrorCode.TOO_MANY_REQUESTS, message, {"retryAfterSeconds": wait}) from None
             raise
         self.last_call = time.monotonic()
         return Context(self.service, user)
@@ -193,8 +195,11 @@ class Application:
                 query.get("signature", ""),
                 request.stream(),
             )
-        except ApiError as error:
-            return JSONResponse({"errors": [error.formatted]}, status_code=_UPLOAD_STATUS.get(error.code, 400))
+        except (DomainError, DatabaseUnavailable) as error:
+            refusal = translated(error)
+            if refusal is None:
+                raise
+            return JSONResponse({"errors": [refusal.formatted]}, status_code=_UPLOAD_STATUS.get(refusal.code, 400))
         except OSError as error:
             _log.exception("an upload cannot be kept")
             message = f"the service cannot keep the upload: {error.strerror or 'its disk does not take it'}"

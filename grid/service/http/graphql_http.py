@@ -53,10 +53,10 @@ def make_graphql_app(
         The executable schema.
     context_value
         Called for every operation with the request or the WebSocket and the operation's parameters; what it returns is
-        the resolvers' context. It authenticates: an `ApiError` that it raises is the answer. For a request it is called
-        before the body is read, without parameters. When a WebSocket is opened it is called once without parameters, to
-        let the client in or not; what the client's `connection_init` has under `authorization` stands among the
-        WebSocket's headers, in place of any that came with the request.
+        the resolvers' context. It authenticates: an `ApiError` that it raises, or what is translated into one, is the
+        answer. For a request it is called before the body is read, without parameters. When a WebSocket is opened it is
+        called once without parameters, to let the client in or not; what the client's `connection_init` has under
+        `authorization` stands among the WebSocket's headers, in place of any that came with the request.
     subscriptions
         Whether to accept WebSockets.
     execution_context_class

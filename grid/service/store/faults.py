@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from grid.service.api.errors import ApiError
-from grid.shared.wire import ErrorCode
-
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -27,7 +24,7 @@ class Fault:
     """Whether it may be over at the next try without anybody changing how the service is set up."""
 
 
-class DatabaseUnavailable(ApiError):
+class DatabaseUnavailable(Exception):
     """The database could not be used.
 
     Whether what was asked for is written is not known: a commit may have succeeded and its report be lost. Whoever
@@ -35,7 +32,7 @@ class DatabaseUnavailable(ApiError):
     """
 
     def __init__(self, fault: Fault) -> None:
-        super().__init__(ErrorCode.UNAVAILABLE, f"the service's database {fault.words}; try again later")
+        super().__init__(f"the service's database {fault.words}; try again later")
         self.fault = fault
 
 

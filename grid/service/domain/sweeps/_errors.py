@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from grid.service.domain.errors import DomainError
+
 _LONGEST_QUOTE = 100
 _LONGEST_HINT = 40
 
 
-class SweepError(ValueError):
+class SweepError(DomainError):
     """The script arguments cannot be made into experiments.
 
     Parameters
