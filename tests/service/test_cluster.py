@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from grid.service.domain.catalogue import Catalogue
-from grid.service.domain.cluster import LocalCluster, Resources
 from grid.service.domain.errors import Unsupported
+from grid.service.domain.local_cluster import LocalCluster, Resources
 
 HOME = Path("/home/somebody/.grid")
 

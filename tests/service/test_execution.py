@@ -13,7 +13,7 @@ import pytest
 
 from grid import Run
 from grid.errors import Unsupported
-from grid.service.domain.cluster import INHERITED, INHERITED_PREFIXES
+from grid.service.domain.local_cluster import INHERITED, INHERITED_PREFIXES
 from grid.session import session
 from grid.session.session import Session
 from tests.support.experiments import events_of, facts_of, folder_of, only, output_of, starter

@@ -40,7 +40,7 @@ from grid.service.api.projections import (
 )
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.changes import Changes
-from grid.service.domain.cluster import LocalCluster
+from grid.service.domain.local_cluster import LocalCluster
 from grid.service.domain.runs import Named, Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots

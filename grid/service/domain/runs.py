@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Row
 from grid.service.domain import lifecycle, sweeps
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.changes import Changes
-from grid.service.domain.cluster import LocalCluster
 from grid.service.domain.deletions import Deletions
 from grid.service.domain.errors import (
     ClusterMissing,
@@ -28,6 +27,7 @@ from grid.service.domain.errors import (
     SnapshotMissing,
     TooManyExperiments,
 )
+from grid.service.domain.local_cluster import LocalCluster
 from grid.service.domain.names import run_name
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots

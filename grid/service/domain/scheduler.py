@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 
 from grid.service.domain import lifecycle
 from grid.service.domain.changes import Changes
-from grid.service.domain.cluster import LocalCluster
 from grid.service.domain.lifecycle import Change
+from grid.service.domain.local_cluster import LocalCluster
 from grid.service.executors.protocol import Ending, Executor, Job
 from grid.service.store import runs
 from grid.service.store.database import Database

@@ -23,9 +23,9 @@ from grid.service.api.resolvers import Context, Service, executable_schema
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.catalogue import DEFAULT_PATH, Catalogue
 from grid.service.domain.changes import Changes
-from grid.service.domain.cluster import LocalCluster, Resources
 from grid.service.domain.deletions import Deletions
 from grid.service.domain.errors import DomainError, Unauthenticated
+from grid.service.domain.local_cluster import LocalCluster, Resources
 from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
