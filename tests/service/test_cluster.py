@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import pytest
 
 from grid.service.domain.catalogue import Catalogue
-from grid.service.domain.errors import Unsupported
-from grid.service.domain.local_cluster import LocalCluster, Resources
+from grid.service.domain.cluster import Cluster, Resources
+from grid.service.domain.errors import TooLittleSpace, Unsupported
+from grid.service.domain.local_cluster import LocalCluster
+from grid.service.system.machine import cpu_count, gpu_count
+from grid.service.system.workspace import Workspace
 
 HOME = Path("/home/somebody/.grid")
 
 
-def cluster(cpus: int = 4, gpus: int = 0) -> LocalCluster:
+def cluster(cpus: int = 4, gpus: int = 0, home: Path = HOME) -> Cluster:
     """Return a cluster of a machine of that size."""
-    return LocalCluster(Catalogue.read(), Resources(cpus, gpus), HOME)
+    return LocalCluster(Catalogue.read(), Resources(cpus, gpus), Workspace(home))
 
 
 def settings(**others: Any) -> dict[str, Any]:
@@ -114,6 +118,31 @@ def test_resources(given: dict[str, Any], expected: Resources) -> None:
 def test_gpus_that_nobody_asked_for() -> None:
     """On a machine with GPUs a run that asks for none is told that it sees none."""
     assert any("CUDA_VISIBLE_DEVICES" in warning for warning in cluster(gpus=1).check(settings())[2])
+
+
+@pytest.mark.parametrize(("size", "words"), [(2**62, "4,294,967,296.0 GiB"), (10**15 + 1, "931,322.6 GiB")])
+def test_not_enough_space_for_the_working_copies(tmp_path: Path, size: int, words: str) -> None:
+    """What is needed and what is free is said in units that tell the two apart."""
+    Workspace(tmp_path).prepare()
+    with pytest.raises(TooLittleSpace, match=rf"1 working copies of the source code need {words} .* free"):
+        cluster(home=tmp_path).check_space(size, 1)
+
+
+def test_space_for_every_working_copy(tmp_path: Path) -> None:
+    """Space for one working copy is not space for all that there may be at once."""
+    Workspace(tmp_path).prepare()
+    most = shutil.disk_usage(tmp_path).free // 2
+    cluster(home=tmp_path).check_space(most, 1)
+    with pytest.raises(TooLittleSpace, match="^8 working copies"):
+        cluster(home=tmp_path).check_space(most, 8)
+
+
+def test_what_this_machine_has() -> None:
+    """A cluster has what the machine has, but for what was said; no GPUs can be said, too."""
+    make, catalogue, workspace = LocalCluster.of_this_machine, Catalogue.read(), Workspace(HOME)
+    assert make(catalogue, workspace).resources == Resources(cpu_count(), gpu_count())
+    assert make(catalogue, workspace, cpus=3, gpus=2).resources == Resources(3, 2)
+    assert make(catalogue, workspace, gpus=0).resources == Resources(cpu_count(), 0)
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:

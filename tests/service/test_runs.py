@@ -20,6 +20,7 @@ from grid.errors import LimitExceeded, NameTaken, SweepError
 from grid.schema_tools import diff_introspection, load_schema
 from grid.session import session as sessions
 from grid.shared.wire import MAX_PAGE_SIZE, MAX_TIMEOUT_SECONDS
+from tests.support.experiments import database_of
 from tests.support.requests import ask, code_of
 from tests.support.services import ServiceProcess, service_process
 
@@ -86,6 +87,23 @@ def test_names_are_taken_once(service: ServiceProcess, snapshot: str) -> None:
     count = ask(service.endpoint, "{ runs { totalCount } }")["data"]["runs"]["totalCount"]
     ask(service.endpoint, START, input=given(snapshot, "name-again", name="wanted"))
     assert ask(service.endpoint, "{ runs { totalCount } }")["data"]["runs"]["totalCount"] == count
+
+
+def test_space_for_the_working_copies(service: ServiceProcess, snapshot: str) -> None:
+    """A run is refused where as many working copies as there may be at once find no space; it makes nothing."""
+    resize = "UPDATE snapshots SET size_bytes = ? WHERE digest = ?"
+    with database_of(service) as connection:
+        (size,) = connection.execute("SELECT size_bytes FROM snapshots WHERE digest = ?", [snapshot]).fetchone()
+        connection.execute(resize, [10**15, snapshot])
+    try:
+        answer = ask(service.endpoint, START, input=given(snapshot, "space", {"scriptArgs": "--n '[1, 2, 3]'"}))
+    finally:
+        with database_of(service) as connection:
+            connection.execute(resize, [size, snapshot])
+    assert code_of(answer) == "UNSUPPORTED"
+    assert answer["errors"][0]["message"].startswith("2 working copies of the source code need 1,862,645.1 GiB ")
+    fitting = ask(service.endpoint, START, input=given(snapshot, "space", {"scriptArgs": "--n '[1, 2, 3]'"}))
+    assert fitting["data"]["startRun"]["run"]["experimentCount"] == 3
 
 
 def test_client_whose_name_is_taken(session: object, start: Any) -> None:

@@ -22,7 +22,7 @@ import pytest
 
 from grid import Run
 from grid.errors import SourceError
-from grid.service.domain.errors import TooLittleSpace, UploadExpired
+from grid.service.domain.errors import UploadExpired
 from grid.service.domain.snapshots import MAX_BYTES
 from grid.service.http.app import Application, opened
 from grid.service.store.tables import snapshots as rows
@@ -446,19 +446,6 @@ def test_on_the_disk_before_it_is_recorded(tmp_path: Path, monkeypatch: pytest.M
         tree = place.tree(digest_of(content))
         assert {path.stat().st_ino for path in (tree, *tree.rglob("*"))} < set(synced)
         assert tree.parent.stat().st_ino == synced[-1]
-
-    in_a_place(tmp_path, play)
-
-
-@pytest.mark.parametrize(("size", "words"), [(2**62, "4,294,967,296.0 GiB"), (10**15 + 1, "931,322.6 GiB")])
-def test_not_enough_space_for_the_working_copies(tmp_path: Path, size: int, words: str) -> None:
-    """What is needed and what is free is said in units that tell the two apart."""
-
-    async def play(place: Place) -> None:
-        insert = rows.insert().values(digest="d", size_bytes=size, created_at=0)
-        await place.database.write(lambda connection: connection.execute(insert))
-        with pytest.raises(TooLittleSpace, match=rf"1 working copies of the source code need {words} .* free"):
-            await place.snapshots.check_space("d", 1)
 
     in_a_place(tmp_path, play)
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row
 
 from grid.service.api.errors import ApiError
 from grid.service.domain.catalogue import InstanceType
-from grid.service.domain.local_cluster import RUNNERS
+from grid.service.domain.cluster import RUNNERS
 from grid.service.store import runs
 from grid.service.store.database import Database
 from grid.shared.wire import ErrorCode, ExperimentStatus

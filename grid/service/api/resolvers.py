@@ -40,7 +40,7 @@ from grid.service.api.projections import (
 )
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.changes import Changes
-from grid.service.domain.local_cluster import LocalCluster
+from grid.service.domain.cluster import Cluster
 from grid.service.domain.runs import Named, Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
@@ -59,7 +59,7 @@ class Service:
 
     options: Options
     database: Database
-    cluster: LocalCluster
+    cluster: Cluster
     scheduler: Scheduler
     snapshots: Snapshots
     runs: Runs
@@ -378,7 +378,7 @@ def _no_run(name: str) -> ApiError:
     return ApiError(ErrorCode.RUN_NOT_FOUND, f"you can read no run named {name[:200]!r}")
 
 
-def _cluster_object(cluster: LocalCluster) -> Object:
+def _cluster_object(cluster: Cluster) -> Object:
     return {"name": cluster.name, "cpus": cluster.resources.cpus, "gpus": cluster.resources.gpus}
 
 

@@ -1,16 +1,18 @@
-"""The local cluster: what it has, what it can do for a run, and how it runs a script."""
+"""The cluster that is this machine: what it has, what it can do for a run, and how it runs a script."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grid.service.domain.catalogue import Catalogue, InstanceType
-from grid.service.domain.errors import ArgumentUnsupported, RunnerMissing, TooFewGpus
+from grid.service.domain.cluster import RUNNERS, Resources
+from grid.service.domain.errors import ArgumentUnsupported, RunnerMissing, TooFewGpus, TooLittleSpace
+from grid.service.system.machine import cpu_count, gpu_count
+from grid.service.system.workspace import Workspace
 from grid.shared.wire import DEFAULT_CLUSTER
 
 INHERITED = (
@@ -43,21 +45,11 @@ INHERITED = (
 
 INHERITED_PREFIXES = ("CUDA_", "LC_", "NVIDIA_")
 
-RUNNERS = {".sh": "bash", ".jl": "julia"}
-
 _NO_DATASTORES = "the local cluster has no datastores; give the script a path"
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """CPUs and GPUs."""
-
-    cpus: int
-    gpus: int
-
-
 class LocalCluster:
-    """The machine that the service runs on.
+    """The machine that the service runs on, as a `Cluster`.
 
     Parameters
     ----------
@@ -65,28 +57,26 @@ class LocalCluster:
         The types of machine that may be asked for.
     resources
         What experiments share.
+    workspace
+        Where working copies are made.
     """
 
     name = DEFAULT_CLUSTER
 
-    def __init__(self, catalogue: Catalogue, resources: Resources, home: Path) -> None:
+    def __init__(self, catalogue: Catalogue, resources: Resources, workspace: Workspace) -> None:
         self.catalogue = catalogue
         self.resources = resources
-        self._home = home
+        self._workspace = workspace
+
+    @classmethod
+    def of_this_machine(
+        cls, catalogue: Catalogue, workspace: Workspace, *, cpus: int | None = None, gpus: int | None = None
+    ) -> LocalCluster:
+        """Return a cluster of so many CPUs and GPUs; of all that this machine has, where a number is not given."""
+        return cls(catalogue, Resources(cpus or cpu_count(), gpu_count() if gpus is None else gpus), workspace)
 
     def check(self, settings: Mapping[str, Any]) -> tuple[InstanceType, Resources, list[str]]:
-        """Return the machine asked for, what an experiment gets of ours, and what is done otherwise than asked for.
-
-        Parameters
-        ----------
-        settings
-            The fields of ``RunSettingsInput``.
-
-        Raises
-        ------
-        Unsupported, InstanceTypeMissing
-            Where the run would not be what was asked for.
-        """
+        """See `Cluster.check`."""
         instance = self.catalogue.find(settings["instanceType"])
         self._refuse(settings)
         warnings = [warning for condition, warning in self._differences(settings) if condition]
@@ -141,23 +131,19 @@ class LocalCluster:
             ),
         )
 
+    def check_space(self, size_bytes: int, copies: int) -> None:
+        """See `Cluster.check_space`."""
+        needed, free = copies * size_bytes, shutil.disk_usage(self._workspace.experiments).free
+        if needed > free:
+            raise TooLittleSpace(copies, needed, free)
+
     def command(self, script: str, arguments: Sequence[str], interpreter: str | None) -> tuple[str, ...]:
-        """Return the command line of an experiment, with the path of what runs its script."""
+        """See `Cluster.command`."""
         runner = RUNNERS.get(Path(script).suffix, interpreter or "python3")
         return (shutil.which(runner) or runner, script, *arguments)
 
     def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[int]) -> dict[str, str]:
-        """Return the whole environment of an experiment.
-
-        Parameters
-        ----------
-        row
-            An experiment with what its executor needs to know of its run.
-        settings
-            The run's settings.
-        gpu_ids
-            The GPUs that are its own.
-        """
+        """See `Cluster.environment`. Of the service's own environment it has what is listed above."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -168,7 +154,7 @@ class LocalCluster:
             path = os.pathsep.join((str(Path(row.interpreter).parent), path))
         return {
             **inherited,
-            "GRID_HOME": str(self._home),
+            "GRID_HOME": str(self._workspace.home),
             "PATH": path,
             # What is written is in the file at once, whatever happens to the process next.
             "PYTHONUNBUFFERED": "1",

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row
 from grid.service.domain import lifecycle, sweeps
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.changes import Changes
+from grid.service.domain.cluster import Cluster
 from grid.service.domain.deletions import Deletions
 from grid.service.domain.errors import (
     ClusterMissing,
@@ -27,7 +28,6 @@ from grid.service.domain.errors import (
     SnapshotMissing,
     TooManyExperiments,
 )
-from grid.service.domain.local_cluster import LocalCluster
 from grid.service.domain.names import run_name
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
@@ -82,7 +82,7 @@ class Runs:
     def __init__(  # noqa: PLR0913, PLR0917 - what it is wired to, once
         self,
         database: Database,
-        cluster: LocalCluster,
+        cluster: Cluster,
         scheduler: Scheduler,
         snapshots: Snapshots,
         changes: Changes,
@@ -137,7 +137,8 @@ class Runs:
         if not self._snapshots.holds(given["snapshot"], given["script"]):
             raise InvalidValue("script", given["script"], "the path of a file in the snapshot")
         at_once = max(1, self._cluster.resources.cpus // resources.cpus)
-        await self._snapshots.check_space(given["snapshot"], min(at_once, len(expansion.trials)))
+        size = await self._snapshots.size(given["snapshot"])
+        self._cluster.check_space(size, min(at_once, len(expansion.trials)))
         warnings += expansion.warnings
         at = self._sources.now()
         run = {

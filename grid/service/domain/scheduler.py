@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 
 from grid.service.domain import lifecycle
 from grid.service.domain.changes import Changes
+from grid.service.domain.cluster import Cluster
 from grid.service.domain.lifecycle import Change
-from grid.service.domain.local_cluster import LocalCluster
 from grid.service.executors.protocol import Ending, Executor, Job
 from grid.service.store import runs
 from grid.service.store.database import Database
@@ -50,7 +50,7 @@ class Scheduler:
     """Starts experiments in the order of the queue, as far as the cluster's resources go."""
 
     def __init__(
-        self, database: Database, cluster: LocalCluster, executor: Executor, changes: Changes, sources: Sources
+        self, database: Database, cluster: Cluster, executor: Executor, changes: Changes, sources: Sources
     ) -> None:
         self._database = database
         self._cluster = cluster

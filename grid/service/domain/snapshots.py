@@ -22,7 +22,6 @@ from grid.service.domain.errors import (
     InvalidSize,
     OtherArchive,
     SnapshotTooLarge,
-    TooLittleSpace,
     UploadExpired,
     UploadRefused,
 )
@@ -81,21 +80,9 @@ class Snapshots:
         recorded = await self._database.read(lambda connection: accounts.has_snapshot(connection, digest))
         return recorded and self._workspace.snapshot(digest).is_dir()
 
-    async def check_space(self, digest: str, copies: int) -> None:
-        """Refuse a run whose working copies would not find space on the disk.
-
-        Parameters
-        ----------
-        digest
-            Of a stored snapshot.
-        copies
-            How many working copies there may be at once: when an experiment has ended, what it did not change is
-            removed.
-        """
-        size = await self._database.read(lambda connection: accounts.snapshot_size(connection, digest))
-        needed, free = copies * size, shutil.disk_usage(self._workspace.experiments).free
-        if needed > free:
-            raise TooLittleSpace(copies, needed, free)
+    async def size(self, digest: str) -> int:
+        """How many bytes a stored snapshot has."""
+        return await self._database.read(lambda connection: accounts.snapshot_size(connection, digest))
 
     def holds(self, digest: str, script: str) -> bool:
         """Whether a stored snapshot has such a file."""

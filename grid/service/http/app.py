@@ -25,7 +25,7 @@ from grid.service.domain.catalogue import DEFAULT_PATH, Catalogue
 from grid.service.domain.changes import Changes
 from grid.service.domain.deletions import Deletions
 from grid.service.domain.errors import DomainError, Unauthenticated
-from grid.service.domain.local_cluster import LocalCluster, Resources
+from grid.service.domain.local_cluster import LocalCluster
 from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
@@ -38,7 +38,6 @@ from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.store.pairing import pair
 from grid.service.system.clock import Sources
-from grid.service.system.machine import cpu_count, gpu_count
 from grid.service.system.settings import OptionError, Options
 from grid.service.system.workspace import Workspace
 from grid.shared.wire import API_VERSION, GRAPHQL_PATH, HEALTH_PATH, ErrorCode
@@ -88,9 +87,8 @@ class Application:
         secret = await self.database.write(
             lambda connection: accounts.secret(connection, "uploads", self.sources.secret)
         )
-        await self.database.write(lambda connection: accounts.add_cluster(connection, LocalCluster.name))
-        resources = Resources(options.cpus or cpu_count(), gpu_count() if options.gpus is None else options.gpus)
-        cluster = LocalCluster(catalogue, resources, options.home)
+        cluster = LocalCluster.of_this_machine(catalogue, workspace, cpus=options.cpus, gpus=options.gpus)
+        await self.database.write(lambda connection: accounts.add_cluster(connection, cluster.name))
         changes = Changes()
         executor = LocalExecutor(workspace, grace_seconds=options.grace_seconds)
         scheduler = Scheduler(self.database, cluster, executor, changes, self.sources)
