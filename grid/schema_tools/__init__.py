@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grid.schema_tools.checks import (
+from grid.schema_tools.queries import (
     check_cassettes,
     check_descriptions,
     check_models,
