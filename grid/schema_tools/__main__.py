@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from grid.schema_tools.queries import main
+from grid.schema_tools.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

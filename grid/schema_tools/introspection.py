@@ -14,7 +14,7 @@ from graphql import (
     specified_scalar_types,
 )
 
-from grid.schema_tools.selections import Problem, place
+from grid.schema_tools.problems import Problem, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

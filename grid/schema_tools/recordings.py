@@ -11,7 +11,7 @@ from graphql import GraphQLError, OperationDefinitionNode, parse, print_ast
 from grid.chain.decoding import Model, decode
 from grid.chain.registry import Registry, query_files
 from grid.errors import InvalidResponse, ServiceTooOld
-from grid.schema_tools.selections import Problem
+from grid.schema_tools.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,16 +1,13 @@
 """Compares a model with the selection of a query, field by field and type by type.
 
-Which model is compared with which query is decided in `grid.schema_tools`.
+Which model is compared with which query is decided in `grid.schema_tools.models`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import re
 from datetime import datetime
 from enum import Enum
-from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -28,13 +25,14 @@ from graphql import (
 )
 
 from grid.chain.decoding import camel_case
+from grid.schema_tools.problems import Problem, place, place_of_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from graphql import GraphQLOutputType, GraphQLSchema, Node, OperationDefinitionNode, SelectionSetNode
 
-__all__ = ["Problem", "Selection", "compare", "place", "place_of_class"]
+__all__ = ["Selection", "compare"]
 
 _SCALARS = {
     "ID": str,
@@ -45,20 +43,6 @@ _SCALARS = {
     "DateTime": datetime,
     "StringMap": dict[str, str],
 }
-
-
-class Problem(NamedTuple):
-    """Something that does not hold, and where; a note is worth knowing and breaks nothing."""
-
-    file: str
-    line: int
-    message: str
-    note: bool = False
-
-    def __str__(self) -> str:
-        file, here = Path(self.file), Path.cwd()
-        shown = file.relative_to(here) if file.is_relative_to(here) else file
-        return f"{shown}:{self.line}: {'note: ' if self.note else ''}{self.message}"
 
 
 class Selection(NamedTuple):
@@ -95,25 +79,6 @@ def compare(model: type[Any], selection: Selection) -> Iterator[tuple[type[Any] 
     root = selection.schema.get_root_type(selection.operation.operation)
     if root is not None:
         yield from _compare_object(model, root, [selection.operation.selection_set], selection)
-
-
-def place(node: Node) -> tuple[str, int]:
-    """Return the file and the line of a piece of GraphQL."""
-    if node.loc is None:
-        return "<unknown>", 1
-    return node.loc.source.name, node.loc.start_token.line
-
-
-def place_of_class(model: type[Any], attribute: str = "") -> tuple[str, int]:
-    """Return the file and the line of a class, or of the line that declares one of its attributes."""
-    owner = next((base for base in model.__mro__ if attribute in inspect.get_annotations(base)), model)
-    try:
-        file = inspect.getsourcefile(owner) or "<unknown>"
-        lines, first = inspect.getsourcelines(owner)
-    except (OSError, TypeError):
-        return f"<{owner.__module__}>", 1
-    wanted = re.compile(rf"\s+{attribute}\s*:" if attribute else r"\s*class\b")
-    return file, first + next((offset for offset, line in enumerate(lines) if wanted.match(line)), 0)
 
 
 def _compare_object(
