@@ -13,12 +13,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from grid.errors import EmbeddedServiceFailed
-from grid.shared import homes
+from grid.shared import homes, locks
 from grid.shared.homes import Holder, HomeRefused
 from grid.shared.wire import grid_home
 
@@ -79,14 +78,18 @@ def find_or_start() -> dict[str, Any]:
     EmbeddedServiceFailed
         If it cannot be started, or this home not be used; the message says why, or quotes the end of its log.
     """
-    _fcntl()
+    try:
+        locks.require_support()
+    except locks.Unsupported:
+        message = f"the embedded service does not run on {sys.platform}; set GRID_URL to the address of a service"
+        raise EmbeddedServiceFailed(message) from None
     home = grid_home()
     try:
         try:
             folder = homes.prepare(home)
             running = _read(folder)
             if running is None:
-                with _only_one(folder):
+                with locks.acquire(folder / homes.START_LOCK):
                     running = _start(home, folder)
         except OSError as error:
             raise homes.explained(error, home) from error
@@ -97,7 +100,7 @@ def find_or_start() -> dict[str, Any]:
 
 def _read(folder: Path) -> dict[str, Any] | None:
     """Return what a service says of itself that is alive."""
-    if not _is_held(folder / homes.LOCK):
+    if not locks.is_held(folder / homes.LOCK):
         return None
     try:
         record: dict[str, Any] = json.loads((folder / homes.RECORD).read_text(encoding="utf-8"))
@@ -116,10 +119,10 @@ def _start(home: Path, folder: Path) -> dict[str, Any]:
             if time.monotonic() > deadline:
                 raise _failure(folder, "does not answer", begun)
             # The last two in this order: who is written down there starts who takes the lock.
-            if keeper is None and not _is_kept(folder) and not _is_held(folder / homes.LOCK):
+            if keeper is None and not _is_kept(folder) and not locks.is_held(folder / homes.LOCK):
                 keeper, begun = _launch(home, folder)
             # One that lost against another service has ended, too, and that service is what we want.
-            elif keeper is not None and keeper.poll() is not None and not _is_held(folder / homes.LOCK):
+            elif keeper is not None and keeper.poll() is not None and not locks.is_held(folder / homes.LOCK):
                 raise _failure(folder, f"ended with code {keeper.returncode}", begun)
             time.sleep(_POLL_SECONDS)
     finally:
@@ -191,32 +194,3 @@ def _is_kept(folder: Path) -> bool:
     """Whether somebody lives who will bring the service back."""
     keeper = Holder.read(folder / homes.KEEPER)
     return keeper is not None and keeper.is_alive()
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    fcntl = _fcntl()
-    with open(os.open(folder / homes.START_LOCK, os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _is_held(path: Path) -> bool:
-    fcntl = _fcntl()
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-def _fcntl() -> Any:
-    try:
-        import fcntl  # noqa: PLC0415 - not everywhere
-    except ImportError:
-        message = f"the embedded service does not run on {sys.platform}; set GRID_URL to the address of a service"
-        raise EmbeddedServiceFailed(message) from None
-    return fcntl

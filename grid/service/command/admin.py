@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import json
-import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid._version import __version__
 from grid.service.system.settings import OptionError, TryLater
-from grid.shared import homes
+from grid.shared import homes, locks
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -36,7 +33,6 @@ _Running = Callable[[Path], "dict[str, Any] | None"]
 
 _REFUSED = 1
 _START_SECONDS = 30.0
-_POLL_SECONDS = 0.02
 
 
 def add_commands(commands: Any, running: _Running) -> None:
@@ -213,22 +209,17 @@ def _tell_service(operator: _Operator, key: str) -> None:
     """Let those who log in to the service that runs find the new key; one that is starting is waited for."""
     from grid.service.system.workspace import write_private  # noqa: PLC0415
 
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        record = operator.running()
-        if record is not None:
-            if record["api_key"] != key:
+    try:
+        with _settled(operator.workspace, operator.running) as record:
+            if record is not None and record["api_key"] != key:
                 content = json.dumps({**record, "api_key": key}, indent=2)
                 write_private(operator.workspace.service / homes.RECORD, content.encode())
-            return
-        with _lock(operator.workspace) as is_free:
-            if is_free:
-                return
-        time.sleep(_POLL_SECONDS)
-    sys.stderr.write(
-        f"warning: the service of {operator.workspace.home} has been starting for {_START_SECONDS:g} s, and perhaps\n"
-        "tells login() the old key: stop it (python -m grid.service stop); the next login() starts it anew.\n"
-    )
+    except locks.StillHeld:
+        home = operator.workspace.home
+        sys.stderr.write(
+            f"warning: the service of {home} has been starting for {_START_SECONDS:g} s, and perhaps\n"
+            "tells login() the old key: stop it (python -m grid.service stop); the next login() starts it anew.\n"
+        )
 
 
 def _print_credentials(operator: _Operator, user: User, key: str) -> None:
@@ -328,43 +319,43 @@ def _list_teams(operator: _Operator) -> None:
 @contextmanager
 def _unchanged(workspace: Workspace, running: Callable[[], dict[str, Any] | None]) -> Iterator[None]:
     """Keep services from starting, so that a database is made or migrated once, and not beneath one that runs."""
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        record = running()
-        if record is not None:
-            if record["version"] != __version__:
+    try:
+        with _settled(workspace, running) as record:
+            if record is not None and record["version"] != __version__:
                 message = (
                     f"the service of {workspace.home} is of version {record['version']}, and this is {__version__}: "
                     "stop it first (python -m grid.service stop)"
                 )
                 raise OptionError(message)
             yield
-            return
-        with _lock(workspace) as is_free:
-            if is_free:
-                yield
-                return
-        if time.monotonic() > deadline:
-            message = f"the service of {workspace.home} has been starting for {_START_SECONDS:g} s: see its log"
-            raise OptionError(message)
-        time.sleep(_POLL_SECONDS)
+    except locks.StillHeld:
+        message = f"the service of {workspace.home} has been starting for {_START_SECONDS:g} s: see its log"
+        raise OptionError(message) from None
 
 
 @contextmanager
-def _lock(workspace: Workspace) -> Iterator[bool]:
-    """Hold the lock that a service holds, and say whether it was free."""
-    from grid.service.system.workspace import PRIVATE_FILE  # noqa: PLC0415
+def _settled(workspace: Workspace, running: Callable[[], dict[str, Any] | None]) -> Iterator[dict[str, Any] | None]:
+    """Wait for a service that is starting; yield what the one that runs says of itself.
 
-    descriptor = os.open(workspace.service / homes.LOCK, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    Where none runs that is None, and none can start meanwhile: its lock is held.
+    """
+    record: dict[str, Any] | None = None
+
+    def runs() -> bool:
+        nonlocal record
+        record = running()
+        return record is not None
+
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(descriptor)
+        lock = locks.acquire(workspace.service / homes.LOCK, seconds=_START_SECONDS, unless=runs)
+    except locks.StillHeld:
+        if record is None:
+            raise
+    else:
+        with lock:
+            yield None
+        return
+    yield record
 
 
 def _moment(at: int) -> str:

@@ -5,15 +5,14 @@ What both the client and the service judge of a home is in `grid.shared.homes`.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from grid.service.system.workspace import PRIVATE_FILE, Workspace
-from grid.shared import homes
+from grid.service.system.workspace import Workspace
+from grid.shared import homes, locks
 from grid.shared.homes import Holder, HomeRefused
 
 _LOCK_SECONDS = 5.0
@@ -32,12 +31,12 @@ class NotKept(Exception):
 class Hold:
     """That this process has a home."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, lock: locks.Lock) -> None:
+        self._lock = lock
 
     def is_lost(self) -> bool:
         """Whether somebody has removed the home meanwhile."""
-        return os.fstat(self._descriptor).st_nlink == 0
+        return self._lock.is_lost()
 
 
 @contextmanager
@@ -65,14 +64,13 @@ def taken(workspace: Workspace, *, kept_by: str = "") -> Iterator[Hold]:
     try:
         homes.prepare(workspace.home)
         workspace.prepare()
-        descriptor = os.open(workspace.service / homes.LOCK, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        lock = _lock(workspace)
     except OSError as error:
         raise homes.explained(error, workspace.home) from error
-    try:
+    with lock:
         ours = str(Holder.of(os.getpid()))
         owner = workspace.service / homes.OWNER
         try:
-            _lock(descriptor, workspace.home)
             _write_down(owner, ours, workspace.home)
             # What a service that was killed said of itself is not true any more.
             (workspace.service / homes.RECORD).unlink(missing_ok=True)
@@ -81,12 +79,10 @@ def taken(workspace: Workspace, *, kept_by: str = "") -> Iterator[Hold]:
         try:
             # Looked at now: who ends a keeper removes this, and then looks who has the lock.
             _require_keeper(workspace, kept_by)
-            yield Hold(descriptor)
+            yield Hold(lock)
         finally:
             if _says(owner, ours):
                 owner.unlink()
-    finally:
-        os.close(descriptor)
 
 
 def holder(home: Path) -> Holder | None:
@@ -100,7 +96,7 @@ def holder(home: Path) -> Holder | None:
     path = home / "service" / homes.OWNER
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
-        if not _is_held(home / "service" / homes.LOCK):
+        if not locks.is_held(home / "service" / homes.LOCK):
             return None
         # One that has just taken the lock is about to write itself down.
         if (found := Holder.read(path)) is not None and found.is_alive():
@@ -115,21 +111,18 @@ def _require_keeper(workspace: Workspace, kept_by: str) -> None:
         raise NotKept
 
 
-def _lock(descriptor: int, home: Path) -> None:
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # A client holds it for a moment when it looks whether somebody does, and a command that makes the database
-            # for somewhat longer: neither writes itself down.
-            found = Holder.read(home / "service" / homes.OWNER)
-            if (found is not None and found.is_alive()) or time.monotonic() > deadline:
-                message = f"another service has {home}: stop it, or choose another GRID_HOME"
-                raise HomeInUse(message) from None
-            time.sleep(_POLL_SECONDS)
-        else:
-            return
+def _lock(workspace: Workspace) -> locks.Lock:
+    def is_known() -> bool:
+        # A client holds it for a moment when it looks whether somebody does, and a command that makes the database
+        # for somewhat longer: neither writes itself down.
+        found = Holder.read(workspace.service / homes.OWNER)
+        return found is not None and found.is_alive()
+
+    try:
+        return locks.acquire(workspace.service / homes.LOCK, seconds=_LOCK_SECONDS, unless=is_known)
+    except locks.StillHeld:
+        message = f"another service has {workspace.home}: stop it, or choose another GRID_HOME"
+        raise HomeInUse(message) from None
 
 
 def _write_down(owner: Path, ours: str, home: Path) -> None:
@@ -144,17 +137,6 @@ def _write_down(owner: Path, ours: str, home: Path) -> None:
                 owner.unlink(missing_ok=True)
         else:
             return
-
-
-def _is_held(lock: Path) -> bool:
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _says(link: Path, text: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 import time
@@ -18,8 +17,8 @@ from pathlib import Path
 
 from grid.service.command import home_lock as homes_of_services
 from grid.service.system.settings import Options
-from grid.service.system.workspace import PRIVATE_FILE, Workspace
-from grid.shared import homes
+from grid.service.system.workspace import Workspace
+from grid.shared import homes, locks
 from grid.shared.homes import Holder
 
 _STOP_SECONDS = 30.0
@@ -123,21 +122,12 @@ def _end(process: Holder, number: signal.Signals, seconds: float, what: str) -> 
 def _no_login(home: Path) -> Iterator[None]:
     """Keep every `login()` from starting a service meanwhile: it waits."""
     try:
-        descriptor = os.open(home / "service" / homes.START_LOCK, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        lock = locks.acquire(home / "service" / homes.START_LOCK, seconds=_STOP_SECONDS)
     except (FileNotFoundError, NotADirectoryError):  # there is no home
         yield
         return
-    try:
-        deadline = time.monotonic() + _STOP_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    message = f"another process has been starting the service of {home} for {_STOP_SECONDS:g} s"
-                    raise NotStopped(message) from None
-                time.sleep(_POLL_SECONDS)
+    except locks.StillHeld:
+        message = f"another process has been starting the service of {home} for {_STOP_SECONDS:g} s"
+        raise NotStopped(message) from None
+    with lock:
         yield
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,141 @@
+"""Locks on files: one process has such a lock at a time, and the kernel takes it back however that process ends.
+
+They are those of ``flock``. Each belongs to a file that was opened, so that two threads exclude each other as two
+processes do, and a forked child has what its parent has. The files stay: if one were removed, two could have its lock.
+Which locks a home has, and what they mean, is in :mod:`grid.shared.homes`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Self
+
+__all__ = ["Lock", "StillHeld", "Unsupported", "acquire", "is_held", "require_support"]
+
+_PRIVATE_FILE = 0o600
+_POLL_SECONDS = 0.01
+
+
+class Unsupported(Exception):
+    """There are no such locks on this system."""
+
+
+class StillHeld(Exception):
+    """Another process has a lock, and it is not waited for any longer."""
+
+
+class Lock:
+    """A lock that this process has, until it is closed or the `with` block ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it. The file stays."""
+        os.close(self._descriptor)
+
+    def is_lost(self) -> bool:
+        """Whether somebody has removed the file, so that others can have its lock, too."""
+        return os.fstat(self._descriptor).st_nlink == 0
+
+
+def acquire(path: Path, *, seconds: float | None = None, unless: Callable[[], bool] | None = None) -> Lock:
+    """Take the lock of a file, which is made where there is none; wait for whoever has it.
+
+    Parameters
+    ----------
+    path
+        The file. Its folder has to exist.
+    seconds
+        How long to wait: 0 to try once, None for as long as it takes.
+    unless
+        Asked between two tries, if `seconds` is given: waiting is pointless as soon as this returns True.
+
+    Returns
+    -------
+    Lock
+        The lock. Use it in a `with` statement, or close it.
+
+    Raises
+    ------
+    StillHeld
+        If another process has the lock when the time is over, or when `unless` returns True.
+    Unsupported
+        If this system has no such locks.
+    """
+    fcntl = _fcntl()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE_FILE)
+    try:
+        if seconds is None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        else:
+            deadline = time.monotonic() + seconds
+            while not _try(descriptor):
+                if (unless is not None and unless()) or time.monotonic() >= deadline:
+                    raise StillHeld(f"another process has the lock {path}")
+                time.sleep(_POLL_SECONDS)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Lock(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process has the lock of a file. Makes no file; any number of processes may ask at once.
+
+    Raises
+    ------
+    Unsupported
+        If this system has no such locks.
+    """
+    fcntl = _fcntl()
+    try:
+        with path.open("rb") as file:
+            # Shared, so that two who ask do not take each other for one who has it.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def require_support() -> None:
+    """Do nothing where there are such locks.
+
+    Raises
+    ------
+    Unsupported
+        If this system has no such locks: Windows.
+    """
+    _fcntl()
+
+
+def _try(descriptor: int) -> bool:
+    fcntl = _fcntl()
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _fcntl() -> Any:
+    try:
+        import fcntl  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        raise Unsupported(f"there are no locks on files on {sys.platform}") from None
+    return fcntl
