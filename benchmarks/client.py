@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import aiohttp
 
 import grid
-from benchmarks.report import beside, line, milliseconds
-from grid import models
-from grid.chain.decoding import decode
-from grid.models import ExperimentRecord, User
+from benchmarks.report import beside, line, milliseconds, timed
+from grid.chain.decoding import camel_case, decode
+from grid.chain.registry import Query
+from grid.models import ExperimentRecord
 from grid.session import session as sessions
-from grid.shared.wire import ExperimentStatus
 from grid.views import EXPERIMENTS_PAGE
 from tests.support.projects import make_project
 from tests.support.services import service_process
 
-_EXPERIMENTS = 1_000
-_REPEATS = 7
 
-
-def loading(folder: Path) -> None:
+def loading(folder: Path, experiments: int = 1_000, pairs: int = 9) -> None:
     """`Run(name)` and all of its experiments, beside the same answers fetched with aiohttp and `json.loads`."""
     script = make_project(folder / "project", "print()")
     with service_process(folder) as service:
         session = service.session()
         sessions.use(session)
         grid.pause_cluster("local")
-        run = grid.Run(entrypoint=str(script), script_args=f"--n 'range({_EXPERIMENTS})' --lr 0.1", cpus=1)
+        run = grid.Run(entrypoint=str(script), script_args=f"--n 'range({experiments})' --lr 0.1", cpus=1)
         run.start()
 
         def load() -> None:
-            assert len(list(grid.Run(run.name))) == _EXPERIMENTS
+            assert len(list(grid.Run(run.name))) == experiments
 
         first = session.registry.get("GetRun")
         more = session.registry.get("GetExperiments")
@@ -45,71 +45,100 @@ def loading(folder: Path) -> None:
         async def raw() -> None:
             async with aiohttp.ClientSession(headers=headers) as http:
 
-                async def ask(query: Any, **variables: object) -> Any:
+                async def ask(query: Query, **variables: object) -> Any:
                     payload = {"query": query.text, "operationName": query.name, "variables": variables}
                     async with http.post(service.endpoint.graphql_url, json=payload) as answer:
-                        return json.loads(await answer.read())["data"]["run"]["experiments"]
+                        content = json.loads(await answer.read())
+                        assert "errors" not in content, content["errors"]
+                        return content["data"]["run"]["experiments"]
 
                 page = await ask(first, name=run.name, first=EXPERIMENTS_PAGE)
+                loaded = len(page["nodes"])
                 while page["pageInfo"]["hasNextPage"]:
                     page = await ask(more, run=run.name, first=EXPERIMENTS_PAGE, after=page["pageInfo"]["endCursor"])
+                    loaded += len(page["nodes"])
+                assert loaded == experiments
 
         load()
         asyncio.run(raw())
-        ours, theirs = beside(load, lambda: asyncio.run(raw()), _REPEATS)
+        measured = beside(timed(load), timed(lambda: asyncio.run(raw())), pairs)
     line(
-        f"loading a run of {_EXPERIMENTS:,} experiments",
-        milliseconds(ours),
-        f"aiohttp + json.loads {milliseconds(theirs)}",
-        ours / theirs,
+        f"loading a run of {experiments:,} experiments",
+        milliseconds(measured.our_median),
+        f"aiohttp + json.loads {milliseconds(measured.their_median)}",
+        measured,
         "1.5 x",
     )
 
 
-def decoding(_: Path) -> None:
-    """One experiment, beside a constructor written by hand."""
-    payload = {
-        "id": "0" * 32,
-        "name": "clever-noether-1882-exp0",
-        "status": "RUNNING",
-        "project": "somebody/project",
-        "commitSha": "0" * 40,
-        "parameters": {"Script": "run.py", "max_epochs": "10", "learning_rate": "0.0007056001691752508"},
-        "invocationCommand": "python run.py --max_epochs 10 --learning_rate 0.0007056001691752508",
-        "user": {"username": "somebody"},
-        "createdAt": "2021-08-10T16:59:58.058882+00:00",
-        "startedRunningAt": "2021-08-10T16:59:59.058882+00:00",
-        "finishedAt": None,
-    }
-    parse, status = datetime.fromisoformat, ExperimentStatus
-
-    def by_hand(given: dict[str, Any]) -> ExperimentRecord:
-        started, finished = given["startedRunningAt"], given["finishedAt"]
-        return ExperimentRecord(
-            id=given["id"],
-            name=given["name"],
-            status=status(given["status"]),
-            project=given["project"],
-            commit_sha=given["commitSha"],
-            parameters=dict(given["parameters"]),
-            invocation_command=given["invocationCommand"],
-            user=User(username=given["user"]["username"]),
-            created_at=parse(given["createdAt"]),
-            started_running_at=None if started is None else parse(started),
-            finished_at=None if finished is None else parse(finished),
-        )
-
-    assert by_hand(payload) == decode(models.ExperimentRecord, payload)
-    number = 20_000
-    ours, hand = beside(
-        lambda: [decode(ExperimentRecord, payload) for _ in range(number)],
-        lambda: [by_hand(payload) for _ in range(number)],
-        _REPEATS,
+def decoding(_: Path, number: int = 20_000, pairs: int = 9) -> None:
+    """One experiment, beside a call of its constructor as one would write it by hand."""
+    payload = _sample(ExperimentRecord)
+    by_hand = _by_hand(ExperimentRecord)
+    ours, theirs = decode(ExperimentRecord, payload), by_hand(payload)
+    assert ours == theirs, f"decoded are {ours}, by hand {theirs}"
+    measured = beside(
+        timed(lambda: [decode(ExperimentRecord, payload) for _ in range(number)]),
+        timed(lambda: [by_hand(payload) for _ in range(number)]),
+        pairs,
     )
     line(
         "decoding one experiment",
-        f"{ours / number * 1e6:.1f} us",
-        f"constructor by hand {hand / number * 1e6:.1f} us",
-        ours / hand,
+        f"{measured.our_median / number * 1e6:.1f} us",
+        f"constructor by hand {measured.their_median / number * 1e6:.1f} us",
+        measured,
         "1.5 x",
     )
+
+
+# How the wire has a value, and what one would write by hand to read it. Payload and constructor call are both derived
+# from the model, so that a field that is added later is in either.
+_KINDS: dict[Any, tuple[Any, str]] = {
+    int: (1, "{}"),
+    float: (0.5, "{}"),
+    bool: (True, "{}"),
+    str: ("clever-noether-1882-exp0", "{}"),
+    datetime: ("2021-08-10T16:59:58.058882+00:00", "datetime.fromisoformat({})"),
+    dict[str, str]: ({"Script": "run.py", "max_epochs": "10", "learning_rate": "0.0007056001691752508"}, "dict({})"),
+}
+
+
+def _sample(hint: Any) -> Any:
+    """Return a value as the wire has it, for the hint of a field or a whole model."""
+    if hint in _KINDS:
+        return _KINDS[hint][0]
+    if NoneType in get_args(hint):
+        return _sample(_inner(hint))
+    if is_dataclass(hint):
+        return {camel_case(name): _sample(inner) for name, inner in _fields(hint).items()}
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return next(iter(hint)).value
+    message = f"no sample is known of {hint}: add one to _KINDS"
+    raise NotImplementedError(message)
+
+
+def _by_hand(model: type[Any]) -> Callable[[Any], Any]:
+    """Return what one would write by hand: `lambda given: ExperimentRecord(id=given["id"], …)`."""
+    names: dict[str, Any] = {"datetime": datetime}
+
+    def read(hint: Any, value: str) -> str:
+        if hint in _KINDS:
+            return _KINDS[hint][1].format(value)
+        if NoneType in get_args(hint):
+            return f"None if {value} is None else {read(_inner(hint), value)}"
+        names[hint.__name__] = hint
+        if not is_dataclass(hint):
+            return f"{hint.__name__}({value})"
+        values = [f"{name}={read(inner, f'{value}[{camel_case(name)!r}]')}" for name, inner in _fields(hint).items()]
+        return f"{hint.__name__}({', '.join(values)})"
+
+    return eval(f"lambda given: {read(model, 'given')}", names)  # noqa: S307  # made of our own names alone
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    hints = get_type_hints(model)
+    return {field.name: hints[field.name] for field in fields(model)}
+
+
+def _inner(optional: Any) -> Any:
+    return next(option for option in get_args(optional) if option is not NoneType)

@@ -7,22 +7,19 @@ import sys
 from pathlib import Path
 
 import grid
-from benchmarks.report import beside, line
+from benchmarks.report import beside, line, timed
 from grid import models
 from grid.session import session as sessions
 from tests.support.projects import make_project
 from tests.support.services import service_process
 
-_NUMBER = 200
-_REPEATS = 3
 
-
-def trivial(folder: Path) -> None:
-    """200 trivial experiments of one CPU, from `start()` to the last end, beside `xargs -P2` with the same commands."""
+def trivial(folder: Path, number: int = 200, pairs: int = 7) -> None:
+    """Trivial experiments of one CPU, from `start()` to the last end, beside `xargs -P2` with the same commands."""
     script = make_project(folder / "project", "pass\n")
 
     def plain() -> None:
-        numbers = "\n".join(map(str, range(_NUMBER)))
+        numbers = "\n".join(map(str, range(number)))
         command = ["xargs", "-P2", "-I{}", sys.executable, str(script), "--n", "{}"]
         subprocess.run(command, input=numbers, text=True, check=True)
 
@@ -31,11 +28,17 @@ def trivial(folder: Path) -> None:
         sessions.use(session)
 
         def ours() -> None:
-            run = grid.Run(entrypoint=str(script), script_args=f"--n 'range({_NUMBER})'", cpus=1)
+            run = grid.Run(entrypoint=str(script), script_args=f"--n 'range({number})'", cpus=1)
             run.start()
             for _ in session.subscribe(models.RunStatusChanged, name=run.name):
                 pass
-            assert {word: len(names) for word, names in run.status().items()} == {"SUCCEEDED": _NUMBER}
+            assert {word: len(names) for word, names in run.status().items()} == {"SUCCEEDED": number}
 
-        taken, theirs = beside(ours, plain, _REPEATS)
-    line(f"{_NUMBER} trivial experiments", f"{taken:.2f} s", f"xargs -P2 {theirs:.2f} s", taken / theirs, "1.5 x")
+        measured = beside(timed(ours), timed(plain), pairs)
+    line(
+        f"{number} trivial experiments",
+        f"{measured.our_median:.2f} s",
+        f"xargs -P2 {measured.their_median:.2f} s",
+        measured,
+        "1.5 x",
+    )

@@ -6,31 +6,60 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 
-def seconds(action: Callable[[], object], repeats: int) -> float:
-    """The median time of an action, in seconds."""
-    times = []
-    for _ in range(repeats):
+@dataclass(frozen=True)
+class Pairs:
+    """What was measured of two things in turns: ours, theirs, ours, theirs."""
+
+    ours: tuple[float, ...]
+    theirs: tuple[float, ...]
+
+    @property
+    def our_median(self) -> float:
+        """The median of ours."""
+        return statistics.median(self.ours)
+
+    @property
+    def their_median(self) -> float:
+        """The median of theirs."""
+        return statistics.median(self.theirs)
+
+    @property
+    def difference(self) -> float:
+        """The median of what ours is above theirs."""
+        return statistics.median(ours - theirs for ours, theirs in zip(self.ours, self.theirs, strict=True))
+
+    def __str__(self) -> str:
+        ratios = [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
+        return f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def beside(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> Pairs:
+    """Measure two things in turns, and return what both have returned.
+
+    A machine that is busy for a while is then busy for both, so their ratio holds where neither figure does.
+    """
+    measured = [(ours(), theirs()) for _ in range(pairs)]
+    return Pairs(*zip(*measured, strict=True))
+
+
+def timed(action: Callable[[], object]) -> Callable[[], float]:
+    """Return a function that does the action and returns how many seconds it took."""
+
+    def measure() -> float:
         begun = time.perf_counter()
         action()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times)
+        return time.perf_counter() - begun
+
+    return measure
 
 
-def beside(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """The times of two actions done in turns, in seconds, of the turn whose ratio is the median.
-
-    A machine that is busy for a while is then busy for both.
-    """
-    turns = [(seconds(ours, 1), seconds(theirs, 1)) for _ in range(repeats)]
-    return sorted(turns, key=lambda turn: turn[0] / turn[1])[len(turns) // 2]
-
-
-def line(what: str, value: str, baseline: str, ratio: float | None, target: str) -> None:
-    """Print one figure beside its baseline."""
-    shown = "" if ratio is None else f"{ratio:5.2f} x"
-    sys.stdout.write(f"{what:<46} {value:>16}   {baseline:<44} {shown:>8}   target {target}\n")
+def line(what: str, value: str, baseline: str, pairs: Pairs | None, target: str) -> None:
+    """Print one figure beside its baseline, with the median and the range of the ratios."""
+    ratio = "" if pairs is None else str(pairs)
+    sys.stdout.write(f"{what:<50} {value:>20}   {baseline:<36} {ratio:<24} target {target}\n")
     sys.stdout.flush()
 
 

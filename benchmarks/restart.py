@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
@@ -11,17 +10,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import grid
-from benchmarks.report import line, seconds
+from benchmarks.report import beside, line, timed
 from grid.session import session as sessions
 from grid.shared.wire import HEALTH_PATH
 from tests.support.experiments import database_of
 from tests.support.projects import make_project
 from tests.support.services import ServiceProcess, service_process
 from tests.support.waiting import wait_until
-
-_RUNS = 10
-_EXPERIMENTS = 1_000
-_REPEATS = 9
 
 # Of ten experiments nine have ended, one of those badly.
 _ENDED = """
@@ -38,7 +33,7 @@ INSERT INTO attempts (experiment_seq, number, status, reason, exit_code, last_li
 """
 
 
-def killed(folder: Path) -> None:
+def killed(folder: Path, runs: int = 10, experiments: int = 1_000, pairs: int = 9) -> None:
     """From the start of the process until it answers, beside an interpreter that only imports the server."""
     script = make_project(folder / "project", "import time; time.sleep(1000)\n")
     with service_process(folder, "--cpus", "2") as service:
@@ -47,24 +42,23 @@ def killed(folder: Path) -> None:
         running.start()
         wait_until(lambda: running.status().keys() == {"RUNNING"}, "two experiments that run")
         grid.pause_cluster("local")
-        for _ in range(_RUNS):
-            grid.Run(entrypoint=str(script), script_args=f"--n 'range({_EXPERIMENTS})'", cpus=1).start()
+        for _ in range(runs):
+            ended = grid.Run(entrypoint=str(script), script_args=f"--n 'range({experiments})'", cpus=1)
+            ended.start()
         with database_of(service) as connection:
             connection.executescript(_ENDED)
-        times = [_again(service) for _ in range(_REPEATS)]
+        bare = [sys.executable, "-c", "import grid.service.command.server"]
+        measured = beside(lambda: _again(service), timed(lambda: subprocess.run(bare, check=True, cwd=folder)), pairs)
+        # The store is as the service would have written it itself, and what ran still runs.
         sessions.use(service.session())
+        assert grid.Run(ended.name).status().keys() == {"QUEUED", "SUCCEEDED", "FAILED"}
         assert grid.Run(running.name).status().keys() == {"RUNNING"}
         grid.Run(running.name).cancel()
-    bare = seconds(
-        lambda: subprocess.run([sys.executable, "-c", "import grid.service.command.server"], check=True, cwd=folder),
-        _REPEATS,
-    )
-    taken = statistics.median(times)
     line(
-        f"starting again with {_RUNS * _EXPERIMENTS:,} experiments",
-        f"{taken:.2f} s, worst {max(times):.2f}",
-        f"importing the server {bare:.2f} s",
-        taken / bare,
+        f"starting again with {runs * experiments:,} experiments",
+        f"{measured.our_median:.2f} s, worst {max(measured.ours):.2f}",
+        f"importing the server {measured.their_median:.2f} s",
+        measured,
         "1.5 s",
     )
 
