@@ -33,10 +33,11 @@ def python(script: str, *arguments: str) -> subprocess.Popen[str]:
 
 def outcome(process: subprocess.Popen[str], given: str = "") -> tuple[str, str, int]:
     """Return what a script printed, what it complained about, and how it ended."""
-    try:
-        output, complaints = process.communicate(given, timeout=30)
-    finally:
-        process.kill()
+    with process:
+        try:
+            output, complaints = process.communicate(given, timeout=30)
+        finally:
+            process.kill()
     return output, complaints, process.returncode
 
 
