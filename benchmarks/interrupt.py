@@ -20,6 +20,7 @@ def interrupt():
     sent = time.perf_counter()
     os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with SIGINT ignored
 threading.Thread(target=interrupt, daemon=True).start()
 try:
     WAIT
