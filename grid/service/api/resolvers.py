@@ -41,6 +41,7 @@ from grid.service.api.projections import (
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import Cluster
+from grid.service.domain.errors import ClusterMissing
 from grid.service.domain.runs import Named, Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
@@ -388,8 +389,7 @@ def _cancellation(service: Service, ended: list[str], pending: list[str]) -> Obj
 
 async def _set_paused(service: Service, name: str, *, paused: bool) -> Object:
     if name != service.cluster.name:
-        message = f"there is no cluster {name[:200]!r}; there is {service.cluster.name!r}"
-        raise ApiError(ErrorCode.CLUSTER_NOT_FOUND, message)
+        raise ClusterMissing(name, service.cluster.name)
     await service.database.write(lambda connection: accounts_store.set_paused(connection, name, paused=paused))
     service.scheduler.wake()
     return _cluster_object(service.cluster)
