@@ -7,35 +7,29 @@ from __future__ import annotations
 
 import operator
 import os
-import re
 import shlex
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from grid.definition.config import ConfigFile, config_document, param_words, read_config, shown
 from grid.errors import ConfigError, InvalidArgument, SourceError
-from grid.shared.wire import MAX_SCRIPT_ARGS, MAX_TIMEOUT_SECONDS
+from grid.shared.wire import (
+    MAX_DESCRIPTION,
+    MAX_SCRIPT_ARGS,
+    MAX_TIMEOUT_SECONDS,
+    RESERVED_VARIABLES,
+    RUN_NAME,
+    SCRIPT_SUFFIXES,
+    STRATEGIES,
+    VARIABLE_NAME,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-STRATEGIES = ("grid_search", "random_search", "none")
 FRAMEWORKS = ("lightning", "torch", "tensorflow", "julia", "torchelastic")
-SCRIPT_SUFFIXES = (".py", ".sh", ".jl")
-MAX_DESCRIPTION = 200
 
 _MAX_INT = 2**31 - 1  # what a whole number in GraphQL can be
-_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED_VARIABLES = frozenset({
-    "CUDA_VISIBLE_DEVICES",
-    "GRID_CLUSTER_ID",
-    "GRID_EXPERIMENT_ID",
-    "GRID_EXPERIMENT_NAME",
-    "GRID_INSTANCE_TYPE",
-    "GRID_RUN_NAME",
-    "GRID_USER_ID",
-})  # fmt: skip
 _COMMAND_START = "'grid run --entrypoint "
 
 
@@ -272,7 +266,7 @@ def _read_checked(path: str) -> ConfigFile:
 
 def _check_name(name: str, value: object) -> None:
     check_text(name, value)
-    if value and not _NAME.fullmatch(str(value)):
+    if value and not RUN_NAME.fullmatch(str(value)):
         form = "lower-case letters, digits and inner '-', starting with a letter and ending in a letter or digit"
         msg = f"{name} must be {form}, not {shown(value)}"
         raise InvalidArgument(msg)
@@ -366,10 +360,10 @@ def _check_environment(name: str, value: object) -> None:
         msg = f"{name} must be a dict of names to texts, not {shown(value)}"
         raise InvalidArgument(msg)
     for variable, text in value.items():
-        if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
+        if not isinstance(variable, str) or not VARIABLE_NAME.fullmatch(variable):
             msg = f"{name}: a name must be letters, digits and '_' and not start with a digit, not {shown(variable)}"
             raise InvalidArgument(msg)
-        if variable in _RESERVED_VARIABLES:
+        if variable in RESERVED_VARIABLES:
             msg = f"{name}: {variable} is set by Grid for every experiment; choose another name"
             raise InvalidArgument(msg)
         check_text(f"{name}: {variable}", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 
@@ -22,6 +23,35 @@ MAX_SCRIPT_ARGS = 1_000_000
 
 MAX_TIMEOUT_SECONDS = 366 * 24 * 3600
 """The longest time after which an experiment can be told to be ended: a year."""
+
+MAX_DESCRIPTION = 200
+"""The most characters of a run's description."""
+
+MAX_SNAPSHOT_BYTES = 2 * 1024**3
+"""The largest archive of source code."""
+
+RUN_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+"""What the whole name of a run looks like."""
+
+SCRIPT_SUFFIXES = (".py", ".sh", ".jl")
+"""How the path of a script ends."""
+
+STRATEGIES = ("grid_search", "random_search", "none")
+"""How experiments are made of script arguments; in the schema, in capitals."""
+
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""What the whole name of an environment variable looks like."""
+
+RESERVED_VARIABLES = frozenset({
+    "CUDA_VISIBLE_DEVICES",
+    "GRID_CLUSTER_ID",
+    "GRID_EXPERIMENT_ID",
+    "GRID_EXPERIMENT_NAME",
+    "GRID_INSTANCE_TYPE",
+    "GRID_RUN_NAME",
+    "GRID_USER_ID",
+})  # fmt: skip
+"""The environment variables that the service itself sets for every experiment."""
 
 
 def grid_home() -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grid.errors import SourceError
+from grid.shared.wire import MAX_SNAPSHOT_BYTES
 from grid.source.archive import pack
 from grid.source.ignore import IGNORE_FILES, walk
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
-
-MAX_SNAPSHOT_BYTES = 2 * 1024**3
-"""The largest archive that a service takes."""
 
 _BLOCK = 512
 _KIBI = 1024

@@ -16,6 +16,7 @@ from grid.service.domain.errors import TooLittleSpace, Unsupported
 from grid.service.domain.local_cluster import LocalCluster
 from grid.service.system.machine import cpu_count, gpu_count
 from grid.service.system.workspace import Workspace
+from grid.shared.wire import RESERVED_VARIABLES
 
 HOME = Path("/home/somebody/.grid")
 
@@ -166,3 +167,10 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "GRID_USER_ID": "u",
     }
     assert "SECRET" not in given
+
+
+def test_reserved_variables() -> None:
+    """What a run may not set, for Grid sets it, are the variables that Grid has the last word about; no others."""
+    names = cluster(gpus=2).environment(row(), settings(), (0, 1))
+    given = cluster(gpus=2).environment(row(), settings(environment=dict.fromkeys(names, "own")), (0, 1))
+    assert {name for name, value in given.items() if value != "own"} == RESERVED_VARIABLES

@@ -23,11 +23,11 @@ import pytest
 from grid import Run
 from grid.errors import SourceError
 from grid.service.domain.errors import UploadExpired
-from grid.service.domain.snapshots import MAX_BYTES
 from grid.service.http.app import Application, opened
 from grid.service.store.tables import snapshots as rows
 from grid.service.system.clock import Sources
 from grid.service.system.settings import Options
+from grid.shared.wire import MAX_SNAPSHOT_BYTES
 from tests.support.disks import small_disk
 from tests.support.experiments import database_of
 from tests.support.requests import ask, code_of, requests
@@ -211,7 +211,7 @@ def test_only_put(service: ServiceProcess, method: str) -> None:
         ("0" * 64, 0, "INVALID_ARGUMENT"),
         ("0" * 64, -1, "INVALID_ARGUMENT"),
         ("0" * 64, 1.5, "INVALID_ARGUMENT"),
-        ("0" * 64, MAX_BYTES + 1, "LIMIT_EXCEEDED"),
+        ("0" * 64, MAX_SNAPSHOT_BYTES + 1, "LIMIT_EXCEEDED"),
         ("0" * 64, 1e300, "LIMIT_EXCEEDED"),
     ],
 )

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from grid.definition.run_definition import (
     FRAMEWORKS,
-    STRATEGIES,
     RunDefinition,
     grid_config,
     to_settings_input,
     validate,
 )
 from grid.errors import ConfigError
-from grid.shared.wire import MAX_TIMEOUT_SECONDS
+from grid.shared.wire import MAX_TIMEOUT_SECONDS, STRATEGIES
 
 EXAMPLE = """\
 compute:

@@ -16,7 +16,6 @@ from grid import Run
 from grid.definition.run_definition import (
     ARGUMENTS,
     FRAMEWORKS,
-    STRATEGIES,
     RunDefinition,
     grid_config,
     script_command,
@@ -25,7 +24,7 @@ from grid.definition.run_definition import (
 )
 from grid.errors import InvalidArgument, SourceError
 from grid.functions import RunArguments
-from grid.shared.wire import MAX_TIMEOUT_SECONDS
+from grid.shared.wire import MAX_TIMEOUT_SECONDS, STRATEGIES
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text())
 SWEEP = '--max_epochs "[10, 20]" --learning_rate "uniform(1e-3, 1e-5, 1)"'

@@ -15,6 +15,7 @@ import orjson
 from graphql import FieldNode, FragmentDefinitionNode, FragmentSpreadNode, OperationDefinitionNode
 
 from grid.service.api.errors import ApiError, coded
+from grid.service.system.settings import MAX_BODY_BYTES
 from grid.shared.wire import MAX_SCRIPT_ARGS, ErrorCode
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     _App = Callable[[MutableMapping[str, Any], _Receive, _Send], Awaitable[None]]
 
 __all__ = [
-    "MAX_BODY_BYTES",
     "MAX_DEPTH",
     "MAX_TOKENS",
     "check_depth",
@@ -38,7 +38,6 @@ __all__ = [
     "limit_body",
 ]
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 20
 
 _MAX_CHARACTERS = 100_000

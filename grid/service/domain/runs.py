@@ -36,15 +36,18 @@ from grid.service.store.database import Database
 from grid.service.store.tables import experiments
 from grid.service.store.tables import runs as runs_table
 from grid.service.system.clock import Sources
-from grid.shared.wire import MAX_TIMEOUT_SECONDS, ExperimentStatus
+from grid.shared.wire import (
+    MAX_DESCRIPTION,
+    MAX_TIMEOUT_SECONDS,
+    RUN_NAME,
+    SCRIPT_SUFFIXES,
+    VARIABLE_NAME,
+    ExperimentStatus,
+)
 
-_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _EXPERIMENT = re.compile(r"(?P<run>.+)-exp(?P<index>0|[1-9][0-9]{0,8})")
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _KEY_FORM = "16 to 64 letters, digits, '-' and '_'"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SUFFIXES = (".py", ".sh", ".jl")
-_MAX_DESCRIPTION = 200
 _MAX_NAME = 200
 _MAX_LENGTHS = {"project": 500, "commitSha": 64, "scriptCommand": 1_000_000, "script": 4_000}
 _MAX_SETTING = 4_000
@@ -351,8 +354,8 @@ def _settled(settings: Mapping[str, Any], instance_type: str, seed: int) -> dict
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
     entrypoint = settings["entrypoint"]
-    if PurePosixPath(entrypoint).suffix not in _SUFFIXES:
-        raise InvalidValue("entrypoint", entrypoint, f"a file that ends in {', '.join(_SUFFIXES)}")
+    if PurePosixPath(entrypoint).suffix not in SCRIPT_SUFFIXES:
+        raise InvalidValue("entrypoint", entrypoint, f"a file that ends in {', '.join(SCRIPT_SUFFIXES)}")
     _check_lengths(settings)
     for name in ("cpus", "gpus", "numTrials", "maxRetries"):
         if settings[name] < 0:
@@ -365,7 +368,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     if timeout is not None and not 0 < timeout <= MAX_TIMEOUT_SECONDS:
         raise InvalidValue("timeout", timeout, f"more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds")
     for name in settings.get("environment") or {}:
-        if not _VARIABLE.fullmatch(name):
+        if not VARIABLE_NAME.fullmatch(name):
             raise InvalidValue("environment", name, "names of letters, digits and '_', not beginning with a digit")
     if any("\0" in value for value in (settings["scriptArgs"], *(settings.get("environment") or {}).values())):
         raise InvalidValue("scriptArgs and environment", "\0", "text without null characters")
@@ -379,17 +382,17 @@ def _check_lengths(settings: Mapping[str, Any]) -> None:
 
 def _check_run(given: Mapping[str, Any]) -> None:
     name, description, script = given.get("name"), given.get("description"), given["script"]
-    if name and (len(name) > _MAX_NAME or not _NAME.fullmatch(name)):
+    if name and (len(name) > _MAX_NAME or not RUN_NAME.fullmatch(name)):
         wanted = (
             "lower-case letters, digits and inner '-', beginning with a letter and ending in a letter or digit, "
             f"at most {_MAX_NAME}"
         )
         raise InvalidValue("name", name, wanted)
-    if description is not None and len(description) > _MAX_DESCRIPTION:
-        raise InvalidValue("description", f"{len(description)} characters", f"at most {_MAX_DESCRIPTION}")
+    if description is not None and len(description) > MAX_DESCRIPTION:
+        raise InvalidValue("description", f"{len(description)} characters", f"at most {MAX_DESCRIPTION}")
     path = PurePosixPath(script)
-    if path.is_absolute() or ".." in path.parts or "\0" in script or path.suffix not in _SUFFIXES:
-        raise InvalidValue("script", script, f"a path inside the snapshot that ends in {', '.join(_SUFFIXES)}")
+    if path.is_absolute() or ".." in path.parts or "\0" in script or path.suffix not in SCRIPT_SUFFIXES:
+        raise InvalidValue("script", script, f"a path inside the snapshot that ends in {', '.join(SCRIPT_SUFFIXES)}")
     for field, most in _MAX_LENGTHS.items():
         if len(given[field]) > most:
             raise InvalidValue(field, f"{len(given[field])} characters", f"at most {most}")

@@ -32,9 +32,7 @@ from grid.service.system import failpoints
 from grid.service.system.clock import Sources
 from grid.service.system.durable import sync_folder, sync_tree
 from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER, Workspace, remove_tree
-
-MAX_BYTES = 2 * 1024**3
-"""The largest archive."""
+from grid.shared.wire import MAX_SNAPSHOT_BYTES
 
 _UPLOAD_SECONDS = 15 * 60
 """How long an upload may take to begin."""
@@ -66,8 +64,8 @@ class Snapshots:
         """Return where to upload an archive, or None where its content is stored already."""
         if not _DIGEST.fullmatch(digest):
             raise InvalidDigest(digest)
-        if not 1 <= size_bytes <= MAX_BYTES or size_bytes != int(size_bytes):
-            raise (SnapshotTooLarge if size_bytes > MAX_BYTES else InvalidSize)(size_bytes, MAX_BYTES)
+        if not 1 <= size_bytes <= MAX_SNAPSHOT_BYTES or size_bytes != int(size_bytes):
+            raise (SnapshotTooLarge if size_bytes > MAX_SNAPSHOT_BYTES else InvalidSize)(size_bytes, MAX_SNAPSHOT_BYTES)
         if await self.is_stored(digest):
             return None
         expires_at = self._sources.now() + _UPLOAD_SECONDS * 1_000_000

@@ -65,7 +65,7 @@ def make_graphql_app(
     Returns
     -------
     ASGI application
-        It refuses request bodies of more than `limits.MAX_BODY_BYTES` bytes. The size of a WebSocket's messages is the
+        It refuses request bodies longer than `settings.MAX_BODY_BYTES`. The size of a WebSocket's messages is the
         server's to limit.
     """
     operations = Operations(schema, context_value, execution_context_class)

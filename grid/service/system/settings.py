@@ -8,6 +8,7 @@ from pathlib import Path
 DEFAULT_GRACE_SECONDS = 10.0
 MAX_EXPERIMENTS = 10_000
 MAX_BODY_BYTES = 16 * 1024**2
+"""The longest body of a request, and the longest message over a WebSocket."""
 
 
 class OptionError(ValueError):

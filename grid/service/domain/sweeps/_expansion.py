@@ -17,6 +17,7 @@ from grid.service.domain.sweeps._command import Argument, parse
 from grid.service.domain.sweeps._distributions import Draws
 from grid.service.domain.sweeps._errors import SweepError, WrongForm, clip, quoted, written
 from grid.service.domain.sweeps._forms import Form, read
+from grid.shared.wire import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _Values = tuple[str, ...] | range
 """A form whose draws are drawn."""
 
-_STRATEGIES = ("grid_search", "random_search", "none")
 _MOST_COMBINATIONS = 10**100
 _MOST_FLAGS_SHOWN = 4
 _MOST_CHARACTERS = 100_000_000
@@ -148,8 +148,8 @@ class _Plan:
 
 
 def _plan(script_args: str, strategy: str, num_trials: int, limit: int | None) -> _Plan:
-    if strategy not in _STRATEGIES:
-        raise SweepError(f'strategy is "{clip(strategy)}", and can be {", ".join(_STRATEGIES)}')
+    if strategy not in STRATEGIES:
+        raise SweepError(f'strategy is "{clip(strategy)}", and can be {", ".join(STRATEGIES)}')
     if strategy == "random_search" and num_trials < 1:
         raise SweepError(
             f"random_search takes num_trials of 1 or more, and not {num_trials}. For example: num_trials=10"
