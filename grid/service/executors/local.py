@@ -16,7 +16,7 @@ from grid.service.executors import evidence
 from grid.service.executors.evidence import State
 from grid.service.executors.output import last_lines
 from grid.service.executors.protocol import Ending, Job, Listener
-from grid.service.executors.spawner_client import Spawner
+from grid.service.executors.spawner_client import SpawnerClient
 from grid.service.system import failpoints
 from grid.service.system.workspace import AttemptFolder, Workspace, write_private
 from grid.shared.wire import Reason
@@ -43,7 +43,7 @@ class LocalExecutor:
         self._grace_seconds = grace_seconds
         self._attempts: dict[str, _Attempt] = {}
         # The last one works; of those before it supervisors may be left, and tell of starts.
-        self._spawners: list[Spawner] = []
+        self._spawners: list[SpawnerClient] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, listener: Listener) -> None:
@@ -98,7 +98,7 @@ class LocalExecutor:
 
     async def _start_spawner(self) -> None:
         failpoints.reached("executor.spawner.before")
-        spawner = await Spawner.start(self._on_report)
+        spawner = await SpawnerClient.start(self._on_report)
         self._spawners.append(spawner)
         failpoints.reached("executor.spawner.after")
         self._background(self._replace(spawner))
@@ -142,7 +142,7 @@ class LocalExecutor:
             attempt.is_gone = True
             self._watch(attempt)
 
-    async def _replace(self, spawner: Spawner) -> None:
+    async def _replace(self, spawner: SpawnerClient) -> None:
         """Start another spawner when this one has died, and see to the attempts that it says nothing of any more."""
         await spawner.exited.wait()
         while True:

@@ -16,7 +16,7 @@ _END_SECONDS = 5.0
 """How long the spawner may take to end."""
 
 
-class Spawner(asyncio.SubprocessProtocol):
+class SpawnerClient(asyncio.SubprocessProtocol):
     """A spawner that runs, or has run.
 
     Not asyncio's streams: for those a process has not ended before its pipes have, and every supervisor holds one of
@@ -34,7 +34,7 @@ class Spawner(asyncio.SubprocessProtocol):
         self.exited = asyncio.Event()
 
     @classmethod
-    async def start(cls, on_report: Callable[..., None]) -> Spawner:
+    async def start(cls, on_report: Callable[..., None]) -> SpawnerClient:
         """Start one."""
         # -I and -S: nothing of the user's environment decides what the supervisor is. A session of its own: Ctrl-C in
         # the terminal of a service that was started there reaches neither it nor the scripts.
