@@ -18,7 +18,8 @@ from typing import IO, Any
 
 from grid.errors import EmbeddedServiceFailed
 from grid.shared import homes, locks
-from grid.shared.homes import Holder, HomeRefused
+from grid.shared.holder import Holder
+from grid.shared.homes import HomeRefused
 from grid.shared.wire import grid_home
 
 _START_SECONDS = 30.0

@@ -1,20 +1,17 @@
-"""Whether a ``GRID_HOME`` may be used by a service of this machine, and which process has it.
+"""Whether a ``GRID_HOME`` may be used by a service of this machine, and the names in it that client and service know.
 
-Read by the client and by the service, so that both judge alike, and so with nothing but the standard library. A file
-lock is not asked alone: on many network file systems it says nothing of the other machines.
+Read by both, so that they judge alike. A file lock is not asked alone: on many network file systems it says nothing of
+the other machines.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
 import os
-import re
-import socket
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
+
+from grid.shared.file_systems import network_file_system
+from grid.shared.holder import Holder
 
 LOCK = "service.lock"
 """Held by a service for as long as it lives."""
@@ -28,8 +25,6 @@ SERVED = "served"
 """There once the service that was started last has served."""
 START_LOCK = "start.lock"
 """Held by whoever starts the embedded service, and by whoever sees to it that there is none."""
-
-MOUNTS = "/proc/self/mountinfo"
 
 _ELSEWHERE = "choose another folder, one that you can write to: GRID_HOME=/folder/on/this/machine"
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -48,13 +43,6 @@ _OF_FILES = _NO_SPACE | {
     errno.EROFS,
     errno.ESTALE,
 }
-
-# As the kernel calls them; those that run in user space have `fuse.` before them.
-_NETWORK = frozenset(
-    "9p afpfs afs beegfs blobfuse blobfuse2 ceph ceph-fuse cifs coda curlftpfs davfs davfs2 fhgfs gcsfuse gfs gfs2 "
-    "glusterfs goofys gpfs juicefs lustre ncpfs nfs nfs4 ocfs2 openafs orangefs panfs pvfs2 rclone s3fs smb2 smb3 "
-    "smbfs smbnetfs sshfs webdav wekafs".split()
-)
 
 
 class HomeRefused(RuntimeError):
@@ -145,115 +133,6 @@ def explained(error: OSError, home: Path) -> HomeRefused:
     return HomeRefused(f"cannot use {path}: {error.strerror}; {_ELSEWHERE}")
 
 
-# Processes
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A process that has written itself down in a home.
-
-    It is the target of a symbolic link: made in one step with all that it says, and even where the disk is full.
-    """
-
-    pid: int
-    start: str
-    boot: str
-    machine: str
-    host: str
-
-    @classmethod
-    def of(cls, pid: int) -> Holder:
-        """A process of this machine."""
-        return cls(pid, process_start(pid) or "", boot_id(), machine_id(), host_name())
-
-    @classmethod
-    def read(cls, path: Path) -> Holder | None:
-        """Return who is written down there; None where nobody is, or not in a way that anybody can read."""
-        try:
-            pid, *words = str(path.readlink()).split(" ")
-            start, boot, machine, host = ("" if word == "-" else word for word in words)
-            return cls(int(pid), start, boot, machine, host)
-        except (OSError, ValueError):
-            return None
-
-    def __str__(self) -> str:
-        words = (str(self.pid), self.start, self.boot, self.machine, self.host)
-        return " ".join(re.sub(r"\s", "_", word) or "-" for word in words)
-
-    def write(self, path: Path) -> None:
-        """Write it down, in the place of whoever stands there."""
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(str(self))
-        temporary.replace(path)
-
-    def is_elsewhere(self) -> bool:
-        """Whether it is a process of another machine.
-
-        The boot decides, and after another boot the machine's id: a laptop may change its name, and a container has a
-        name of its own. The name counts where there are no ids.
-        """
-        if self.boot and self.boot == boot_id():
-            return False
-        if self.machine and machine_id():
-            return self.machine != machine_id()
-        return self.host != host_name()
-
-    def is_alive(self) -> bool:
-        """Whether it is a process that lives on this machine, and no other one that was given its pid."""
-        return bool(self.start) and self.boot == boot_id() and process_start(self.pid) == self.start
-
-
-# As in the supervisor, which imports nothing: a test holds them equal.
-
-
-def process_start(pid: int) -> str | None:
-    """When a process started, in a form that is only good for comparing, or None where there is none such alive."""
-    if not Path("/proc/self").is_dir():
-        listing = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-        return "-".join(listing.stdout.split()) or None
-    try:
-        # The command, in parentheses, may hold anything: what follows the last one is what can be split.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else fields[19]
-
-
-@functools.cache
-def boot_id() -> str:
-    """Which boot of the machine this is; empty where the system does not say."""
-    return _content("/proc/sys/kernel/random/boot_id")
-
-
-@functools.cache
-def machine_id() -> str:
-    """Which machine this is, whatever it is called; empty where the system does not say, as in many containers."""
-    if sys.platform == "darwin":
-        return _mac_id()
-    return _content("/etc/machine-id") or _content("/var/lib/dbus/machine-id")
-
-
-def host_name() -> str:
-    """What this machine is called."""
-    return re.sub(r"\s", "_", socket.gethostname())
-
-
-def _mac_id() -> str:
-    listing = subprocess.run(
-        ["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"], capture_output=True, text=True, check=False
-    )
-    found = re.search(r'"IOPlatformUUID" = "([0-9A-Fa-f-]+)"', listing.stdout)
-    return found[1] if found else ""
-
-
-def _content(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii", errors="replace").strip()
-    except OSError:  # it is not there, or not for us: then it says nothing
-        return ""
-
-
 def _user(number: int) -> str:
     import pwd  # noqa: PLC0415 - not everywhere
 
@@ -261,55 +140,3 @@ def _user(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return str(number)
-
-
-# File systems
-
-
-def network_file_system(path: Path) -> str | None:
-    """Return the type of the network file system that a path is on; None where it is on this machine.
-
-    Parameters
-    ----------
-    path
-        Of a folder that need not be there yet.
-
-    Returns
-    -------
-    str
-        As the system calls it, such as ``nfs4``.
-    """
-    real = Path(os.path.realpath(path))
-    # A folder that is mounted when somebody looks into it is mounted by this.
-    next(folder for folder in (real, *real.parents) if _can_be_entered(folder))
-    kind, longest = "", -1
-    for point, name in _mounts():
-        # What was mounted later hides what was mounted there before.
-        if len(point.parts) >= longest and (point == real or point in real.parents):
-            kind, longest = name, len(point.parts)
-    return kind if kind.removeprefix("fuse.") in _NETWORK else None
-
-
-def _can_be_entered(folder: Path) -> bool:
-    try:
-        os.stat(f"{folder}/.")  # noqa: PTH116 - a Path has no dot at its end
-    except OSError:  # it is not there, or not for us
-        return False
-    return True
-
-
-def _mounts() -> list[tuple[Path, str]]:
-    if sys.platform == "darwin":
-        listing = subprocess.run(["/sbin/mount"], capture_output=True, text=True, check=False)
-        found = re.findall(r"^.* on (/.*) \((\w+)[,)]", listing.stdout, re.MULTILINE)
-        return [(Path(point), name) for point, name in found]
-    try:
-        text = Path(MOUNTS).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # a sandbox without /proc: nobody can say
-        return []
-    mounts = []
-    for line in text.splitlines():
-        before, _, after = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), before.split(" ")[4])
-        mounts.append((Path(point), after.split(" ")[0]))
-    return mounts

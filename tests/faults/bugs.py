@@ -14,8 +14,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from grid.service.executors import supervisor
-from grid.service.system import failpoints
+from grid.service.executors import spawner_client
 
 
 @dataclass(frozen=True)
@@ -258,11 +257,9 @@ def _replace_function(change: Change) -> None:
 
 
 def _copied_supervisor(folder: Path) -> Path:
-    """Let the spawner be started from a copy of its package, in folders that are named as the service's are."""
-    package = folder / "executors" / "supervisor"
-    if not package.exists():
-        shutil.copytree(Path(supervisor.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "system").mkdir()
-        shutil.copy(failpoints.__file__, folder / "system")
-        supervisor.__file__ = str(package / "__init__.py")
-    return package
+    """Let the spawner import from a copy of Grid's folder; return where its package is in there."""
+    copy = folder / "grid"
+    if not copy.exists():
+        shutil.copytree(spawner_client.GRID, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        spawner_client.GRID = copy
+    return copy / "service" / "executors" / "supervisor"

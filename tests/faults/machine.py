@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from grid.service.executors.supervisor import boot_id, process_start
+from grid.shared.processes import boot_id, process_start
 from tests.faults.ledger import kill_everything
 from tests.faults.victims import Victim
 

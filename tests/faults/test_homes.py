@@ -15,8 +15,9 @@ import pytest
 
 import grid
 from grid import errors
-from grid.shared import homes
-from grid.shared.homes import Holder, network_file_system
+from grid.shared import file_systems, holder
+from grid.shared.file_systems import network_file_system
+from grid.shared.holder import Holder
 from tests.faults.ledger import processes_of
 from tests.faults.sizes import size
 from tests.support.services import clean_environment, service_process
@@ -83,7 +84,7 @@ def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What this machine would say of its file systems, had it those."""
     file = tmp_path / "mountinfo"
     file.write_text(MOUNTS.format(folder=tmp_path))
-    monkeypatch.setattr(homes, "MOUNTS", str(file))
+    monkeypatch.setattr(file_systems, "MOUNTS", str(file))
     return file
 
 
@@ -113,7 +114,7 @@ def test_file_system_of_a_path(tmp_path: Path, mounts: Path, path: str, expected
 
 def test_file_system_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system does not say what is mounted, the folder is taken for a local one."""
-    monkeypatch.setattr(homes, "MOUNTS", str(tmp_path / "missing"))
+    monkeypatch.setattr(file_systems, "MOUNTS", str(tmp_path / "missing"))
     assert network_file_system(tmp_path) is None
 
 
@@ -121,7 +122,7 @@ def test_file_system_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.Monke
 def test_home_on_a_network_file_system(tmp_path: Path, mounts: Path, code: str) -> None:
     """A home on a network file system is refused before anything of it is made."""
     home = tmp_path / "net" / ".grid"
-    told = run(code, home, f"from grid.shared import homes; homes.MOUNTS = {str(mounts)!r};")
+    told = run(code, home, f"from grid.shared import file_systems; file_systems.MOUNTS = {str(mounts)!r};")
     assert f"GRID_HOME {home} is on a network file system (nfs4)" in refusal(code, told)
     assert not home.exists()
 
@@ -149,7 +150,7 @@ def test_home_on_a_network_file_system(tmp_path: Path, mounts: Path, code: str) 
 def test_which_machine(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], machine: str, expected: bool) -> None:
     """The same boot or the same id is the same machine, whatever it is called; the name counts where there is no id."""
     here = replace(Holder.of(os.getpid()), machine="here")
-    monkeypatch.setattr(homes, "machine_id", lambda: machine)
+    monkeypatch.setattr(holder, "machine_id", lambda: machine)
     assert replace(here, **changes).is_elsewhere() == expected
 
 

@@ -22,9 +22,7 @@ import pytest
 import grid
 from grid import errors
 from grid.service.command.home_lock import holder
-from grid.service.executors import supervisor
-from grid.shared import homes
-from grid.shared.homes import Holder
+from grid.shared.holder import Holder
 from tests.faults.ledger import kill_everything, processes_of
 from tests.faults.sizes import figure, seed, size
 from tests.support.services import clean_environment
@@ -176,12 +174,6 @@ def test_stop_is_not_misled(grid_home: Path, changed: str) -> None:
             assert bystander.wait(30) == -signal.SIGKILL
         finally:
             bystander.kill()
-
-
-def test_processes_are_known_alike() -> None:
-    """Client, service and supervisor know a process by the same words."""
-    assert supervisor.process_start(os.getpid()) == homes.process_start(os.getpid())
-    assert supervisor.boot_id() == homes.boot_id()
 
 
 # A service that cannot start

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from grid.shared.homes import Holder
+from grid.shared.holder import Holder
 from tests.faults.ledger import processes_of
 from tests.faults.sizes import seed, size
 from tests.support.services import clean_environment, end_everything

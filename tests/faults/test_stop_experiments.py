@@ -13,7 +13,7 @@ import pytest
 
 from grid import Run
 from grid.session import session as sessions
-from grid.shared.homes import Holder
+from grid.shared.holder import Holder
 from tests.faults.ledger import processes_of, rows
 from tests.support.experiments import facts_of, folder_of, output_of, pids_in, starter
 from tests.support.processes import is_alive

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from grid.chain.endpoint import Endpoint
-from grid.service.executors.supervisor import process_start
+from grid.shared.processes import process_start
 from tests.faults.ledger import kill_everything
 from tests.support.requests import ask, code_of
 from tests.support.services import clean_environment

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from grid import Run, pause_cluster, resume_cluster
-from grid.service.executors import supervisor
 from grid.session import session as sessions
+from grid.shared.processes import process_start
 from grid.shared.wire import Reason
 from tests.support.experiments import (
     database_of,
@@ -275,7 +275,7 @@ def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: 
             if bystander != shell.pid:
                 shell.wait(30)  # and leaves its session to the other
             claim.unlink()
-            claim.symlink_to(f"{shell.pid} {supervisor.process_start(bystander)} an-earlier-boot")
+            claim.symlink_to(f"{shell.pid} {process_start(bystander)} an-earlier-boot")
             again = restart(service, run)
             assert list(wait_for_run(again)) == ["FAILED"]
             assert facts_of(service, only(again))["reason"] == "LOST"

@@ -101,7 +101,7 @@ def end_everything(home: Path) -> None:
 
 
 def _alive(pid: int, start: str) -> psutil.Process | None:
-    from grid.service.executors.supervisor import process_start
+    from grid.shared.processes import process_start
 
     try:
         return psutil.Process(pid) if process_start(pid) == start else None

@@ -12,8 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from grid.service.executors import evidence, supervisor
+from grid.service.executors import evidence
 from grid.service.executors.protocol import Ending
+from grid.service.executors.spawner_client import spawner_command
 from grid.service.system.workspace import AttemptFolder
 from tests.support.waiting import wait_until
 
@@ -49,9 +50,12 @@ class SpawnerProcess:
     """A spawner, as the service starts it."""
 
     def __init__(self, **environment: str) -> None:
-        command = [sys.executable, "-I", "-S", "-c", supervisor.ENTRY, str(Path(supervisor.__file__).parents[1])]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+            spawner_command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
         )
 
     def send(self, *jobs: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from grid.service.system.workspace import Workspace
 from grid.shared import homes, locks
-from grid.shared.homes import Holder, HomeRefused
+from grid.shared.holder import Holder
+from grid.shared.homes import HomeRefused
 
 _LOCK_SECONDS = 5.0
 """How long the lock may be held by somebody who is not known."""

@@ -15,7 +15,8 @@ from typing import Any
 from grid.service.command import admin
 from grid.service.system.settings import DEFAULT_GRACE_SECONDS, OptionError, Options, TryLater, host_name, number
 from grid.shared import homes
-from grid.shared.homes import Holder, HomeRefused, NoSpace
+from grid.shared.holder import Holder
+from grid.shared.homes import HomeRefused, NoSpace
 from grid.shared.wire import grid_home
 
 EXIT_REFUSED = 78

@@ -28,7 +28,7 @@ from grid.service.system.clock import Sources
 from grid.service.system.settings import MAX_BODY_BYTES, OptionError, Options, TryLater
 from grid.service.system.workspace import PRIVATE_FILE, Workspace, write_private
 from grid.shared import homes
-from grid.shared.homes import Holder
+from grid.shared.holder import Holder
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from grid.service.command import home_lock as homes_of_services
 from grid.service.system.settings import Options
 from grid.service.system.workspace import Workspace
 from grid.shared import homes, locks
-from grid.shared.homes import Holder
+from grid.shared.holder import Holder
 
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.02

@@ -11,10 +11,11 @@ from enum import Enum
 
 from grid.service.executors.protocol import Ending
 from grid.service.executors.supervisor.cgroups import Cgroup
-from grid.service.executors.supervisor.processes import boot_id, descendants, leftovers, process_start
+from grid.service.executors.supervisor.processes import descendants, leftovers
 from grid.service.system import failpoints
 from grid.service.system.machine import boot_time
 from grid.service.system.workspace import AttemptFolder
+from grid.shared.processes import boot_id, process_start
 from grid.shared.wire import Reason
 
 

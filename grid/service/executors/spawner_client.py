@@ -10,10 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from grid.service.executors import supervisor
+GRID = Path(__file__).parents[2]
+"""The folder that the spawner imports from."""
 
+# Not `grid` itself, which is the client: to start a process must not cost what that does. A bare module stands for it,
+# and so the spawner imports what it needs by the names that it has everywhere, and nothing else.
+_ENTRY = (
+    "import sys; grid = sys.modules['grid'] = type(sys)('grid'); grid.__path__ = [sys.argv[1]]; "
+    "from grid.service.executors.supervisor.spawner import spawn; spawn(0, 1)"
+)
 _END_SECONDS = 5.0
 """How long the spawner may take to end."""
+
+
+def spawner_command() -> list[str]:
+    """The command of a spawner, which reads jobs from its input and reports on its output."""
+    # -I and -S: nothing of the user's environment decides what the supervisor is.
+    return [sys.executable, "-I", "-S", "-c", _ENTRY, str(GRID)]
 
 
 class SpawnerClient(asyncio.SubprocessProtocol):
@@ -36,12 +49,11 @@ class SpawnerClient(asyncio.SubprocessProtocol):
     @classmethod
     async def start(cls, on_report: Callable[..., None]) -> SpawnerClient:
         """Start one."""
-        # -I and -S: nothing of the user's environment decides what the supervisor is. A session of its own: Ctrl-C in
-        # the terminal of a service that was started there reaches neither it nor the scripts.
-        folder = Path(supervisor.__file__).parent.parent
+        # A session of its own: Ctrl-C in the terminal of a service that was started there reaches neither it nor the
+        # scripts.
         _, spawner = await asyncio.get_running_loop().subprocess_exec(
             lambda: cls(on_report),
-            *(sys.executable, "-I", "-S", "-c", supervisor.ENTRY, str(folder)),
+            *spawner_command(),
             stderr=None,
             start_new_session=True,
             cwd="/",

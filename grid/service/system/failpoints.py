@@ -1,7 +1,7 @@
 """Named points at which a test lets the service die, fail or hold still; nothing where `GRID_FAILPOINTS` is not set.
 
 The points stand before and after what has an effect that outlives a process: a commit, a rename, a process that is
-started, a signal. Nothing but the standard library is imported here: the supervisor loads this file by its path.
+started, a signal. Nothing but the standard library is imported here: spawner and supervisor import it, too.
 
 `GRID_FAILPOINTS` is a list of rules ``name:number:action``, separated by semicolons; an empty one only counts.
 The name is a pattern as a shell has them. The number says which of the hits of that name it is: ``3`` for the third,

@@ -1,7 +1,6 @@
 """Names every file and folder below the service's home. Nothing else builds such a path.
 
-The supervisor does not import this module: it is told its folder, and knows the names in it (``AttemptFolder``'s
-constants come from there, so that the two cannot differ).
+But for the supervisor: it is told its folder, and knows the names in it from `grid.service.system.attempt_files`.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from grid.service.executors import supervisor
-from grid.service.system import failpoints
+from grid.service.system import attempt_files, failpoints
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
@@ -33,42 +31,42 @@ class AttemptFolder:
     @property
     def claim(self) -> Path:
         """Who does it."""
-        return self.path / supervisor.CLAIM
+        return self.path / attempt_files.CLAIM
 
     @property
     def cancel(self) -> Path:
         """Exists once a cancel was recorded."""
-        return self.path / supervisor.CANCEL
+        return self.path / attempt_files.CANCEL
 
     @property
     def stop(self) -> Path:
         """Exists once a service has shut down and was to end it."""
-        return self.path / supervisor.STOP
+        return self.path / attempt_files.STOP
 
     @property
     def cgroup(self) -> Path:
         """Which control group its processes are in."""
-        return self.path / supervisor.CGROUP
+        return self.path / attempt_files.CGROUP
 
     @property
     def started(self) -> Path:
         """When the script was started, and its pid."""
-        return self.path / supervisor.STARTED
+        return self.path / attempt_files.STARTED
 
     @property
     def exit(self) -> Path:
         """How the script ended."""
-        return self.path / supervisor.EXIT
+        return self.path / attempt_files.EXIT
 
     @property
     def output(self) -> Path:
         """What the script wrote to stdout and stderr."""
-        return self.path / supervisor.OUTPUT
+        return self.path / attempt_files.OUTPUT
 
     @property
     def work(self) -> Path:
         """The working copy."""
-        return self.path / supervisor.WORK
+        return self.path / attempt_files.WORK
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from . import CANCEL, CGROUP, CLAIM, EXIT, OUTPUT, STARTED, STOP, WORK
-from .cgroups import Cgroup, oom_kills_of_machine, own
-from .points import reached
-from .processes import become_subreaper, boot_id, children, descendants, process_start, reap
-from .working_copy import Copier, remove_unchanged
+from grid.service.executors.supervisor.cgroups import Cgroup, oom_kills_of_machine, own
+from grid.service.executors.supervisor.points import reached
+from grid.service.executors.supervisor.processes import become_subreaper, children, descendants, reap
+from grid.service.executors.supervisor.working_copy import Copier, remove_unchanged
+from grid.service.system.attempt_files import CANCEL, CGROUP, CLAIM, EXIT, OUTPUT, STARTED, STOP, WORK
+from grid.shared.processes import boot_id, process_start
 
 AWAITED = frozenset({signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD})
 """What wakes a supervisor: a word for it, a time that has come, a process that has ended."""

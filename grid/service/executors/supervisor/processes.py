@@ -1,4 +1,4 @@
-"""Processes: which one a pid means, what is below it, and what is left of an experiment whose supervisor has died."""
+"""Families of processes: what is below one, and what is left of an experiment whose supervisor has died."""
 
 from __future__ import annotations
 
@@ -9,47 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
+from grid.service.system.attempt_files import OUTPUT
+from grid.shared.processes import ps, status_fields
+
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-
-
-def process_start(pid: int) -> str | None:
-    """When a process started, in a form that is only good for comparing, or None where there is none such alive.
-
-    With the boot id this tells a process from a later one that was given the same pid.
-
-    Raises
-    ------
-    OSError
-        Where the system does not say. Not knowing is no proof of death.
-    """
-    if sys.platform != "linux":
-        return "-".join(_ps("-o", "lstart=", "-p", str(pid)).split()) or None
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = _fields(file.read())
-    except (FileNotFoundError, ProcessLookupError):
-        if not os.path.exists("/proc/self/stat"):
-            raise
-        return None
-    return None if fields[0] in "ZX" else fields[19]
-
-
-@functools.cache
-def boot_id() -> str:
-    """Which boot of the machine this is; empty on systems that do not have such a thing.
-
-    Raises
-    ------
-    OSError
-        Where it cannot be read now.
-    """
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except FileNotFoundError:
-        if sys.platform == "linux" and not os.path.exists("/proc/self/stat"):
-            raise
-        return ""
 
 
 def become_subreaper() -> None:
@@ -96,9 +59,9 @@ def descendants(root: int) -> list[int]:
     if sys.platform == "linux":
         for pid in _pids():
             with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat", errors="replace") as file:
-                below.setdefault(int(_fields(file.read())[1]), []).append(pid)
+                below.setdefault(int(status_fields(file.read())[1]), []).append(pid)
     else:
-        for line in _ps("-A", "-o", "pid=,ppid=").splitlines():
+        for line in ps("-A", "-o", "pid=,ppid=").splitlines():
             pid, parent = map(int, line.split())
             below.setdefault(parent, []).append(pid)
     found: list[int] = []
@@ -136,12 +99,12 @@ def leftovers(supervisor: int, experiment_id: str, folder: str) -> Iterator[int]
         return
     mark = f"GRID_EXPERIMENT_ID={experiment_id}".encode()
     inside = os.path.realpath(folder)
-    output = _identity(f"{folder}/output")
+    output = _identity(f"{folder}/{OUTPUT}")
     for pid in _pids():
         proved = False
         with suppress(OSError):  # it has ended, or is another user's
             with open(f"/proc/{pid}/stat", errors="replace") as file:
-                fields = _fields(file.read())
+                fields = status_fields(file.read())
             if fields[0] in "ZX":
                 continue
             with open(f"/proc/{pid}/environ", "rb") as environment:
@@ -174,15 +137,3 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _fields(status: str) -> list[str]:
-    # The command, in parentheses, may hold anything: what follows the last one is what can be split.
-    return status.rpartition(")")[2].split()
-
-
-def _ps(*options: str) -> str:
-    # Not for Linux, and not imported there: the spawner is to be small.
-    import subprocess  # noqa: PLC0415
-
-    return subprocess.run(["ps", *options], capture_output=True, text=True, check=False).stdout

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Container
 from contextlib import suppress
 
-from .attempt import AWAITED, Supervisor, report
-from .cgroups import are_usable
-from .points import reached
-from .processes import become_subreaper, boot_id, children, libc, reap
+from grid.service.executors.supervisor.attempt import AWAITED, Supervisor, report
+from grid.service.executors.supervisor.cgroups import are_usable
+from grid.service.executors.supervisor.points import reached
+from grid.service.executors.supervisor.processes import become_subreaper, children, libc, reap
+from grid.shared.processes import boot_id
 
 
 def spawn(commands: int, reports: int) -> None:

@@ -1,0 +1,66 @@
+"""Which process a pid means: the same one function for client, service and supervisor.
+
+The supervisor imports this, whose imports are paid once for each experiment: nothing large, and no more than is needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+
+PROC = "/proc"
+
+
+def process_start(pid: int) -> str | None:
+    """When a process started, in a form that is only good for comparing, or None where there is none such alive.
+
+    With the boot id this tells a process from a later one that was given the same pid.
+
+    Raises
+    ------
+    OSError
+        Where the system does not say. Not knowing is no proof of death.
+    """
+    if sys.platform != "linux":
+        return "-".join(ps("-o", "lstart=", "-p", str(pid)).split()) or None
+    try:
+        with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = status_fields(file.read())
+    except (FileNotFoundError, ProcessLookupError):
+        if not os.path.exists(f"{PROC}/self/stat"):
+            raise
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+@functools.cache
+def boot_id() -> str:
+    """Which boot of the machine this is; empty on systems that do not have such a thing.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be read now.
+    """
+    try:
+        with open(f"{PROC}/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        if sys.platform == "linux" and not os.path.exists(f"{PROC}/self/stat"):
+            raise
+        return ""
+
+
+def status_fields(status: str) -> list[str]:
+    """Split what ``/proc/PID/stat`` says, from the state of the process on."""
+    # The command, in parentheses, may hold anything: what follows the last one is what can be split.
+    return status.rpartition(")")[2].split()
+
+
+def ps(*options: str) -> str:
+    """What ``ps`` prints."""
+    # Not for Linux, and not imported there: the spawner is to be small.
+    import subprocess  # noqa: PLC0415
+
+    return subprocess.run(["ps", *options], capture_output=True, text=True, check=False).stdout
