@@ -1,11 +1,17 @@
-"""The few words that client and service share. Everything else they know of each other is in `schema.graphql`."""
+"""The few words that client and service share. Everything else they know of each other is in `schema.graphql`.
+
+The supervisor imports this, whose imports are paid once for each experiment: nothing large.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from enum import StrEnum
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 API_VERSION = 1
 """The newest version of the queries that this distribution knows, as a client and as a service."""
@@ -56,6 +62,8 @@ RESERVED_VARIABLES = frozenset({
 
 def grid_home() -> Path:
     """The folder of everything that is kept on this machine: ``GRID_HOME``, else ``~/.grid``."""
+    from pathlib import Path  # noqa: PLC0415 - large, see above
+
     return Path(os.environ.get("GRID_HOME") or "~/.grid").expanduser().absolute()
 
 

@@ -14,6 +14,7 @@ LIGHT = {
     "grid.service.system.attempt_files",
     "grid.shared",
     "grid.shared.processes",
+    "grid.shared.wire",
 }
 LARGE = {"asyncio", "dataclasses", "inspect", "pathlib", "random", "runpy", "shutil", "subprocess", "tempfile"}
 

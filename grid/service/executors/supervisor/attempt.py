@@ -15,13 +15,10 @@ from grid.service.executors.supervisor.processes import become_subreaper, childr
 from grid.service.executors.supervisor.working_copy import Copier, remove_unchanged
 from grid.service.system.attempt_files import CANCEL, CGROUP, CLAIM, EXIT, OUTPUT, STARTED, STOP, WORK
 from grid.shared.processes import boot_id, process_start
+from grid.shared.wire import Reason
 
 AWAITED = frozenset({signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD})
 """What wakes a supervisor: a word for it, a time that has come, a process that has ended."""
-
-# The words of `grid.shared.wire.Reason`.
-_CANCELLED, _STOPPED, _TIMEOUT, _LOST = "CANCELLED_BY_USER", "SERVICE_STOPPED", "TIMEOUT", "LOST"
-_ENVIRONMENT, _START_FAILED, _OUT_OF_MEMORY = "ENVIRONMENT", "START_FAILED", "OUT_OF_MEMORY"
 
 _NOT_EXECUTABLE = frozenset(
     {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}
@@ -76,7 +73,7 @@ class Supervisor:
         self.code: int | None = None
         self.signal: int | None = None
         self.finished: int | None = None
-        self.reason: str | None = None
+        self.reason: Reason | None = None
         self.error = ""
 
     def run(self) -> None:
@@ -101,11 +98,11 @@ class Supervisor:
         except _ToldToEnd:
             self.reason, self.error = self._who_asked()
         except _NotExecutable as error:
-            self.reason, self.error = _ENVIRONMENT, str(error)
+            self.reason, self.error = Reason.ENVIRONMENT, str(error)
         except OSError as error:
-            self.reason, self.error = _START_FAILED, self._described(error)
+            self.reason, self.error = Reason.START_FAILED, self._described(error)
         except ValueError as error:  # text that this system cannot hand to a process
-            self.reason, self.error = _START_FAILED, str(error)
+            self.reason, self.error = Reason.START_FAILED, str(error)
         if self.script is not None:
             self._wait()
         self._leave_nothing()
@@ -221,7 +218,7 @@ class Supervisor:
             elif number == signal.SIGTERM:
                 self._end(*self._who_asked())
             elif self.deadline is not None and now >= self.deadline:
-                self._end(_TIMEOUT, f"it had not ended after {self.timeout:g} s")
+                self._end(Reason.TIMEOUT, f"it had not ended after {self.timeout:g} s")
             if self.kill_at is not None and now >= self.kill_at:
                 self._kill()
 
@@ -242,14 +239,14 @@ class Supervisor:
             self.code, self.signal = (code, None) if code >= 0 else (None, -code)
             self.finished = time.time_ns() // 1000
             if self.reason is None and self._was_out_of_memory():
-                self.reason = _OUT_OF_MEMORY
+                self.reason = Reason.OUT_OF_MEMORY
         return left
 
     # Ending
 
-    def _word(self) -> str | None:
+    def _word(self) -> Reason | None:
         """Why somebody wants the attempt to end, as far as the folder says so."""
-        for name, reason in ((CANCEL, _CANCELLED), (STOP, _STOPPED)):
+        for name, reason in ((CANCEL, Reason.CANCELLED_BY_USER), (STOP, Reason.SERVICE_STOPPED)):
             if os.path.exists(self._path(name)):
                 return reason
         return None
@@ -259,15 +256,15 @@ class Supervisor:
         if self.reason is not None or signal.SIGTERM in signal.sigpending():
             raise _ToldToEnd
 
-    def _who_asked(self) -> tuple[str, str]:
+    def _who_asked(self) -> tuple[Reason, str]:
         """Return the reason of an end that was asked for, and more about it."""
         reason = self.reason or self._word()
         if reason is not None:
             return reason, ""
         # Nobody of ours: a machine that shuts down asks every process.
-        return _LOST, "its processes were ended from outside, as by a machine that shuts down"
+        return Reason.LOST, "its processes were ended from outside, as by a machine that shuts down"
 
-    def _end(self, reason: str | None, error: str = "") -> None:
+    def _end(self, reason: Reason | None, error: str = "") -> None:
         """Begin to end every process. Asked again, neither the grace period nor the reason begins anew."""
         if self.kill_at is None:
             self.reason, self.error = reason, error
@@ -328,7 +325,7 @@ class Supervisor:
         if asked and self.reason is None and self.signal in _SHUT_DOWN and self._word() is None:
             # The machine shuts down, and the script was told before we were.
             self.reason, self.error = self._who_asked()
-        reason = self.reason or ("EXIT_CODE" if self.signal is None else "SIGNAL")
+        reason = self.reason or (Reason.EXIT_CODE if self.signal is None else Reason.SIGNAL)
         code = "-" if self.code is None else self.code
         number = "-" if self.signal is None else self.signal
         record = f"{code} {number} {self.finished or time.time_ns() // 1000} {reason}"
