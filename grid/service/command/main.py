@@ -6,14 +6,14 @@ import argparse
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from grid.service.command import admin
-from grid.service.system.settings import DEFAULT_GRACE_SECONDS, OptionError, Options, TryLater, host_name, number
+from grid.service.command.options import grace_seconds, read_options
+from grid.service.system.settings import OptionError, Options, TryLater
 from grid.shared import homes
 from grid.shared.holder import Holder
 from grid.shared.homes import HomeRefused, NoSpace
@@ -91,21 +91,6 @@ def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
-def _number(
-    given: argparse.Namespace, option: str, variable: str, *, least: float, whole: bool = False
-) -> float | None:
-    """Read a number from the command line, else from the environment; None where neither has it."""
-    for name, text in ((f"--{option}", getattr(given, option)), (variable, os.environ.get(variable))):
-        if text is not None:
-            return number(name, text, least=least, whole=whole)
-    return None
-
-
-def _grace(given: argparse.Namespace) -> float:
-    seconds = _number(given, "grace", "GRID_CANCEL_GRACE", least=0)
-    return DEFAULT_GRACE_SECONDS if seconds is None else seconds
-
-
 def _serve(home: Path, given: argparse.Namespace) -> int:
     # Until the service has handlers of its own. SIGTERM would end the process there and then, as if killed: this end is
     # a good one, and a keeper must not undo it.
@@ -117,22 +102,7 @@ def _serve(home: Path, given: argparse.Namespace) -> int:
     from grid.service.command.shutdown import ExperimentsLeft  # noqa: PLC0415
     from grid.service.store.faults import DatabaseUnavailable  # noqa: PLC0415
 
-    gpus = _number(given, "gpus", "GRID_LOCAL_GPUS", least=0, whole=True)
-    options = Options(
-        home=home,
-        host=given.host,
-        port=given.port,
-        allowed_hosts=tuple(host_name("--allowed-host", each) for each in given.allowed_host),
-        database=given.database,
-        cpus=int(_number(given, "cpus", "GRID_LOCAL_CPUS", least=1, whole=True) or 0),
-        gpus=None if gpus is None else int(gpus),
-        grace_seconds=_grace(given),
-        idle_seconds=_number(given, "idle", "GRID_IDLE_TIMEOUT", least=0) or 0.0,
-        instance_types=given.instance_types,
-        stop_experiments=given.stop_experiments,
-        kept_by=given.kept_by,
-        embedded=given.embedded,
-    )
+    options = read_options(home, given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
@@ -152,7 +122,7 @@ def _stop(home: Path, given: argparse.Namespace) -> int:
     ended, missing = f"stopped the service of {home}", f"no service has {home}"
     try:
         if given.stop_experiments:
-            options = Options(home=home, database=given.database, grace_seconds=_grace(given))
+            options = Options(home=home, database=given.database, grace_seconds=grace_seconds(given))
             was_running = stop_with_experiments(options)
             ended, missing = f"{ended} and what ran", f"{missing}; nothing runs any more"
         else:

@@ -1,4 +1,4 @@
-"""How a service is set up: what the command line and the environment say."""
+"""How a service is set up, with the errors of that and its limits. What fills it is above: `grid.service.command`."""
 
 from __future__ import annotations
 
@@ -47,24 +47,3 @@ class Options:
     embedded: bool = False
     """Whether its callers are on this machine, so that an interpreter they name is one of ours."""
     max_experiments: int = MAX_EXPERIMENTS
-
-
-def number(name: str, text: str, *, least: float, whole: bool = False) -> float:
-    """Read a number that is at least so large, and a whole one where that is asked for."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value < float("inf") or (whole and value != int(value)):
-        message = f"{name}={text!r}: a {'whole ' if whole else ''}number of at least {least:g} is expected"
-        raise OptionError(message)
-    return value
-
-
-def host_name(name: str, text: str) -> str:
-    """Read the name or the address of a host: without a scheme, without a port."""
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if not bare or any(char in "/@[]*" or char.isspace() for char in bare) or bare.count(":") == 1:
-        message = f"{name}={text!r}: the name of a host is expected, as in grid.example.org, without scheme and port"
-        raise OptionError(message)
-    return bare
