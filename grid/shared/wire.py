@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` would be a twentieth of the spawner's memory
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Named points at which a test lets the service die, fail or hold still; nothing where `GRID_FAILPOINTS` is not set.
 
 The points stand before and after what has an effect that outlives a process: a commit, a rename, a process that is
-started, a signal. Nothing but the standard library is imported here: spawner and supervisor import it, too.
+started, a signal. Spawner and supervisor import this, too: nothing but the standard library, and what is as light.
 
 `GRID_FAILPOINTS` is a list of rules ``name:number:action``, separated by semicolons; an empty one only counts.
 The name is a pattern as a shell has them. The number says which of the hits of that name it is: ``3`` for the third,
@@ -35,6 +35,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from grid.shared.processes import process_start
 
 _SERVICE = "GRID_FAILPOINTS_SERVICE"
 """Tells the processes that the service starts which one it is."""
@@ -97,7 +99,7 @@ class _Plan:
 
     def _kill_service(self) -> None:
         os.kill(self.service, signal.SIGKILL)
-        while self.service != os.getpid() and _is_alive(self.service):
+        while self.service != os.getpid() and process_start(self.service) is not None:
             time.sleep(_POLL_SECONDS)
 
 
@@ -136,13 +138,6 @@ def _size(path: str) -> int:
         return Path(path).stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in b"ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 _plan: _Plan | None = None

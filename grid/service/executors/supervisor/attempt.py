@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from contextlib import suppress
-from typing import Any
 
 from grid.service.executors.supervisor.cgroups import Cgroup, oom_kills_of_machine, own
 from grid.service.executors.supervisor.points import reached
@@ -16,6 +15,10 @@ from grid.service.executors.supervisor.working_copy import Copier, remove_unchan
 from grid.service.system.attempt_files import CANCEL, CGROUP, CLAIM, EXIT, OUTPUT, STARTED, STOP, WORK
 from grid.shared.processes import boot_id, process_start
 from grid.shared.wire import Reason
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` would be a twentieth of the spawner's memory
+if TYPE_CHECKING:
+    from typing import Any
 
 AWAITED = frozenset({signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD})
 """What wakes a supervisor: a word for it, a time that has come, a process that has ended."""
