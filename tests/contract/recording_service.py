@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 from grid.service.command.server import serve
-from grid.service.system.clock import Sources
 from grid.service.system.settings import Options
+from grid.service.system.world import World
 
 _NOON = 1_600_000_000_000_000  # 2020-09-13 12:26:40 UTC, in microseconds
 
 
-class FixedSources(Sources):
+class FixedWorld(World):
     """A clock that stands still, and random numbers from a seed."""
 
     def __init__(self) -> None:
@@ -43,4 +43,4 @@ class FixedSources(Sources):
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Options(home=Path(sys.argv[1]), cpus=2, gpus=0), FixedSources()))
+    asyncio.run(serve(Options(home=Path(sys.argv[1]), cpus=2, gpus=0), FixedWorld()))

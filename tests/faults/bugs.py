@@ -179,7 +179,7 @@ BUGS = {
     "the key of a start is not looked up": Bug(
         "asked_twice",
         "there are 2 runs",
-        (Change("grid.service.domain.runs:Runs.start", 'key = given["key"]', "key = self._sources.new_id()"),),
+        (Change("grid.service.domain.runs:Runs.start", 'key = given["key"]', "key = self._world.new_id()"),),
     ),
     "the key of a retry is not looked up": Bug(
         "asked_twice",
@@ -188,7 +188,7 @@ BUGS = {
             Change(
                 "grid.service.domain.runs:Runs.retry",
                 "queued = runs.retried(connection, run.seq, key)",
-                "queued, key = None, self._sources.new_id()",
+                "queued, key = None, self._world.new_id()",
             ),
         ),
     ),

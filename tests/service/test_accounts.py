@@ -221,7 +221,7 @@ def test_several_teams(tmp_path: Path) -> None:
         async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
             accounts = application.accounts
             users = [await application.add_user(name, f"key of {name}") for name in "abc"]
-            directory = Directory(application.sources)
+            directory = Directory(application.world)
 
             def join(connection: Connection) -> None:
                 for team in ("ab-1", "ab-2", "bc"):

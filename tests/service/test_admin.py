@@ -22,7 +22,7 @@ from grid.errors import AuthenticationFailed
 from grid.service.domain.accounts import Directory
 from grid.service.domain.errors import AccountError
 from grid.service.store.database import Database
-from grid.service.system.clock import Sources
+from grid.service.system.world import World
 from grid.session import session as sessions
 from tests.support.experiments import database_of
 from tests.support.people import add_user, endpoint_of, operate, operated
@@ -119,7 +119,7 @@ def test_names(tmp_path: Path) -> None:
 
         return asyncio.run(database.write(write))
 
-    directory = Directory(Sources())
+    directory = Directory(World())
     database = Database(f"sqlite:///{tmp_path / 'grid.sqlite3'}")
     try:
         for name in ("a", "7", "_x", "Ada.Lovelace-1815_", "x" * 64):

@@ -25,8 +25,8 @@ from grid.errors import SourceError
 from grid.service.domain.errors import UploadExpired
 from grid.service.http.app import Application, opened
 from grid.service.store.tables import snapshots as rows
-from grid.service.system.clock import Sources
 from grid.service.system.settings import Options
+from grid.service.system.world import World
 from grid.shared.wire import MAX_SNAPSHOT_BYTES
 from tests.support.disks import small_disk
 from tests.support.experiments import database_of
@@ -248,8 +248,8 @@ def test_client_says_what_is_wrong_with_an_upload(service: ServiceProcess, sessi
         session.upload(path, tmp_path / "other", len(content))
 
 
-class Clock(Sources):
-    """Sources whose time is what it is told to be."""
+class Clock(World):
+    """A world whose time is what it is told to be."""
 
     at = 1_000_000_000_000_000
 

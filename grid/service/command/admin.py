@@ -101,13 +101,13 @@ class _Operator:
 
         from grid.service.domain.accounts import Directory  # noqa: PLC0415
         from grid.service.store.database import Database  # noqa: PLC0415
-        from grid.service.system.clock import Sources  # noqa: PLC0415
+        from grid.service.system.world import World  # noqa: PLC0415
 
         self.given = given
         self.workspace = workspace
         self._running = running
-        self.sources = Sources()
-        self.directory = Directory(self.sources)
+        self.world = World()
+        self.directory = Directory(self.world)
         with _unchanged(workspace, self.running):
             self._database = Database(given.database or URL.create("sqlite", database=str(workspace.database)))
 
@@ -173,13 +173,13 @@ def _run(action: _Action, home: Path, given: argparse.Namespace, running: _Runni
 
 
 def _add_user(operator: _Operator) -> None:
-    key = operator.sources.key()
+    key = operator.world.key()
     user = operator.transact(lambda connection, directory: directory.add_user(connection, operator.given.user, key))
     _print_credentials(operator, user, key)
 
 
 def _rotate(operator: _Operator) -> None:
-    key = operator.sources.key()
+    key = operator.world.key()
 
     def write(connection: Connection, directory: Directory) -> tuple[User, bool]:
         from grid.service.domain.errors import AccountError  # noqa: PLC0415

@@ -24,9 +24,9 @@ from grid.service.http.app import Application
 from grid.service.http.guards import HttpProtocol, is_loopback
 from grid.service.store import runs
 from grid.service.store.faults import DatabaseUnavailable
-from grid.service.system.clock import Sources
 from grid.service.system.settings import MAX_BODY_BYTES, OptionError, Options, TryLater
 from grid.service.system.workspace import PRIVATE_FILE, Workspace, write_private
+from grid.service.system.world import World
 from grid.shared import homes
 from grid.shared.holder import Holder
 
@@ -42,7 +42,7 @@ _NAMED = 10
 """How many of the experiments that are left an error names."""
 
 
-async def serve(options: Options, sources: Sources | None = None) -> None:
+async def serve(options: Options, world: World | None = None) -> None:
     """Serve until a signal says to stop, or until the service has been idle for as long as the options say.
 
     Raises
@@ -56,10 +56,10 @@ async def serve(options: Options, sources: Sources | None = None) -> None:
     ExperimentsLeft
         If experiments were to end with it, and some have not.
     """
-    sources = sources or Sources()
+    world = world or World()
     workspace = Workspace(options.home)
     with taken(workspace, kept_by=options.kept_by) as hold, _socket(options) as listening:
-        application = Application(options, sources)
+        application = Application(options, world)
         with _in_words(application):
             await application.open()
         try:
@@ -212,13 +212,13 @@ def _in_words(application: Application) -> Iterator[None]:
         raise (TryLater if error.fault.passes else OptionError)(message) from error
 
 
-def _api_key(workspace: Workspace, sources: Sources) -> str:
+def _api_key(workspace: Workspace, world: World) -> str:
     """The key of this home's own user, who is the system account."""
     path = workspace.service / "api-key"
     try:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
-        key = sources.key()
+        key = world.key()
         write_private(path, key.encode())
         return key
 
@@ -226,13 +226,13 @@ def _api_key(workspace: Workspace, sources: Sources) -> str:
 @asynccontextmanager
 async def _announced(application: Application, workspace: Workspace, listening: socket.socket) -> AsyncIterator[str]:
     """Let clients find the service, and give its address."""
-    host, sources = application.options.host, application.sources
+    host, world = application.options.host, application.world
     path = workspace.service / homes.RECORD
     with _in_words(application):
-        _api_key(workspace, sources)  # made where there is none
+        _api_key(workspace, world)  # made where there is none
         # Read within a transaction, because `users rotate` replaces it within one: the old key cannot come back.
-        user = await application.add_user(sources.account(), lambda: _api_key(workspace, sources))
-        key = _api_key(workspace, sources)
+        user = await application.add_user(world.account(), lambda: _api_key(workspace, world))
+        key = _api_key(workspace, world)
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         process = Holder.of(os.getpid())
         record = {

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row
 from grid.service.domain.errors import AccountError, Unauthenticated
 from grid.service.store import accounts
 from grid.service.store.database import Database
-from grid.service.system.clock import Sources
+from grid.service.system.world import World
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
@@ -35,9 +35,9 @@ class Accounts:
     process, are so with the next request.
     """
 
-    def __init__(self, database: Database, sources: Sources) -> None:
+    def __init__(self, database: Database, world: World) -> None:
         self._database = database
-        self._sources = sources
+        self._world = world
         self._keys = accounts.Keys(database)
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class Accounts:
         A key that somebody has stays theirs, and it is they who are returned: an account may change its name. A key
         that is to be read from a file is read by a function, while no other process can change keys.
         """
-        at, new_id = self._sources.now(), self._sources.new_id()
+        at, new_id = self._world.now(), self._world.new_id()
 
         def write(connection: Connection) -> User:
             digest = _digest(key if isinstance(key, str) else key())
@@ -123,33 +123,33 @@ class Directory:
     Its refusals are `AccountError`. That a name is taken is said by the database's index, never by a look before.
     """
 
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     def add_user(self, connection: Connection, name: str, key: str) -> User:
         """Add a user with that key."""
         _check_name("user", name)
-        user = User(self._sources.new_id(), name)
+        user = User(self._world.new_id(), name)
         try:
-            accounts.insert_user(connection, user.id, name, self._sources.now())
+            accounts.insert_user(connection, user.id, name, self._world.now())
         except sa.exc.IntegrityError:
             message = f"there is a user {name!r} already; choose another name, or give them a new key: users rotate"
             raise AccountError(message) from None
-        accounts.insert_key(connection, _digest(key), user.id, self._sources.now())
+        accounts.insert_key(connection, _digest(key), user.id, self._world.now())
         return user
 
     def replace_keys(self, connection: Connection, name: str, key: str) -> User:
         """Give a user that key, and take every other from them."""
         user = self.user(connection, name)
         accounts.delete_keys(connection, user.id)
-        accounts.insert_key(connection, _digest(key), user.id, self._sources.now())
+        accounts.insert_key(connection, _digest(key), user.id, self._world.now())
         return user
 
     def disable(self, connection: Connection, name: str) -> User:
         """Refuse a user's keys from now on."""
         row = self._user(connection, name)
         if row.disabled_at is None:
-            accounts.set_disabled(connection, row.id, self._sources.now())
+            accounts.set_disabled(connection, row.id, self._world.now())
         return User(row.id, row.name)
 
     def enable(self, connection: Connection, name: str) -> User:
@@ -173,7 +173,7 @@ class Directory:
         """Add a team that nobody is in."""
         _check_name("team", name)
         try:
-            accounts.insert_team(connection, self._sources.new_id(), name, self._sources.now())
+            accounts.insert_team(connection, self._world.new_id(), name, self._world.now())
         except sa.exc.IntegrityError:
             message = f"there is a team {name!r} already; choose another name"
             raise AccountError(message) from None
@@ -183,7 +183,7 @@ class Directory:
         team_id, user_id = self._team(connection, team).id, self._user(connection, user).id
         try:
             with connection.begin_nested():  # on some databases a statement that fails ends the transaction around it
-                accounts.insert_membership(connection, team_id, user_id, self._sources.now())
+                accounts.insert_membership(connection, team_id, user_id, self._world.now())
         except sa.exc.IntegrityError:
             return
 

@@ -35,7 +35,7 @@ from grid.service.store import accounts, runs
 from grid.service.store.database import Database
 from grid.service.store.tables import experiments
 from grid.service.store.tables import runs as runs_table
-from grid.service.system.clock import Sources
+from grid.service.system.world import World
 from grid.shared.wire import (
     MAX_DESCRIPTION,
     MAX_TIMEOUT_SECONDS,
@@ -89,7 +89,7 @@ class Runs:
         scheduler: Scheduler,
         snapshots: Snapshots,
         changes: Changes,
-        sources: Sources,
+        world: World,
         accounts: Accounts,
         deletions: Deletions,
         *,
@@ -101,7 +101,7 @@ class Runs:
         self._scheduler = scheduler
         self._snapshots = snapshots
         self._changes = changes
-        self._sources = sources
+        self._world = world
         self._accounts = accounts
         self._deletions = deletions
         self._max_experiments = max_experiments
@@ -133,7 +133,7 @@ class Runs:
         instance, resources, warnings = self._cluster.check(settings)
         # Refused before anything is drawn: a sweep over the limit would only cost memory.
         await asyncio.to_thread(self._count, settings)
-        seed = settings["seed"] if settings.get("seed") is not None else self._sources.below(2**31)
+        seed = settings["seed"] if settings.get("seed") is not None else self._world.below(2**31)
         expansion = await asyncio.to_thread(self._expand, settings, seed)
         if not await self._snapshots.is_stored(given["snapshot"]):
             raise SnapshotMissing(given["snapshot"])
@@ -143,9 +143,9 @@ class Runs:
         size = await self._snapshots.size(given["snapshot"])
         self._cluster.check_space(size, min(at_once, len(expansion.trials)))
         warnings += expansion.warnings
-        at = self._sources.now()
+        at = self._world.now()
         run = {
-            "id": self._sources.new_id(),
+            "id": self._world.new_id(),
             "user_id": user.id,
             "key": key,
             "description": given.get("description"),
@@ -163,7 +163,7 @@ class Runs:
         }
         rows = [
             {
-                "id": self._sources.new_id(),
+                "id": self._world.new_id(),
                 "index": index,
                 "status": ExperimentStatus.QUEUED.value,
                 "attempt": 1,
@@ -225,7 +225,7 @@ class Runs:
         if run is None or not await self._accounts.may_read(user, run.user_id):
             raise missing
         _check_owner(user, run, "run", run.name)
-        at = self._sources.now()
+        at = self._world.now()
 
         def write(connection: Connection) -> tuple[list[int], list[lifecycle.Change]]:
             queued = runs.retried(connection, run.seq, key)
@@ -260,7 +260,7 @@ class Runs:
             return False
         name = f"{row.run_name}-exp{row.index}"
         _check_owner(user, row, "experiment", name)
-        deleted = await self._deletions.delete_experiment(row.id, name, at=self._sources.now())
+        deleted = await self._deletions.delete_experiment(row.id, name, at=self._world.now())
         self._changes.announce([row.run_seq])
         return deleted
 
@@ -317,7 +317,7 @@ class Runs:
         )
 
     def _free_name(self, connection: Connection, user: User, wanted: str) -> str:
-        names = [wanted] if wanted else [run_name(self._sources.below) for _ in range(_NAME_TRIES)]
+        names = [wanted] if wanted else [run_name(self._world.below) for _ in range(_NAME_TRIES)]
         taken = set(
             connection.scalars(
                 sa.select(runs_table.c.name).where(runs_table.c.user_id == user.id, runs_table.c.name.in_(names))
@@ -328,7 +328,7 @@ class Runs:
                 return name
         if wanted:
             raise NameTaken(wanted)
-        return f"{names[0]}-{self._sources.below(2**31)}"
+        return f"{names[0]}-{self._world.below(2**31)}"
 
 
 def _ended(connection: Connection, which: sa.ColumnElement[bool], meant: dict[str, int]) -> tuple[list[int], list[int]]:

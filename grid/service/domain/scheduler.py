@@ -24,8 +24,8 @@ from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.store.tables import experiments
 from grid.service.system import failpoints
-from grid.service.system.clock import Sources
 from grid.service.system.machine import boot_time
+from grid.service.system.world import World
 from grid.shared.wire import ExperimentStatus
 
 _log = logging.getLogger(__name__)
@@ -50,13 +50,13 @@ class Scheduler:
     """Starts experiments in the order of the queue, as far as the cluster's resources go."""
 
     def __init__(
-        self, database: Database, cluster: Cluster, executor: Executor, changes: Changes, sources: Sources
+        self, database: Database, cluster: Cluster, executor: Executor, changes: Changes, world: World
     ) -> None:
         self._database = database
         self._cluster = cluster
         self._executor = executor
         self._changes = changes
-        self._sources = sources
+        self._world = world
         self._held: dict[int, _Held] = {}
         # What the executor has told and no transaction has recorded yet, in order.
         self._reports: list[Callable[[Connection], list[Change]]] = []
@@ -107,7 +107,7 @@ class Scheduler:
         which, meant
             One of the conditions of `lifecycle`, and the values of its parameters.
         """
-        at = self._sources.now()
+        at = self._world.now()
 
         def record(connection: Connection) -> tuple[list[Change], Sequence[Any]]:
             unfinished = which & experiments.c.status.in_(lifecycle.UNFINISHED)
@@ -151,7 +151,7 @@ class Scheduler:
         if held is None or held.has_ended:
             return
         held.has_ended = True
-        at = self._sources.now()
+        at = self._world.now()
         self._reports.append(lambda connection: lifecycle.end(connection, experiment_seq, attempt, ending, at=at))
         self.wake()
 
@@ -212,7 +212,7 @@ class Scheduler:
             return False
         taken = {gpu for held in holding for gpu in held.gpu_ids}
         free_gpus = [gpu for gpu in range(self._cluster.resources.gpus) if gpu not in taken]
-        at = self._sources.now()
+        at = self._world.now()
 
         def write(connection: Connection) -> tuple[list[Change], list[tuple[sa.Row[Any], list[int]]]]:
             changed = [change for report in reports for change in report(connection)]

@@ -29,9 +29,9 @@ from grid.service.domain.unpacking import unpack
 from grid.service.store import accounts
 from grid.service.store.database import Database
 from grid.service.system import failpoints
-from grid.service.system.clock import Sources
 from grid.service.system.durable import sync_folder, sync_tree
 from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER, Workspace, remove_tree
+from grid.service.system.world import World
 from grid.shared.wire import MAX_SNAPSHOT_BYTES
 
 _UPLOAD_SECONDS = 15 * 60
@@ -52,10 +52,10 @@ class Upload:
 class Snapshots:
     """The trees below the workspace's ``snapshots`` folder."""
 
-    def __init__(self, workspace: Workspace, database: Database, sources: Sources, secret: bytes) -> None:
+    def __init__(self, workspace: Workspace, database: Database, world: World, secret: bytes) -> None:
         self._workspace = workspace
         self._database = database
-        self._sources = sources
+        self._world = world
         self._secret = secret
         # One for each digest whose tree is put into its place or taken away.
         self._moving: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -68,7 +68,7 @@ class Snapshots:
             raise (SnapshotTooLarge if size_bytes > MAX_SNAPSHOT_BYTES else InvalidSize)(size_bytes, MAX_SNAPSHOT_BYTES)
         if await self.is_stored(digest):
             return None
-        expires_at = self._sources.now() + _UPLOAD_SECONDS * 1_000_000
+        expires_at = self._world.now() + _UPLOAD_SECONDS * 1_000_000
         query = {"size": int(size_bytes), "expires": expires_at}
         query["signature"] = self._signature(digest, **query)  # type: ignore[assignment]
         return Upload(f"/snapshots/{digest}?{urlencode(query)}", expires_at)
@@ -104,9 +104,9 @@ class Snapshots:
             self._signature(digest, int(size), int(expires)).encode(), signature.encode()
         ):
             raise UploadRefused
-        if self._sources.now() > int(expires):
+        if self._world.now() > int(expires):
             raise UploadExpired
-        archive = self._workspace.incoming / f"{self._sources.new_id()}.tar"
+        archive = self._workspace.incoming / f"{self._world.new_id()}.tar"
         tree = archive.with_suffix("")
         try:
             await _save(archive, body, int(size), digest)
@@ -114,7 +114,7 @@ class Snapshots:
             async with self._lock(digest):
                 await self._keep(digest, tree)
                 await failpoints.reached_async("snapshot.placed")
-                at = self._sources.now()
+                at = self._world.now()
                 await self._database.write(
                     lambda connection: accounts.insert_snapshot(connection, digest, int(size), at)
                 )

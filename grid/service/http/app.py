@@ -37,9 +37,9 @@ from grid.service.store import accounts, runs
 from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.store.pairing import pair
-from grid.service.system.clock import Sources
 from grid.service.system.settings import OptionError, Options
 from grid.service.system.workspace import Workspace
+from grid.service.system.world import World
 from grid.shared.wire import API_VERSION, GRAPHQL_PATH, HEALTH_PATH, ErrorCode
 
 _log = logging.getLogger(__name__)
@@ -52,9 +52,9 @@ _UPLOAD_STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.LIMIT_EXCEEDED: 413, Error
 class Application:
     """A service, ready to be opened: `asgi` answers once `open` has returned."""
 
-    def __init__(self, options: Options, sources: Sources | None = None) -> None:
+    def __init__(self, options: Options, world: World | None = None) -> None:
         self.options = options
-        self.sources = sources or Sources()
+        self.world = world or World()
         self.last_call = time.monotonic()
         self.uploads = 0
         self.failed_logins = guards.FailedLogins()
@@ -85,15 +85,15 @@ class Application:
         if options.database:
             await pair(self.database, workspace)
         secret = await self.database.write(
-            lambda connection: accounts.secret(connection, "uploads", self.sources.secret)
+            lambda connection: accounts.secret(connection, "uploads", self.world.secret)
         )
         cluster = LocalCluster.of_this_machine(catalogue, workspace, cpus=options.cpus, gpus=options.gpus)
         await self.database.write(lambda connection: accounts.add_cluster(connection, cluster.name))
         changes = Changes()
         executor = LocalExecutor(workspace, grace_seconds=options.grace_seconds)
-        scheduler = Scheduler(self.database, cluster, executor, changes, self.sources)
-        snapshots = Snapshots(workspace, self.database, self.sources, secret)
-        self.accounts = Accounts(self.database, self.sources)
+        scheduler = Scheduler(self.database, cluster, executor, changes, self.world)
+        snapshots = Snapshots(workspace, self.database, self.world, secret)
+        self.accounts = Accounts(self.database, self.world)
         self.deletions = Deletions(self.database, workspace, snapshots)
         self.service = Service(
             options=options,
@@ -107,7 +107,7 @@ class Application:
                 scheduler,
                 snapshots,
                 changes,
-                self.sources,
+                self.world,
                 self.accounts,
                 self.deletions,
                 max_experiments=options.max_experiments,
@@ -212,11 +212,9 @@ class Application:
 
 
 @contextlib.asynccontextmanager
-async def opened(
-    options: Options, sources: Sources | None = None, *, starting: bool = True
-) -> AsyncIterator[Application]:
+async def opened(options: Options, world: World | None = None, *, starting: bool = True) -> AsyncIterator[Application]:
     """Give an application that is open; `starting` as `Application.open` takes it."""
-    application = Application(options, sources)
+    application = Application(options, world)
     await application.open(starting=starting)
     try:
         yield application

@@ -1,6 +1,6 @@
-"""Where the service takes from what it cannot compute: the time, randomness, and whose machine this is.
+"""What the service cannot compute and has to take from the world: the time, randomness, and whose machine this is.
 
-They are injected, so that what somebody records of a service can be recorded again and be the same.
+It is injected, so that what somebody records of a service can be recorded again and be the same.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import uuid
 from grid.service.system import machine
 
 
-class Sources:
-    """The real ones."""
+class World:
+    """The real one."""
 
     def now(self) -> int:
         """Now, in microseconds since the epoch."""
