@@ -15,7 +15,7 @@ from grid import errors
 from grid.chain.endpoint import Endpoint
 from grid.shared.wire import ErrorCode
 
-__all__ = ["CODES", "Answer", "Failure", "Failures"]
+__all__ = ["CODES", "Answer", "FailedTry", "Failures"]
 
 CODES: dict[ErrorCode, type[errors.GridError]] = {
     ErrorCode.UNAUTHENTICATED: errors.AuthenticationFailed,
@@ -52,7 +52,7 @@ _EXCERPT = 200  # characters of a body that is no answer
 _MESSAGE = 2_000  # characters of a message of the service
 
 
-class Failure(Exception):
+class FailedTry(Exception):
     """One try has failed: as what, why, and whether another may succeed."""
 
     def __init__(self, kind: type[errors.GridError], reason: str, *, again: bool = False) -> None:
@@ -102,7 +102,7 @@ class Failures:
         self._has_answered = False
 
     def unpack(self, result: Any, faults: Any, answer: Answer) -> dict[str, Any]:
-        """Return the ``data`` of an answer, or raise the `Failure` that it tells of."""
+        """Return the ``data`` of an answer, or raise the `FailedTry` that it tells of."""
         failure = self.refusal(faults, answer)
         if failure is not None:
             raise failure
@@ -111,7 +111,7 @@ class Failures:
         self._has_answered = True
         return result
 
-    def refusal(self, faults: Any, answer: Answer) -> Failure | None:
+    def refusal(self, faults: Any, answer: Answer) -> FailedTry | None:
         """Say what the errors of the service mean; ``None`` where they are none that GraphQL knows."""
         if not isinstance(faults, list) or not faults or not isinstance(faults[0], dict):
             return None
@@ -130,15 +130,15 @@ class Failures:
         # After too many wrong keys another try would only be one more of them.
         passing = answer.status in _PASSING_STATUS and kind is not errors.TooManyRequests
         kind = kind or (errors.ConnectionFailed if passing else errors.ServiceError)
-        return Failure(kind, message, again=passing or code == ErrorCode.UNAVAILABLE)
+        return FailedTry(kind, message, again=passing or code == ErrorCode.UNAVAILABLE)
 
-    def denial(self, reason: str) -> Failure:
+    def denial(self, reason: str) -> FailedTry:
         """Say that the key is not accepted."""
-        return Failure(
+        return FailedTry(
             errors.AuthenticationFailed, f"the key of user id {self._endpoint.user_id!r} is not accepted: {reason}"
         )
 
-    def stranger(self, answer: Answer) -> Failure:
+    def stranger(self, answer: Answer) -> FailedTry:
         """Say what an answer means that is not GraphQL.
 
         One that is broken may be whole the next time, whoever sent it. One that is whole comes from another program:
@@ -150,12 +150,12 @@ class Failures:
         if answer.status in _REFUSED_STATUS:
             return self.denial(reason)
         if answer.status in _PASSING_STATUS:
-            return Failure(errors.ConnectionFailed, reason, again=True)
+            return FailedTry(errors.ConnectionFailed, reason, again=True)
         if answer.is_broken:
-            return Failure(errors.InvalidResponse, f"the answer is broken: {reason}", again=True)
-        return Failure(errors.InvalidResponse, f"the answer is not GraphQL: {reason}", again=self._has_answered)
+            return FailedTry(errors.InvalidResponse, f"the answer is broken: {reason}", again=True)
+        return FailedTry(errors.InvalidResponse, f"the answer is not GraphQL: {reason}", again=self._has_answered)
 
-    def last_word(self, name: str, failure: Failure, tries: int, begun: float) -> errors.GridError:
+    def last_word(self, name: str, failure: FailedTry, tries: int, begun: float) -> errors.GridError:
         """Make the exception for the user, of the last failure of a request that began at that monotonic time."""
         message = self._clean(failure.reason, _MESSAGE)
         if failure.again:

@@ -35,7 +35,7 @@ from grid import errors
 from grid._version import __version__
 from grid.chain import loop
 from grid.chain.endpoint import Endpoint, RetryPolicy
-from grid.chain.failures import Answer, Failure, Failures
+from grid.chain.failures import Answer, FailedTry, Failures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -241,7 +241,7 @@ class Transport:
                     async for result in results:
                         count += 1
                         yield result
-            except Failure as failure:
+            except FailedTry as failure:
                 # One that told more than how things are, or lasted, has served: what failed is a new beginning.
                 if count > 1 or (count and time.monotonic() - opened > deadline):
                     begun, tries = time.monotonic(), 1
@@ -255,7 +255,7 @@ class Transport:
     async def _results(
         self, query: Operation, variables: dict[str, Any], policy: RetryPolicy
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the results that come over one WebSocket, or raise the `Failure` that ends it."""
+        """Yield the results that come over one WebSocket, or raise the `FailedTry` that ends it."""
         answer = _Answer()
         line = self._connected()
         connection = AIOHTTPWebsocketsTransport(
@@ -282,7 +282,7 @@ class Transport:
                 async for result in results:
                     yield self._failures.unpack(result.data, result.errors, answer)
         except gql_errors.TransportQueryError as error:
-            raise self._failures.refusal(error.errors, answer) or Failure(_FAULTS[type(error)], str(error)) from None
+            raise self._failures.refusal(error.errors, answer) or FailedTry(_FAULTS[type(error)], str(error)) from None
         except (gql_errors.TransportError, TimeoutError) as error:
             code = socket.close_code if socket is not None else None
             if code in _REFUSED_CLOSE:
@@ -326,7 +326,7 @@ class Transport:
             left = max(deadline - (time.monotonic() - begun), 0.001) if policy.deadline else patience
             try:
                 return await once(min(patience, left))
-            except Failure as failure:
+            except FailedTry as failure:
                 if failure.kind is errors.RequestTimeout and left < patience:
                     failure.reason += f", all that was left of {deadline:g} s"
                 raise
@@ -339,10 +339,10 @@ class Transport:
         )
         try:
             return await retrying(attempt)
-        except Failure as failure:
+        except FailedTry as failure:
             raise self._failures.last_word(name, failure, tries, begun) from None
 
-    def _failure(self, error: BaseException, answer: _Answer, patience: float) -> Failure:  # noqa: PLR0911 - a table
+    def _failure(self, error: BaseException, answer: _Answer, patience: float) -> FailedTry:  # noqa: PLR0911 - a table
         """Say what it means that gql or aiohttp raised `error`."""
         cause = error.__cause__ if isinstance(error, gql_errors.TransportError) and error.__cause__ else error
         if answer.status:
@@ -351,21 +351,21 @@ class Transport:
             answer.status, answer.body = cause.status, cause.message.encode()
             return self._failures.stranger(answer)
         if isinstance(cause, aiohttp.ClientResponseError):
-            return Failure(
+            return FailedTry(
                 errors.InvalidResponse, f"what answers there does not speak HTTP: {cause.message}", again=True
             )
         text = str(cause) or str(error) or type(cause).__name__
         if isinstance(cause, TimeoutError):
-            return Failure(errors.RequestTimeout, str(cause) or f"no answer within {patience:.3g} s", again=True)
+            return FailedTry(errors.RequestTimeout, str(cause) or f"no answer within {patience:.3g} s", again=True)
         if isinstance(cause, aiohttp.ClientConnectorCertificateError):
-            return Failure(errors.ConnectionFailed, f"its certificate is not trusted: {text}")
+            return FailedTry(errors.ConnectionFailed, f"its certificate is not trusted: {text}")
         if isinstance(
             cause, (*_PASSING_CAUSES, gql_errors.TransportConnectionFailed)
         ):  # the latter where gql says no more
-            return Failure(errors.ConnectionFailed, text, again=True)
+            return FailedTry(errors.ConnectionFailed, text, again=True)
         if isinstance(error, gql_errors.TransportError):
-            return Failure(_FAULTS.get(type(error), errors.ServiceError), text)
-        return Failure(errors.ConnectionFailed, text)
+            return FailedTry(_FAULTS.get(type(error), errors.ServiceError), text)
+        return FailedTry(errors.ConnectionFailed, text)
 
 
 class _Answer(Answer):
@@ -434,7 +434,7 @@ class _Line:
 
 
 def _may_pass(error: BaseException, policy: RetryPolicy) -> bool:
-    if not isinstance(error, Failure) or not error.again:
+    if not isinstance(error, FailedTry) or not error.again:
         return False
     return policy.reconnect or error.kind is not errors.ConnectionFailed
 
