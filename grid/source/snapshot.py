@@ -1,6 +1,6 @@
 """Snapshots of source code: the commit or the folder that a script stands in, packed as one archive.
 
-What is packed is decided here and in `ignore`; `archive` packs it, and it is sent elsewhere.
+What is packed is decided here and in `ignore`; `git` knows the commit, `archive` packs it, and it is sent elsewhere.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from grid.errors import SourceError
 from grid.shared.wire import MAX_SNAPSHOT_BYTES
+from grid.source import git
 from grid.source.archive import pack
 from grid.source.ignore import IGNORE_FILES, walk
 
@@ -116,19 +117,19 @@ def _snapshot_folder(folder: str, name: str) -> Snapshot:
     warnings = []
     if tree.special:
         warnings.append(f"left out, because only files, folders and links can be sent: {_enumerate(tree.special)}")
-    project = _project(folder)
+    project = git.project_of(folder)
     # Last of all: what is interrupted after it would leave the archive behind.
     archive, digest, size = pack(root, tree)
     return Snapshot(archive, digest, size, project, digest, name, tuple(warnings))
 
 
 def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
-    repository = _find_repository(folder, entrypoint)
+    repository = git.find_repository(folder, entrypoint)
     script = repository.prefix + name
     warnings = []
     sizes: dict[str, int] = {}
     submodules: list[str] = []
-    for line in _git("ls-tree", "-r", "-z", "-l", "--full-tree", repository.commit, cwd=folder).split("\0")[:-1]:
+    for line in git.ask("ls-tree", "-r", "-z", "-l", "--full-tree", repository.commit, cwd=folder).split("\0")[:-1]:
         facts, _, path = line.partition("\t")
         _, kind, _, size = facts.split()
         if kind == "commit":
@@ -144,7 +145,7 @@ def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
     hint = "take it out of the commit, or pass localdir=True and exclude it in .gridignore"
     _refuse_large(sizes, repository.root, hint)
 
-    changes = _git(
+    changes = git.ask(
         "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all",
         cwd=repository.root,
     )  # fmt: skip
@@ -154,14 +155,14 @@ def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
     if submodules:
         warnings.append(f"the content of submodules is not part of the run: {_enumerate(submodules)}")
 
-    project = _project(repository.root)
+    project = git.project_of(repository.root)
     with tempfile.TemporaryDirectory(prefix="grid-tree-", ignore_cleanup_errors=True) as scratch:
         root = Path(scratch).resolve() / "tree"
         root.mkdir()
         # Into a work tree and an index of its own: unlike `git archive` this takes no notice of `export-ignore`, and
         # unlike `git checkout-index` it reads the attributes that were committed, not those of the user's work tree.
         own = {"GIT_DIR": repository.git_dir, "GIT_WORK_TREE": str(root), "GIT_INDEX_FILE": f"{scratch}/index"}
-        _git(
+        git.ask(
             "read-tree", "--reset", "-u", "--no-sparse-checkout", "--no-recurse-submodules", repository.commit,
             cwd=str(root), extra_env=own,
         )  # fmt: skip
@@ -169,129 +170,6 @@ def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
         _refuse_large({entry.path: entry.size for entry in tree.entries}, repository.root, hint)
         archive, digest, size_bytes = pack(root, tree)
     return Snapshot(archive, digest, size_bytes, project, repository.commit, script, tuple(warnings))
-
-
-# --- git -------------------------------------------------------------------------------------------------------------
-
-_SCRUBBED = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_ATTR_SOURCE",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
-)
-"""What would make git look at another repository than the script's; a caller inside a hook has some of these set."""
-
-
-class _GitError(Exception):
-    """Git said no: the message is git's own, ``output`` what it had printed before."""
-
-    def __init__(self, message: str, output: str) -> None:
-        super().__init__(message)
-        self.output = output
-
-
-def _run_git(*arguments: str, cwd: str, extra_env: Mapping[str, str]) -> str:
-    import subprocess  # noqa: PLC0415 - not before a run is started
-
-    environment = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
-    environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", **extra_env}
-    command = ["git", "--no-pager", "-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false", *arguments]
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-    except OSError as error:
-        msg = f"git cannot be run: {error.strerror}"
-        raise _GitError(msg, "") from error
-    output = os.fsdecode(done.stdout)
-    if done.returncode:
-        words = os.fsdecode(done.stderr).split("\n")
-        message = "; ".join(line.strip() for line in words if line.strip()) or f"git {arguments[0]} failed"
-        raise _GitError(message, output)
-    return output
-
-
-def _git(*arguments: str, cwd: str, extra_env: Mapping[str, str] | None = None) -> str:
-    try:
-        return _run_git(*arguments, cwd=cwd, extra_env=extra_env or {})
-    except _GitError as error:
-        advice = "repair that, or pass localdir=True to send the script's folder as it is"
-        msg = f"git cannot read the commit: {error}; {advice}"
-        raise SourceError(msg) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Repository:
-    root: str
-    git_dir: str
-    prefix: str
-    commit: str
-
-
-def _find_repository(folder: str, entrypoint: str) -> _Repository:
-    """Ask git in one call for the repository around a folder, and for its commit."""
-    try:
-        questions = ("--show-toplevel", "--absolute-git-dir", "--show-prefix", "HEAD")
-        output = _run_git("rev-parse", *questions, cwd=folder, extra_env={})
-    except _GitError as error:
-        root = error.output.split("\n")[0]
-        if root:
-            msg = (
-                f"the repository {root} has no commit yet; make one (git add {shlex.quote(entrypoint)} && git commit), "
-                "or pass localdir=True to send the script's folder as it is"
-            )
-        else:
-            msg = (
-                f"the entrypoint {entrypoint!r} is in no git repository that can be read ({error}); commit it to one, "
-                "or pass localdir=True to send its folder as it is"
-            )
-        raise SourceError(msg) from error
-    root, git_dir, prefix, commit = output.split("\n")[:4]
-    return _Repository(root, git_dir, prefix, commit)
-
-
-def _project(root: str) -> str:
-    try:
-        remote = _run_git("remote", "get-url", "origin", cwd=root, extra_env={}).strip()
-    except _GitError:
-        remote = ""
-    return _project_of_remote(remote, root) or os.path.basename(root) or "project"
-
-
-def _project_of_remote(remote: str, root: str) -> str:
-    """Return the last two names of a remote's path, and nothing that may be secret; empty where it has no path."""
-    from urllib.parse import unquote, urlsplit  # noqa: PLC0415 - as above
-
-    if "://" in remote:
-        try:
-            path = unquote(urlsplit(remote).path)
-        except ValueError:
-            return ""
-    elif remote.startswith("."):
-        path = os.path.normpath(os.path.join(root, remote))
-    else:
-        path = remote
-    # In `user@host:owner/name` the first name still has the host before it, and maybe a password.
-    names = [name.rpartition("@")[2].rpartition(":")[2] for name in path.replace("\\", "/").split("/")]
-    names = [name for name in names if name]
-    if names and names[-1] == ".git":  # the path of a repository on this machine: its folder is the name
-        names.pop()
-    if names:
-        names[-1] = names[-1].removesuffix(".git")
-    return "/".join(names[-2:])
-
-
-# --- what is said about it -------------------------------------------------------------------------------------------
 
 
 def _refuse_large(sizes: Mapping[str, int], root: str, hint: str) -> None:

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from grid.errors import SourceError
-from grid.source.snapshot import _project_of_remote, snapshot
+from grid.source.git import _project_of_remote
+from grid.source.snapshot import snapshot
 from tests.support.source_trees import content, git, members, paths, write
 
 pytestmark = [

@@ -1,0 +1,146 @@
+"""Asks git about the repository around a script: its commit, its project. What is packed of it is decided elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grid.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SCRUBBED = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_ATTR_SOURCE",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+"""What would make git look at another repository than the script's; a caller inside a hook has some of these set."""
+
+
+class _GitError(Exception):
+    """Git said no: the message is git's own, ``output`` what it had printed before."""
+
+    def __init__(self, message: str, output: str) -> None:
+        super().__init__(message)
+        self.output = output
+
+
+def _run(*arguments: str, cwd: str, extra_env: Mapping[str, str]) -> str:
+    import subprocess  # noqa: PLC0415 - not before a run is started
+
+    environment = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
+    environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", **extra_env}
+    command = ["git", "--no-pager", "-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false", *arguments]
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except OSError as error:
+        msg = f"git cannot be run: {error.strerror}"
+        raise _GitError(msg, "") from error
+    output = os.fsdecode(done.stdout)
+    if done.returncode:
+        words = os.fsdecode(done.stderr).split("\n")
+        message = "; ".join(line.strip() for line in words if line.strip()) or f"git {arguments[0]} failed"
+        raise _GitError(message, output)
+    return output
+
+
+def ask(*arguments: str, cwd: str, extra_env: Mapping[str, str] | None = None) -> str:
+    """Return what git prints, of a question about a commit that it has to be able to answer.
+
+    Raises
+    ------
+    SourceError
+        Git cannot; the message has git's own words and the way out.
+    """
+    try:
+        return _run(*arguments, cwd=cwd, extra_env=extra_env or {})
+    except _GitError as error:
+        advice = "repair that, or pass localdir=True to send the script's folder as it is"
+        msg = f"git cannot read the commit: {error}; {advice}"
+        raise SourceError(msg) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository and the commit at its ``HEAD``; ``prefix`` leads from the root to the folder asked about."""
+
+    root: str
+    git_dir: str
+    prefix: str
+    commit: str
+
+
+def find_repository(folder: str, entrypoint: str) -> Repository:
+    """Ask git in one call for the repository around a folder, and for its commit.
+
+    Raises
+    ------
+    SourceError
+        There is no repository, or no commit yet; the message names the entrypoint and the way out.
+    """
+    try:
+        questions = ("--show-toplevel", "--absolute-git-dir", "--show-prefix", "HEAD")
+        output = _run("rev-parse", *questions, cwd=folder, extra_env={})
+    except _GitError as error:
+        root = error.output.split("\n")[0]
+        if root:
+            msg = (
+                f"the repository {root} has no commit yet; make one (git add {shlex.quote(entrypoint)} && git commit), "
+                "or pass localdir=True to send the script's folder as it is"
+            )
+        else:
+            msg = (
+                f"the entrypoint {entrypoint!r} is in no git repository that can be read ({error}); commit it to one, "
+                "or pass localdir=True to send its folder as it is"
+            )
+        raise SourceError(msg) from error
+    root, git_dir, prefix, commit = output.split("\n")[:4]
+    return Repository(root, git_dir, prefix, commit)
+
+
+def project_of(root: str) -> str:
+    """Return ``owner/name`` of the ``origin`` of a repository, or the folder's name where there is none."""
+    try:
+        remote = _run("remote", "get-url", "origin", cwd=root, extra_env={}).strip()
+    except _GitError:
+        remote = ""
+    return _project_of_remote(remote, root) or os.path.basename(root) or "project"
+
+
+def _project_of_remote(remote: str, root: str) -> str:
+    """Return the last two names of a remote's path, and nothing that may be secret; empty where it has no path."""
+    from urllib.parse import unquote, urlsplit  # noqa: PLC0415 - not before a run is started
+
+    if "://" in remote:
+        try:
+            path = unquote(urlsplit(remote).path)
+        except ValueError:
+            return ""
+    elif remote.startswith("."):
+        path = os.path.normpath(os.path.join(root, remote))
+    else:
+        path = remote
+    # In `user@host:owner/name` the first name still has the host before it, and maybe a password.
+    names = [name.rpartition("@")[2].rpartition(":")[2] for name in path.replace("\\", "/").split("/")]
+    names = [name for name in names if name]
+    if names and names[-1] == ".git":  # the path of a repository on this machine: its folder is the name
+        names.pop()
+    if names:
+        names[-1] = names[-1].removesuffix(".git")
+    return "/".join(names[-2:])
