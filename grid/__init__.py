@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from grid.functions import runs as runs
     from grid.functions import schema_path as schema_path
     from grid.run import Run as Run
-    from grid.session.session import login as login
+    from grid.session.login import login as login
 
 _HOMES = {
     "Experiment": "grid.experiment",
@@ -52,7 +52,7 @@ _HOMES = {
     "get_run": "grid.functions",
     "list_clusters": "grid.functions",
     "list_runs": "grid.functions",
-    "login": "grid.session.session",
+    "login": "grid.session.login",
     "pause_cluster": "grid.functions",
     "resume_cluster": "grid.functions",
     "runs": "grid.functions",

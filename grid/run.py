@@ -19,7 +19,7 @@ from grid.definition.run_definition import (
     to_settings_input,
     validate,
 )
-from grid.errors import GridWarning, InvalidArgument, PermissionDenied, RunNotFound, RunNotStarted, RunStarted
+from grid.errors import GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
 from grid.experiment import REPR_SECONDS, Experiment, attempt, wait_for_end
 from grid.session import session as sessions
 from grid.views import EXPERIMENTS_PAGE, ExperimentsView, RunsView, no_such
@@ -27,26 +27,6 @@ from grid.views import EXPERIMENTS_PAGE, ExperimentsView, RunsView, no_such
 if TYPE_CHECKING:
     from grid.models import Cancellation, FailureGroup, LoadedRun, RunRecord
     from grid.session.session import Session
-    from grid.source.snapshot import Snapshot
-
-
-def _send(source: Snapshot, session: Session) -> None:
-    """Send source code to the service, where it does not have it."""
-    from grid import models  # noqa: PLC0415 - not before the first call
-
-    announced = {"digest": source.digest, "sizeBytes": source.size_bytes}
-    for is_last in (False, True):
-        upload = session.execute(models.CreateSnapshot, input=announced).create_snapshot
-        if upload.upload_path is None:
-            return
-        try:
-            session.upload(upload.upload_path, source.archive, source.size_bytes)
-        except PermissionDenied:
-            # The address has expired: an upload over a bad line may take that long.
-            if is_last:
-                raise
-        else:
-            return
 
 
 class _HasId(Protocol):
@@ -311,6 +291,7 @@ class Run:
             If the service refuses it; nothing has been created then.
         """
         from grid import models  # noqa: PLC0415 - not before the first call
+        from grid.session.sending import send  # noqa: PLC0415
         from grid.source.snapshot import snapshot  # noqa: PLC0415
 
         if self._record is not None:
@@ -324,7 +305,7 @@ class Run:
         with snapshot(definition.entrypoint, localdir=definition.localdir) as source:
             for warning in source.warnings:
                 warnings.warn(warning, GridWarning, stacklevel=2)
-            _send(source, session)
+            send(source, session)
             given = {
                 "key": self._key,
                 "name": definition.name or None,

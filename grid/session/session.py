@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid.chain.endpoint import Endpoint, RetryPolicy
-from grid.definition.run_definition import check_text
 from grid.errors import (
     AuthenticationFailed,
     ConnectionFailed,
-    InvalidArgument,
     InvalidResponse,
     NotLoggedIn,
     ServiceTooOld,
 )
-from grid.session import credentials, embedded
+from grid.session import embedded
 
 if TYPE_CHECKING:
     from grid.chain.registry import Query, Registry
@@ -177,7 +175,7 @@ class Session:
     def _find_again(self) -> bool:
         from grid.chain.transport import Transport  # noqa: PLC0415 - not before the first call
 
-        endpoint = _embedded_endpoint()
+        endpoint = embedded_endpoint()
         if endpoint == self.transport.endpoint:
             return False
         self.transport = Transport(endpoint, self.policy)
@@ -203,64 +201,7 @@ def use(session: Session | None) -> None:
     _current = session
 
 
-def login(
-    username: str | None = None, user_id: str | None = None, api_key: str | None = None, *, url: str | None = None
-) -> None:
-    """Open the session that everything else in this process uses.
-
-    With nothing given and nothing configured, the embedded service of this machine is used, and started where it is not
-    running. Calling it again opens a new session.
-
-    Parameters
-    ----------
-    username, user_id
-        Who you are at the service: one of the two goes with a key.
-    api_key
-        Your key. With a key that was given here and accepted, address, user and key are stored in
-        ``$GRID_HOME/credentials.json``, readable by you only, and ``login()`` is enough from then on.
-    url
-        The address of the service, such as ``https://grid.example.org``.
-
-    Raises
-    ------
-    InvalidArgument
-        What is no text, a user without a key, a key without a user, or a key that belongs to another service.
-    AuthenticationFailed
-        The service does not accept the key.
-    ConnectionFailed, RequestTimeout, InvalidResponse
-        Nothing, or something else, answers at the address; or the embedded service cannot be started.
-
-    Notes
-    -----
-    Arguments win over the environment (``GRID_URL``, ``GRID_USER_ID``, ``GRID_API_KEY``), which wins over
-    ``credentials.json``. In the environment user and key count only together.
-
-    Examples
-    --------
-    >>> from grid import login
-    >>> login()
-    """
-    _check_texts(username=username, user_id=user_id, api_key=api_key, url=url)
-    chosen = credentials.resolve(user_id or username, api_key, url)
-    if chosen is None:
-        use(Session(_embedded_endpoint(), is_embedded=True))
-        return
-    use(Session(Endpoint(chosen.url, chosen.user_id, chosen.api_key), is_embedded=False))
-    if api_key is not None:
-        credentials.store(chosen)
-
-
-def _check_texts(**given: object) -> None:
-    for name, value in given.items():
-        try:
-            check_text(name, "" if value is None else value)
-        except InvalidArgument:
-            if name != "api_key":
-                raise
-            message = "api_key must be a text without NUL characters"  # and is never shown
-            raise InvalidArgument(message) from None
-
-
-def _embedded_endpoint() -> Endpoint:
+def embedded_endpoint() -> Endpoint:
+    """Return where the embedded service of this machine is; it is started where it is not running."""
     record = embedded.find_or_start()
     return Endpoint(record["url"], record["user_id"], record["api_key"])

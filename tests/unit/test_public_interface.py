@@ -210,12 +210,12 @@ def test_examples_are_true(
 def test_there_are_examples() -> None:
     """The parts of the interface that people meet first have an example each."""
     finder = doctest.DocTestFinder(exclude_empty=True)
-    modules = map(importlib.import_module, ("grid.run", "grid.functions", "grid.session.session"))
+    modules = map(importlib.import_module, ("grid.run", "grid.functions", "grid.session.login"))
     shown = {test.name for module in modules for test in finder.find(module) if test.examples}
 
     assert {
         "grid.run.Run",
         "grid.functions.list_runs",
         "grid.functions.schema_path",
-        "grid.session.session.login",
+        "grid.session.login.login",
     } <= shown

@@ -1,0 +1,67 @@
+"""The function ``login``: which service it is, and as whom, settled once for everything else in this process."""
+
+from __future__ import annotations
+
+from grid.chain.endpoint import Endpoint
+from grid.definition.run_definition import check_text
+from grid.errors import InvalidArgument
+from grid.session import credentials
+from grid.session.session import Session, embedded_endpoint, use
+
+
+def login(
+    username: str | None = None, user_id: str | None = None, api_key: str | None = None, *, url: str | None = None
+) -> None:
+    """Open the session that everything else in this process uses.
+
+    With nothing given and nothing configured, the embedded service of this machine is used, and started where it is not
+    running. Calling it again opens a new session.
+
+    Parameters
+    ----------
+    username, user_id
+        Who you are at the service: one of the two goes with a key.
+    api_key
+        Your key. With a key that was given here and accepted, address, user and key are stored in
+        ``$GRID_HOME/credentials.json``, readable by you only, and ``login()`` is enough from then on.
+    url
+        The address of the service, such as ``https://grid.example.org``.
+
+    Raises
+    ------
+    InvalidArgument
+        What is no text, a user without a key, a key without a user, or a key that belongs to another service.
+    AuthenticationFailed
+        The service does not accept the key.
+    ConnectionFailed, RequestTimeout, InvalidResponse
+        Nothing, or something else, answers at the address; or the embedded service cannot be started.
+
+    Notes
+    -----
+    Arguments win over the environment (``GRID_URL``, ``GRID_USER_ID``, ``GRID_API_KEY``), which wins over
+    ``credentials.json``. In the environment user and key count only together.
+
+    Examples
+    --------
+    >>> from grid import login
+    >>> login()
+    """
+    _check_texts(username=username, user_id=user_id, api_key=api_key, url=url)
+    chosen = credentials.resolve(user_id or username, api_key, url)
+    if chosen is None:
+        use(Session(embedded_endpoint(), is_embedded=True))
+        return
+    use(Session(Endpoint(chosen.url, chosen.user_id, chosen.api_key), is_embedded=False))
+    if api_key is not None:
+        credentials.store(chosen)
+
+
+def _check_texts(**given: object) -> None:
+    for name, value in given.items():
+        try:
+            check_text(name, "" if value is None else value)
+        except InvalidArgument:
+            if name != "api_key":
+                raise
+            message = "api_key must be a text without NUL characters"  # and is never shown
+            raise InvalidArgument(message) from None
