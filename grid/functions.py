@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from grid.definition.run_definition import check_text
+from grid.definition.checks import check_text
 from grid.errors import ClusterNotFound, ExperimentNotFound
 from grid.experiment import Experiment, wait_for_end
 from grid.run import Run
@@ -21,7 +21,7 @@ runs = RunsView()
 """Every run of the logged-in user by name, newest first: a live mapping."""
 
 
-class RunArguments(TypedDict, total=False):
+class CreateRunArguments(TypedDict, total=False):
     """What :func:`create_run` takes besides the entrypoint: the arguments of :class:`grid.Run`."""
 
     name: str
@@ -69,7 +69,7 @@ def list_runs() -> list[str]:
     return list(iter(runs))
 
 
-def create_run(entrypoint: str, **arguments: Unpack[RunArguments]) -> Run:
+def create_run(entrypoint: str, **arguments: Unpack[CreateRunArguments]) -> Run:
     """Describe a run and start it.
 
     Parameters

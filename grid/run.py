@@ -8,12 +8,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from grid.definition.arguments import Argument, noting_what_was_given
+from grid.definition.arguments import RunArguments, noting_what_was_given
+from grid.definition.checks import check_text
 from grid.definition.run_definition import (
-    ARGUMENTS,
     RunDefinition,
-    check_argument,
-    check_text,
     grid_config,
     script_command,
     to_settings_input,
@@ -36,10 +34,8 @@ class _HasId(Protocol):
 
 _Found = TypeVar("_Found", bound=_HasId)
 
-_SETTINGS_ELSEWHERE = {"name", "description", "cluster"}
 
-
-class Run:
+class Run(RunArguments):
     """A sweep over one script: described, started, and then the mapping of its experiments.
 
     With an `entrypoint` it describes a new run, and nothing is sent until :meth:`start`. With a `name` alone it loads a
@@ -193,33 +189,6 @@ class Run:
             )
             raise InvalidArgument(message)
         self._load(name)
-
-    name = Argument[str]()
-    entrypoint = Argument[str]()
-    script_args = Argument[str]()
-    description = Argument["str | None"]()
-    strategy = Argument[str]()
-    num_trials = Argument[int]()
-    framework = Argument[str]()
-    dependency_file = Argument[str]()
-    instance_type = Argument[str]()
-    use_spot = Argument[bool]()
-    cpus = Argument[int]()
-    gpus = Argument[int]()
-    memory = Argument[str]()
-    datastore_name = Argument[str]()
-    datastore_version = Argument[str]()
-    datastore_mount_dir = Argument[str]()
-    scratch_size = Argument[str]()
-    scratch_mount_path = Argument[str]()
-    localdir = Argument[bool]()
-    dockerfile = Argument[str]()
-    config_file = Argument[str]()
-    cluster = Argument[str]()
-    seed = Argument["int | None"]()
-    timeout = Argument["float | None"]()
-    max_retries = Argument[int]()
-    auto_resume = Argument[bool]()
 
     # What there is to know
 
@@ -545,7 +514,7 @@ class Run:
 
         check_text("name", name)
         owner, colon, plain = name.rpartition(":")
-        check_argument("name", plain)
+        Run.name.check(plain)
         self._owner = owner if colon else None
         found = self._session.execute(models.GetRun, name=plain, owner=self._owner, first=EXPERIMENTS_PAGE).run
         if found is None:
@@ -558,23 +527,12 @@ class Run:
         self._experiments = ExperimentsView(self, loaded.experiments)
 
     def _adopt(self, record: RunRecord) -> None:
-        settings = record.settings
-        arguments: dict[str, Any] = {
-            argument: getattr(settings, argument) for argument in ARGUMENTS if argument not in _SETTINGS_ELSEWHERE
-        }
-        self._definition = RunDefinition(
-            **{
-                **arguments,
-                "name": record.name,
-                "description": record.description,
-                "cluster": record.cluster,
-                "strategy": settings.strategy.lower(),
-                "framework": settings.framework.lower(),
-                "environment": settings.environment,
-            }
-        )
+        self._definition = RunDefinition.from_record(record)
         self._record = record
         self.saw(record.status.revision, record.deleted_indices)
+
+    def _argument(self, name: str) -> Any:
+        return self._definition.values[name]
 
     def _change(self, name: str, value: object) -> None:
         if self._record is not None:

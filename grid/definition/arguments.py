@@ -1,17 +1,385 @@
-"""How the arguments of `Run` behave: which of them were given, and that they are set until the run is started."""
+"""The table of a run's arguments: a row for each, with all that is known of it.
+
+What a run may be defined with is said here and nowhere else, but for the two signatures that people read,
+``Run.__init__`` and ``create_run``, which a test holds to the table. Definition, checks, settings, configuration file
+and ``script_command`` follow from the rows.
+"""
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
-if TYPE_CHECKING:
-    from grid.run import Run
+from grid.definition import nested
+from grid.definition.checks import (
+    FRAMEWORKS,
+    accept,
+    check_description,
+    check_entrypoint,
+    check_environment,
+    check_flag,
+    check_instance_type,
+    check_name,
+    check_number,
+    check_script_args,
+    check_seed,
+    check_text,
+    check_timeout,
+    one_of,
+)
+from grid.shared.wire import STRATEGIES
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+_LAST = 1_000
+
+
+def camel_case(name: str) -> str:
+    """Write a name as the schema writes it: ``max_retries`` is ``maxRetries``."""
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+# --- what a row says -------------------------------------------------------------------------------------------------
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _as_it_stands(_path: str, _key: str, value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How an argument travels in the schema's ``RunSettingsInput``, under its own name in camel case.
+
+    Attributes
+    ----------
+    write, read
+        What the service is told for a value, and which value its answer stands for.
+    only_where_set
+        Whether an empty value is left out; None always is.
+    """
+
+    write: Callable[[Any], Any] = _same
+    read: Callable[[Any], Any] = _same
+    only_where_set: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigKey:
+    """Where an argument stands in the configuration file.
+
+    Attributes
+    ----------
+    path
+        The dotted key.
+    order
+        Keys are written and listed in this order; those without one come last, in the order of the table.
+    only_where_set
+        Whether a document names it only where it is asked for.
+    read, write
+        How what stands there becomes the value (of the file's path, the key and what stands there), and the other way.
+    """
+
+    path: str
+    order: int = _LAST
+    only_where_set: bool = False
+    read: Callable[[str, str, Any], Any] = _as_it_stands
+    write: Callable[[Any], Any] = _same
+
+
+class Printed(enum.Enum):
+    """How an argument stands in ``script_command``."""
+
+    OPTION = enum.auto()
+    """``--name value``, where the value is not the default."""
+    FLAG = enum.auto()
+    """``--name`` alone, where it is true."""
+    FIRST = enum.auto()
+    """Before all others, and again in front of the script's arguments."""
+    NOT_AT_ALL = enum.auto()
+
+
+_PLAIN = Setting()
+_WORD = Setting(str.upper, str.lower)
+
+
+class Argument(Generic[_T]):
+    """One row: an argument of a run, and the attribute that it is of runs and of their definitions.
+
+    Parameters
+    ----------
+    default
+        What it is where neither the caller nor the configuration file says anything.
+    check
+        Refuses a value that it can never have, given its name and the value.
+    doc
+        What it means, as users read it.
+    setting
+        How it is sent; None where it does not travel in the settings.
+    answered
+        Where the service's record of a run has it: among its settings, in the run itself, or nowhere.
+    config
+        Where it stands in the configuration file; None where the file cannot say it.
+    printed
+        How it stands in ``script_command``.
+    keyword_only
+        Whether it can be given by its name alone.
+    """
+
+    def __init__(  # noqa: PLR0913 - there is much to say of an argument
+        self,
+        default: _T,
+        check: Callable[[str, object], None],
+        doc: str,
+        *,
+        setting: Setting | None = _PLAIN,
+        answered: Literal["settings", "run"] | None = "settings",
+        config: ConfigKey | None = None,
+        printed: Printed = Printed.OPTION,
+        keyword_only: bool = False,
+    ) -> None:
+        self.default = default
+        self.doc = self.__doc__ = doc
+        self.setting = setting
+        self.answered = answered
+        self.config = config
+        self.printed = printed
+        self.keyword_only = keyword_only
+        self._check = check
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self.name = name
+
+    @property
+    def kind(self) -> Any:
+        """The type of its values, as the row was written with."""
+        return get_args(self.__orig_class__)[0]  # type: ignore[attr-defined]  # `typing` sets it
+
+    def check(self, value: object) -> None:
+        """Refuse a value that it can never have, whatever the other arguments are.
+
+        Raises
+        ------
+        InvalidArgument
+            The message says what was given and what is allowed.
+        """
+        self._check(self.name, value)
+
+    @overload
+    def __get__(self, holder: None, owner: type) -> Argument[_T]: ...
+    @overload
+    def __get__(self, holder: RunArguments, owner: type) -> _T: ...
+    def __get__(self, holder: RunArguments | None, owner: type) -> _T | Argument[_T]:
+        return self if holder is None else holder._argument(self.name)  # noqa: SLF001 - of this file
+
+    def __set__(self, holder: RunArguments, value: _T) -> None:
+        holder._change(self.name, value)  # noqa: SLF001 - of this file
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+class RunArguments:
+    """What a run is defined with: the arguments of :class:`grid.Run`, in the order of its signature."""
+
+    __slots__ = ()
+
+    name = Argument[str](
+        "",
+        check_name,
+        "Lower-case letters, digits and inner ``-``, beginning with a letter; chosen by the service where it is left "
+        "out.",
+        setting=None,
+        answered="run",
+    )
+    entrypoint = Argument[str](
+        "", check_entrypoint, "Path of the script: ``.py``, ``.sh`` or ``.jl``.", printed=Printed.FIRST
+    )
+    script_args = Argument[str](
+        "",
+        check_script_args,
+        'The script\'s arguments, as in a shell. Values such as ``"[1, 2]"``, ``"range(3)"`` or ``"uniform(0, 1, 5)"`` '
+        "are swept over.",
+    )
+    description = Argument[str | None](None, check_description, "At most 200 characters.", setting=None, answered="run")
+    strategy = Argument[str](
+        "grid_search",
+        one_of(STRATEGIES),
+        "``grid_search`` (all combinations), ``random_search`` (`num_trials` of them) or ``none`` (nothing is swept).",
+        setting=_WORD,
+        config=ConfigKey("hyper_params.settings.strategy", 170),
+    )
+    num_trials = Argument[int](
+        0,
+        check_number,
+        "How many combinations a random search takes.",
+        config=ConfigKey("hyper_params.settings.strategy_options.num_trials", 180),
+    )
+    framework = Argument[str](
+        "lightning",
+        one_of(FRAMEWORKS),
+        "``lightning``, ``torch``, ``tensorflow``, ``julia`` or ``torchelastic``.",
+        setting=_WORD,
+        config=ConfigKey("compute.train.framework", 20),
+    )
+    dependency_file = Argument[str](
+        "",
+        check_text,
+        "Path of a file of requirements.",
+        config=ConfigKey("compute.train.dependency_file_info.path", 40),
+    )
+    instance_type = Argument[str](
+        "t2.medium",
+        check_instance_type,
+        "Name or nickname of a machine: see :func:`grid.get_instance_types`.",
+        config=ConfigKey("compute.train.instance", 50),
+    )
+    use_spot = Argument[bool](
+        False,  # noqa: FBT003 - the default of a flag
+        check_flag,
+        "Whether a cheaper machine that may be taken away will do.",
+        config=ConfigKey("compute.train.use_spot", 60),
+        printed=Printed.FLAG,
+    )
+    cpus = Argument[int](
+        0,
+        check_number,
+        "CPUs and GPUs for each experiment; 0 for the instance type's.",
+        config=ConfigKey("compute.train.cpus", 70),
+    )
+    gpus = Argument[int](0, check_number, cpus.doc, config=ConfigKey("compute.train.gpus", 80))
+    memory = Argument[str]("", check_text, 'Memory for each experiment, such as ``"16G"``.')
+    datastore_name = Argument[str](
+        "",
+        check_text,
+        "A datastore, its version and where it is mounted.",
+        config=ConfigKey("compute.train.datastore_name", 140),
+    )
+    datastore_version = Argument[str](
+        "", check_text, datastore_name.doc, config=ConfigKey("compute.train.datastore_version", 141)
+    )
+    datastore_mount_dir = Argument[str](
+        "", check_text, datastore_name.doc, config=ConfigKey("compute.train.datastore_mount_dir", 142)
+    )
+    scratch_size = Argument[str]("", check_text, "Size of a scratch disk and where it is mounted.")
+    scratch_mount_path = Argument[str]("/tmp/scratch", check_text, scratch_size.doc)  # noqa: S108 - in the cluster
+    localdir = Argument[bool](
+        False,  # noqa: FBT003 - as above
+        check_flag,
+        "Take the entrypoint's folder as it is, instead of the commit at ``HEAD``.",
+        config=ConfigKey("compute.train.localdir", 90),
+        printed=Printed.FLAG,
+    )
+    dockerfile = Argument[str](
+        "", check_text, "Path of a Dockerfile for the environment.", config=ConfigKey("compute.train.dockerfile", 100)
+    )
+    config_file = Argument[str]("", check_text, "Path of a YAML file; what is given here wins over it.")
+    cluster = Argument[str](
+        "",
+        check_text,
+        "Where the run goes; empty for the service's default.",
+        answered="run",
+        config=ConfigKey("compute.provider.cluster", 10),
+    )
+    seed = Argument[int | None](
+        None,
+        check_seed,
+        "Seed of every random draw: the same seed gives the same run. Chosen by the service where it is None.",
+        config=ConfigKey("hyper_params.settings.strategy_options.seed", 190),
+        keyword_only=True,
+    )
+    timeout = Argument[float | None](
+        None,
+        check_timeout,
+        "Seconds from an experiment's start until it is ended, and counts as failed; None for as long as it takes.",
+        config=ConfigKey("compute.train.timeout", 130, only_where_set=True),
+        keyword_only=True,
+    )
+    max_retries = Argument[int](
+        0,
+        check_number,
+        "How many times an experiment that was lost, because the machine or its supervisor died, is queued again by "
+        "itself. A script that fails is not run again: see :meth:`retry`.",
+        config=ConfigKey("compute.train.max_retries", 120, only_where_set=True),
+        keyword_only=True,
+    )
+    auto_resume = Argument[bool](
+        False,  # noqa: FBT003 - as above
+        check_flag,
+        "Let each further attempt start with the files that the one before it has made or changed; asks for one retry "
+        "where `max_retries` is 0.",
+        config=ConfigKey("compute.train.auto_resume", 110),
+        printed=Printed.FLAG,
+        keyword_only=True,
+    )
+
+    def _argument(self, name: str) -> Any:
+        """Return the value of an argument."""
+        raise NotImplementedError
+
+    def _change(self, name: str, value: object) -> None:
+        """Give an argument anew, or refuse that."""
+        raise NotImplementedError
+
+
+class DefinitionArguments(RunArguments):
+    """The arguments, and what the configuration file alone can say besides."""
+
+    __slots__ = ()
+
+    environment = Argument[Mapping[str, str]](
+        MappingProxyType({}),
+        check_environment,
+        "Extra environment variables of every experiment.",
+        setting=Setting(dict, only_where_set=True),
+        config=ConfigKey("compute.train.environment", 30, read=nested.read_environment, write=dict),
+        printed=Printed.NOT_AT_ALL,
+    )
+    actions = Argument[Mapping[str, Sequence[str]]](
+        MappingProxyType({}),
+        accept,
+        "Shell commands around building and running, by the moment they run at.",
+        setting=Setting(
+            lambda actions: {camel_case(moment): list(commands) for moment, commands in actions.items()},
+            only_where_set=True,
+        ),
+        answered=None,
+        config=ConfigKey("compute.train.actions", 150, read=nested.read_actions, write=nested.write_actions),
+        printed=Printed.NOT_AT_ALL,
+    )
+    params = Argument[Mapping[str, Any]](
+        MappingProxyType({}),
+        accept,
+        "More script arguments, by flag; they travel as part of `script_args`.",
+        setting=None,
+        answered=None,
+        config=ConfigKey("hyper_params.params", 200, read=nested.read_params, write=dict),
+        printed=Printed.NOT_AT_ALL,
+    )
+
+
+def _rows(table: type[RunArguments]) -> dict[str, Argument[Any]]:
+    return {name: row for name, row in vars(table).items() if isinstance(row, Argument)}
+
+
+ARGUMENTS: tuple[str, ...] = tuple(_rows(RunArguments))
+"""The names of the arguments of a run, in the order of its signature."""
+
+TABLE: Mapping[str, Argument[Any]] = MappingProxyType(_rows(RunArguments) | _rows(DefinitionArguments))
+"""Every row by its name: the arguments first, then what the configuration file alone can say."""
+
+
+# --- which of them were given ----------------------------------------------------------------------------------------
 
 
 def noting_what_was_given(init: Callable[_P, None]) -> Callable[_P, None]:
@@ -26,20 +394,3 @@ def noting_what_was_given(init: Callable[_P, None]) -> Callable[_P, None]:
         init(*args, **kwargs)
 
     return noting
-
-
-class Argument(Generic[_T]):
-    """An argument of a run: set until the run is started, read afterwards."""
-
-    def __set_name__(self, _owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, run: None, owner: type) -> Argument[_T]: ...
-    @overload
-    def __get__(self, run: Run, owner: type) -> _T: ...
-    def __get__(self, run: Run | None, owner: type) -> _T | Argument[_T]:
-        return self if run is None else getattr(run._definition, self._name)  # noqa: SLF001
-
-    def __set__(self, run: Run, value: _T) -> None:
-        run._change(self._name, value)  # noqa: SLF001

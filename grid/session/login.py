@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grid.chain.endpoint import Endpoint
-from grid.definition.run_definition import check_text
+from grid.definition.checks import check_text
 from grid.errors import InvalidArgument
 from grid.session import credentials
 from grid.session.session import Session, embedded_endpoint, use

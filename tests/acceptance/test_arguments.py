@@ -11,7 +11,7 @@ import pytest
 
 import grid
 from grid import errors
-from grid.definition.run_definition import ARGUMENTS
+from grid.definition.arguments import ARGUMENTS
 from grid.session import session as sessions
 from grid.session.session import Session
 from tests.support.projects import make_project
@@ -223,6 +223,19 @@ def test_changes_that_are_not_committed_are_listed(script: str) -> None:
         run = grid.create_run(script)
 
     assert wait_for_run(run).keys() == {"SUCCEEDED"}
+
+
+# The configuration file
+
+
+@pytest.mark.usefixtures("session")
+def test_what_is_given_wins_over_the_file_even_as_the_default(script: str) -> None:
+    """An argument that was given as its default is not filled from the file; one that was not given is."""
+    Path("run.yml").write_text("compute: {train: {cpus: 3, use_spot: true, framework: torch}}")
+
+    run = grid.Run(entrypoint=script, config_file="run.yml", cpus=0, framework="lightning")
+
+    assert (run.cpus, run.use_spot, run.framework) == (0, True, "lightning")
 
 
 # Before and after the start

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shlex
 from pathlib import Path
 
@@ -12,10 +11,8 @@ from graphql import build_schema, coerce_input_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grid import Run
+from grid.definition.checks import FRAMEWORKS
 from grid.definition.run_definition import (
-    ARGUMENTS,
-    FRAMEWORKS,
     RunDefinition,
     grid_config,
     script_command,
@@ -23,7 +20,6 @@ from grid.definition.run_definition import (
     validate,
 )
 from grid.errors import InvalidArgument, SourceError
-from grid.functions import RunArguments
 from grid.shared.wire import MAX_TIMEOUT_SECONDS, STRATEGIES
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text())
@@ -36,53 +32,6 @@ def script(tmp_path: Path) -> str:
     path = tmp_path / "train.py"
     path.write_text("print('hello')\n")
     return str(path)
-
-
-def test_the_signature_is_the_one_of_the_reference():
-    """Names, order and defaults are those of the public interface."""
-    defaults = RunDefinition()
-    assert {name: getattr(defaults, name) for name in ARGUMENTS} == {
-        "name": "",
-        "entrypoint": "",
-        "script_args": "",
-        "description": None,
-        "strategy": "grid_search",
-        "num_trials": 0,
-        "framework": "lightning",
-        "dependency_file": "",
-        "instance_type": "t2.medium",
-        "use_spot": False,
-        "cpus": 0,
-        "gpus": 0,
-        "memory": "",
-        "datastore_name": "",
-        "datastore_version": "",
-        "datastore_mount_dir": "",
-        "scratch_size": "",
-        "scratch_mount_path": "/tmp/scratch",
-        "localdir": False,
-        "dockerfile": "",
-        "config_file": "",
-        "cluster": "",
-        "seed": None,
-        "timeout": None,
-        "max_retries": 0,
-        "auto_resume": False,
-    }
-    assert ARGUMENTS[:3] == ("name", "entrypoint", "script_args")
-    assert ARGUMENTS[-5:] == ("cluster", "seed", "timeout", "max_retries", "auto_resume")
-
-
-def test_run_and_create_run_take_the_same_arguments():
-    """The class and the function have the signature's names; what is not of the reference is given by name alone."""
-    parameters = inspect.signature(Run).parameters
-    assert tuple(parameters) == ARGUMENTS
-    assert {name: each.default for name, each in parameters.items()} == {
-        name: getattr(RunDefinition(), name) for name in ARGUMENTS
-    }
-    by_name = [name for name, each in parameters.items() if each.kind is inspect.Parameter.KEYWORD_ONLY]
-    assert by_name == ["seed", "timeout", "max_retries", "auto_resume"]
-    assert RunArguments.__annotations__.keys() == set(ARGUMENTS) - {"entrypoint"}
 
 
 @pytest.mark.parametrize("entrypoint", ["./Demo_Project/run.py", "Demo_Project/run.py"])

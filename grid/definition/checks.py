@@ -1,0 +1,178 @@
+"""What each argument of a run may be, whatever the others are: one function for each kind of value.
+
+Each takes the name of an argument and a value, and refuses the value with what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from grid.errors import InvalidArgument, SourceError
+from grid.shared.wire import (
+    MAX_DESCRIPTION,
+    MAX_SCRIPT_ARGS,
+    MAX_TIMEOUT_SECONDS,
+    RESERVED_VARIABLES,
+    RUN_NAME,
+    SCRIPT_SUFFIXES,
+    VARIABLE_NAME,
+)
+
+FRAMEWORKS = ("lightning", "torch", "tensorflow", "julia", "torchelastic")
+
+_MAX_INT = 2**31 - 1  # what a whole number in GraphQL can be
+_LONGEST_SHOWN = 80
+
+
+def shown(value: object) -> str:
+    """Return a value as a message quotes it: as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse what is no text, or none that a service could take.
+
+    Raises
+    ------
+    InvalidArgument
+        The message says what was given and what is allowed.
+    """
+    if not isinstance(value, str):
+        msg = f"{name} must be a text, not {shown(value)}"
+        raise InvalidArgument(msg)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        msg = f"{name} must be Unicode text, which {shown(value)} is not at character {error.start}"
+        raise InvalidArgument(msg) from error
+    if "\0" in value:
+        msg = f"{name} must hold no NUL character, as {shown(value)} does"
+        raise InvalidArgument(msg)
+
+
+def check_name(name: str, value: object) -> None:
+    """Refuse what no run can be called; empty is allowed."""
+    check_text(name, value)
+    if value and not RUN_NAME.fullmatch(str(value)):
+        form = "lower-case letters, digits and inner '-', starting with a letter and ending in a letter or digit"
+        msg = f"{name} must be {form}, not {shown(value)}"
+        raise InvalidArgument(msg)
+
+
+def check_entrypoint(name: str, value: object) -> None:
+    """Refuse what cannot be the path of a script; whether it exists is asked elsewhere."""
+    try:
+        check_text(name, value)
+    except InvalidArgument as error:
+        raise SourceError(str(error)) from error
+    if not str(value).endswith(SCRIPT_SUFFIXES):
+        msg = f"{name} must be the path of a script that ends in {_choice(SCRIPT_SUFFIXES)}, not {shown(value)}"
+        raise SourceError(msg)
+
+
+def check_script_args(name: str, value: object) -> None:
+    """Refuse what a shell could not split, or is longer than can be sent."""
+    if isinstance(value, (list, tuple)):
+        msg = f"{name} must be one text, not {shown(value)}; shlex.join() makes one of a list of words"
+        raise InvalidArgument(msg)
+    check_text(name, value)
+    if len(str(value)) > MAX_SCRIPT_ARGS:
+        # Before it is split: the time that takes grows with the square of the length of a word.
+        msg = (
+            f"{name} has {len(str(value)):,} characters; at most {MAX_SCRIPT_ARGS:,} are allowed: read them from a file"
+        )
+        raise InvalidArgument(msg)
+    try:
+        shlex.split(str(value))
+    except ValueError as error:
+        msg = f"{name} cannot be split as a shell splits words: {str(error).lower()} in {shown(value)}"
+        raise InvalidArgument(msg) from error
+
+
+def check_description(name: str, value: object) -> None:
+    """Refuse more characters than a description may have."""
+    if value is None:
+        return
+    check_text(name, value)
+    if len(str(value)) > MAX_DESCRIPTION:
+        msg = f"{name} must have at most {MAX_DESCRIPTION} characters, not {len(str(value))}"
+        raise InvalidArgument(msg)
+
+
+def check_instance_type(name: str, value: object) -> None:
+    """Refuse an empty name of a type of machine; which types there are, the service knows."""
+    check_text(name, value)
+    if not value:
+        msg = f"{name} must be a type of machine, not empty; get_instance_types() lists them"
+        raise InvalidArgument(msg)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        msg = f"{name} must be True or False, not {shown(value)}"
+        raise InvalidArgument(msg)
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuse what is not a whole number that GraphQL can carry."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_INT:
+        msg = f"{name} must be a whole number from 0 to {_MAX_INT}, not {shown(value)}"
+        raise InvalidArgument(msg)
+
+
+def check_seed(name: str, value: object) -> None:
+    """Refuse what is neither None nor a whole number."""
+    if value is not None:
+        check_number(name, value)
+
+
+def check_timeout(name: str, value: object) -> None:
+    """Refuse what is neither None nor a number of seconds that a service can wait."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_TIMEOUT_SECONDS:
+        allowed = f"a number of seconds above 0 and at most {MAX_TIMEOUT_SECONDS}, or None for as long as it takes"
+        msg = f"{name} must be {allowed}, not {shown(value)}"
+        raise InvalidArgument(msg)
+
+
+def one_of(allowed: Sequence[str]) -> Callable[[str, object], None]:
+    """Return the check that refuses every text but these."""
+
+    def check(name: str, value: object) -> None:
+        if isinstance(value, str) and value in allowed:
+            return
+        import difflib  # noqa: PLC0415 - only for messages
+
+        close = difflib.get_close_matches(str(value).lower(), allowed, n=1)
+        msg = f"{name} must be {_choice(map(repr, allowed))}, not {shown(value)}"
+        raise InvalidArgument(msg + (f"; did you mean {close[0]!r}?" if close else ""))
+
+    return check
+
+
+def check_environment(name: str, value: object) -> None:
+    """Refuse names that a shell could not have, those that Grid sets itself, and values that are not texts."""
+    if not isinstance(value, Mapping):
+        msg = f"{name} must be a dict of names to texts, not {shown(value)}"
+        raise InvalidArgument(msg)
+    for variable, text in value.items():
+        if not isinstance(variable, str) or not VARIABLE_NAME.fullmatch(variable):
+            msg = f"{name}: a name must be letters, digits and '_' and not start with a digit, not {shown(variable)}"
+            raise InvalidArgument(msg)
+        if variable in RESERVED_VARIABLES:
+            msg = f"{name}: {variable} is set by Grid for every experiment; choose another name"
+            raise InvalidArgument(msg)
+        check_text(f"{name}: {variable}", text)
+
+
+def accept(name: str, value: object) -> None:
+    """Accept what was checked already where it was read from the configuration file."""
+
+
+def _choice(allowed: Iterable[str]) -> str:
+    *others, last = allowed
+    return f"{', '.join(others)} or {last}"

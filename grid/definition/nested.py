@@ -1,0 +1,128 @@
+"""What is nested in the configuration file, environment, actions and params: how each is read and written.
+
+Where they stand in the file is said in :mod:`grid.definition.arguments`; the file itself is read in
+:mod:`grid.definition.config`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from grid.definition.checks import shown
+from grid.errors import ConfigError
+
+ACTIONS = ("on_build_start", "on_build_end", "on_experiment_start", "on_experiment_end")
+"""When a cluster may run shell commands around the script."""
+
+
+def read_mapping(path: str, value: object, key: str, known: Iterable[str] | None = None) -> dict[str, Any]:
+    """Return a section as it stands in the file, if it is one, and has no other keys than those that are known.
+
+    Raises
+    ------
+    ConfigError
+        It does not look like that; the message names the file, the place and what is allowed there.
+    """
+    place = f"{path}: {key}" if key else path
+    if not isinstance(value, dict):
+        expected = f"the keys {', '.join(dict.fromkeys(known))}" if known is not None else "keys and their values"
+        msg = f"{place} must hold {expected}, not {shown(value)}"
+        raise ConfigError(msg)
+    for name in value:
+        if known is None and not isinstance(name, str):
+            msg = f"{place} must have texts as keys, not {shown(name)}; put it in quotes"
+            raise ConfigError(msg)
+        if known is not None and name not in known:
+            dotted = f"{key}.{name}" if key else str(name)
+            msg = f"{path}: unknown key {dotted}; {_nearest(name, known)}"
+            raise ConfigError(msg)
+    return value
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - only for messages
+
+    allowed = list(dict.fromkeys(known))
+    close = difflib.get_close_matches(str(name), allowed, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + f"known here: {', '.join(allowed)}"
+
+
+def read_environment(path: str, key: str, value: object) -> dict[str, str]:
+    """Return environment variables; a number becomes a text."""
+    environment = {}
+    for name, text in read_mapping(path, value, key).items():
+        if isinstance(text, bool) or not isinstance(text, (str, int, float)):
+            msg = f"{path}: {key}.{name} must be a text or a number, not {shown(text)}; put it in quotes"
+            raise ConfigError(msg)
+        environment[name] = str(text)
+    return environment
+
+
+def read_actions(path: str, key: str, value: object) -> dict[str, list[str]]:
+    """Return shell commands by their moment, without the moments that have none."""
+    actions = {}
+    for moment, commands in read_mapping(path, value, key, ACTIONS).items():
+        if commands is None:
+            continue
+        if not isinstance(commands, list) or not all(isinstance(command, str) for command in commands):
+            msg = f"{path}: {key}.{moment} must be a list of shell commands, not {shown(commands)}"
+            raise ConfigError(msg)
+        if commands:
+            actions[moment] = commands
+    return actions
+
+
+_FLAG_NAME = re.compile(r"[^\W\d][^\s=]*")
+
+
+def read_params(path: str, key: str, value: object) -> dict[str, Any]:
+    """Return script arguments by their flag."""
+    params = read_mapping(path, value, key)
+    for flag, given in params.items():
+        stripped = flag.removeprefix("-").removeprefix("-")
+        if stripped == flag or not _FLAG_NAME.fullmatch(stripped):
+            msg = f"{path}: {key}: {flag!r} is no flag; write it with its dashes, as in --learning_rate"
+            raise ConfigError(msg)
+        _check_param(f"{path}: {key}.{flag}", given)
+    return params
+
+
+def _check_param(place: str, value: object) -> None:
+    if isinstance(value, list):
+        for element in value:
+            _check_param(place, element)
+    elif value is not None and not isinstance(value, (str, int, float)):
+        allowed = "a text, a number, true, false, null or a list of these"
+        msg = f"{place} must be {allowed}, not {shown(value)}; put it in quotes"
+        raise ConfigError(msg)
+
+
+def write_actions(actions: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Write every moment, also those without commands."""
+    return {moment: list(actions.get(moment, ())) for moment in ACTIONS}
+
+
+def param_words(params: Mapping[str, Any]) -> list[str]:
+    """Write ``hyper_params.params`` as words of the script's command line, as a shell would split them.
+
+    ``True`` and null give the bare flag, ``False`` leaves it out. Texts stay as they are, so that a sweep in them is
+    seen; a list is written as the list of a sweep.
+
+    Examples
+    --------
+    >>> param_words({"--lr": "uniform(0, 1, 3)", "--layers": [1, 2], "--fast": True, "--slow": False})
+    ['--lr', 'uniform(0, 1, 3)', '--layers', '[1, 2]', '--fast']
+    """
+    words: list[str] = []
+    for flag, value in params.items():
+        if value is None or value is True:
+            words.append(flag)
+        elif value is not False:
+            text = value if isinstance(value, str) else repr(value)
+            if text.startswith("-") and isinstance(value, str) and flag.startswith("--"):
+                words.append(f"{flag}={text}")  # as a word of its own it would read as the next flag
+            else:
+                words += [flag, text]
+    return words
