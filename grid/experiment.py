@@ -1,4 +1,4 @@
-"""One experiment, as its user holds it. The mapping of a run's experiments is in ``views.py``."""
+"""One experiment, as its user holds it. The mapping of a run's experiments is in ``experiments_view.py``."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ from grid.definition.run_definition import (
 )
 from grid.errors import GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
 from grid.experiment import REPR_SECONDS, Experiment, attempt, wait_for_end
+from grid.experiments_view import EXPERIMENTS_PAGE, ExperimentsView, RunsView, no_such
 from grid.session import session as sessions
-from grid.views import EXPERIMENTS_PAGE, ExperimentsView, RunsView, no_such
 
 if TYPE_CHECKING:
     from grid.models import Cancellation, FailureGroup, LoadedRun, RunRecord
