@@ -18,9 +18,9 @@ import grid
 from benchmarks.report import beside, line, milliseconds, timed
 from grid.chain.decoding import camel_case, decode
 from grid.chain.registry import Query
-from grid.experiments_view import EXPERIMENTS_PAGE
 from grid.models import ExperimentRecord
 from grid.session import session as sessions
+from grid.views import EXPERIMENTS_PAGE
 from tests.support.projects import make_project
 from tests.support.services import service_process
 

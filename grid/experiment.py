@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from grid.errors import CancelTimeout, ExperimentNotFound, GridError
+from grid.errors import CancelTimeout, ExperimentNotFound
 from grid.shared.wire import ExperimentStatus
+from grid.views import REPR_SECONDS, describe_experiment, try_refresh
 
 if TYPE_CHECKING:
     from grid.models import Cancellation, ExperimentRecord, Failure
     from grid.session.session import Session
-
-_T = TypeVar("_T")
-
-REPR_SECONDS = 2.0
-"""How long a repr may try to find out how things are."""
 
 _CANCEL_MARGIN = 5.0
 """Seconds that a cancel may take beyond the grace period of its service."""
 
 _CANCEL_WAIT = 5.0
 """Seconds that one request of a cancel may take, so that it fits into any read time-out."""
-
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Experiment:
@@ -130,12 +124,12 @@ class Experiment:
             raise self._gone()
         if self._record.status is ExperimentStatus.SUCCEEDED:
             return None
-        if self.is_final and self._failure is not None:
+        if self._is_final and self._failure is not None:
             return self._failure
         found = self._session.execute(models.GetFailure, id=self.id).experiment
         if found is None:
             raise self._gone()
-        self.take(found)
+        self._take(found)
         self._failure = found.failure
         return found.failure
 
@@ -204,13 +198,13 @@ class Experiment:
         self._is_deleted = True
         self._on_deletion()
 
-    def take(self, record: ExperimentRecord) -> None:
+    def _take(self, record: ExperimentRecord) -> None:
         """Know what was read, unless more is known: of two answers to two threads the older may come last."""
         if _progress(record) >= _progress(self._record):
             self._record = record
 
     @property
-    def is_final(self) -> bool:
+    def _is_final(self) -> bool:
         """Whether nothing about it can change any more, as far as is known here."""
         return self._record.status.is_final
 
@@ -219,19 +213,19 @@ class Experiment:
 
         if self._is_deleted:
             raise self._gone()
-        if self.is_final:
+        if self._is_final:
             return
         record = self._session.execute(models.GetExperiment, within=within, id=self.id).experiment
         if record is None:
             raise self._gone()
-        self.take(record)
+        self._take(record)
 
     def _gone(self) -> ExperimentNotFound:
         return ExperimentNotFound(f"there is no experiment {self.name!r} any more")
 
     def __repr__(self) -> str:
-        attempt(lambda: self._refresh(REPR_SECONDS))
-        return describe(self._record)
+        try_refresh(lambda: self._refresh(REPR_SECONDS))
+        return describe_experiment(self._record)
 
 
 def _progress(record: ExperimentRecord) -> tuple[int, int]:
@@ -240,45 +234,6 @@ def _progress(record: ExperimentRecord) -> tuple[int, int]:
 
 
 _STEPS = {ExperimentStatus.QUEUED: 0, ExperimentStatus.PENDING: 1, ExperimentStatus.RUNNING: 2}
-
-
-def describe(record: ExperimentRecord) -> str:
-    """Write an experiment as its repr shows it, as it is known here."""
-    fields = {
-        "name": record.name,
-        "status": record.status,
-        "project": f"{record.project} @ {record.commit_sha}",
-        "parameters": record.parameters,
-        "invocation_command": record.invocation_command,
-        "user": record.user.username,
-        "created_at": _without_offset(record.created_at),
-        "started_running_at": _without_offset(record.started_running_at or _NEVER),
-        "finished_at": _without_offset(record.finished_at or _NEVER),
-    }
-    return "\n".join(["Experiment(,", *(f"    {name}={value}," for name, value in fields.items()), ")"])
-
-
-def describe_mapping(entries: Iterable[tuple[str, str]], remark: str = "") -> str:
-    """Write a view as its repr shows it: names and what they stand for, and what else there is to say."""
-    lines = ["{"]
-    for name, text in entries:
-        first, *rest = text.splitlines()
-        lines += [f"    {name!r}: {first}", *(f"    {line}" for line in rest)]
-        lines[-1] += ","
-    if len(lines) > 1:
-        lines[-1] = lines[-1].removesuffix(",")
-    if remark:
-        lines.append(f"    # {remark}")
-    return "\n".join([*lines, "}"]) if len(lines) > 1 else "{}"
-
-
-def attempt(refresh: Callable[[], _T]) -> GridError | None:
-    """Do what a repr would like to do first; return what went wrong instead of raising it."""
-    try:
-        refresh()
-    except GridError as error:
-        return error
-    return None
 
 
 def wait_for_end(ask: Callable[[float], Cancellation], session: Session) -> list[str]:
@@ -302,7 +257,3 @@ def wait_for_end(ask: Callable[[float], Cancellation], session: Session) -> list
                 f"grace and {_CANCEL_MARGIN:g} s more: {named}. The cancel stands: their status() will say CANCELLED"
             )
             raise CancelTimeout(message)
-
-
-def _without_offset(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)

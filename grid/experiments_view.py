@@ -1,26 +1,29 @@
-"""Mapping views: names to experiments of a run, and names to runs. Live and lazy: fetched by page, when needed."""
+"""The mapping view of a run's experiments: live and lazy, fetched by page when they are needed."""
 
 from __future__ import annotations
 
 import bisect
-import difflib
 import re
 import time
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from grid.errors import ExperimentNotFound, GridError, InvalidArgument, RunNotFound
-from grid.experiment import REPR_SECONDS, Experiment, attempt, describe, describe_mapping
-from grid.shared.wire import MAX_PAGE_SIZE, ExperimentStatus
+from grid.errors import ExperimentNotFound
+from grid.experiment import Experiment
+from grid.shared.wire import ExperimentStatus
+from grid.views import (
+    EXPERIMENTS_PAGE,
+    REPR_SECONDS,
+    describe_experiment,
+    describe_mapping,
+    no_such,
+    remaining,
+    try_refresh,
+)
 
 if TYPE_CHECKING:
     from grid.models import ExperimentPage, ExperimentRecord
-    from grid.run import Run
-    from grid.session.session import Session
-
-EXPERIMENTS_PAGE = 500
-_RUNS_PAGE = 100
-_MAX_SHOWN_RUNS = 100
+    from grid.run_state import RunState
 
 
 class ExperimentsView(Mapping[str, Experiment]):
@@ -29,7 +32,7 @@ class ExperimentsView(Mapping[str, Experiment]):
     Length, membership and iteration cost no request; an experiment's page is fetched when it is first looked at.
     """
 
-    def __init__(self, run: Run, first_page: ExperimentPage | None = None) -> None:
+    def __init__(self, run: RunState, first_page: ExperimentPage | None = None) -> None:
         self._run = run
         self._known: dict[int, Experiment] = {}
         # For each page that can be asked for: the first index that it may hold, and what to give as `after`.
@@ -58,23 +61,21 @@ class ExperimentsView(Mapping[str, Experiment]):
 
     def __repr__(self) -> str:
         deadline = time.monotonic() + REPR_SECONDS
-        error = attempt(lambda: self._refresh(deadline))
+        error = try_refresh(lambda: self._refresh(deadline))
         shown = [index for index in self._run.indices if index in self._known]
-        entries = [(self._name(index), describe(self._known[index]._record)) for index in shown]  # noqa: SLF001
+        entries = [(self._name(index), describe_experiment(self._known[index]._record)) for index in shown]
         missing = len(self) - len(entries)
         remark = f"and {missing} more that could not be fetched: {error}" if missing else ""
         return describe_mapping(entries, remark)
 
-    @property
-    def all_final(self) -> bool:
-        """Whether every experiment was read and none can change any more."""
-        return self._is_complete() and all(self._known[index].is_final for index in self._run.indices)
-
-    def final_status(self) -> dict[str, list[str]]:
-        """Names grouped by status, of experiments that cannot change any more."""
+    def _final_status(self) -> dict[str, list[str]] | None:
+        """Return names grouped by status where every experiment was read and none can change any more."""
         groups: dict[str, list[str]] = {status.value: [] for status in ExperimentStatus}
         for index in self._run.indices:
-            groups[self._known[index]._record.status.value].append(self._name(index))  # noqa: SLF001
+            each = self._known.get(index)
+            if each is None or not each._is_final:
+                return None
+            groups[each._record.status.value].append(self._name(index))
         return {word: names for word, names in groups.items() if names}
 
     def _name(self, index: int) -> str:
@@ -104,14 +105,14 @@ class ExperimentsView(Mapping[str, Experiment]):
         wanted: set[int] | None = None
         if self._is_complete():
             known = [(index, self._known[index]) for index in self._run.indices]
-            wanted = {self._page(index) or 0 for index, each in known if not each.is_final}
-            ended = all(each._record.status.is_terminal for _, each in known)  # noqa: SLF001
-            if wanted and ended and not self._run.has_changed(_remaining(deadline)):
+            wanted = {self._page(index) or 0 for index, each in known if not each._is_final}
+            ended = all(each._record.status.is_terminal for _, each in known)
+            if wanted and ended and not self._run.has_changed(remaining(deadline)):
                 return  # failed experiments, and none of them has come back
         page = 0
         while page < len(self._pages):  # each page tells of the next
             if wanted is None or page in wanted:
-                self._fetch(page, _remaining(deadline))
+                self._fetch(page, remaining(deadline))
             page += 1
 
     def _fetch(self, page: int, within: float | None = None) -> None:
@@ -126,18 +127,16 @@ class ExperimentsView(Mapping[str, Experiment]):
             first=EXPERIMENTS_PAGE,
             after=self._pages[page][1],
         )
-        if answer.run is None or answer.run.id != run.id:
-            message = f"there is no run {run.name!r} any more"
-            raise RunNotFound(message)
-        run.saw(answer.run.status.revision, answer.run.deleted_indices)
-        self._take(page, answer.run.experiments)
+        found = run.same(answer.run)
+        run.saw(found.status.revision, found.deleted_indices)
+        self._take(page, found.experiments)
 
     def _fetch_one(self, name: str, index: int) -> None:
         from grid import models  # noqa: PLC0415 - not before the first call
 
         run = self._run
         record = run.session.execute(models.GetExperimentByName, name=name, owner=run.owner).experiment_by_name
-        if record is None or record.run_id != run.id:
+        if record is None or run.record is None or record.run_id != run.record.id:
             message = f"there is no experiment {name!r} any more"
             raise ExperimentNotFound(message)
         self._known.setdefault(index, self._experiment(index, record))
@@ -153,105 +152,6 @@ class ExperimentsView(Mapping[str, Experiment]):
             if known is None:
                 self._known[index] = self._experiment(index, record)
             else:
-                known.take(record)
+                known._take(record)
         if content.page_info.has_next_page and page + 1 == len(self._pages):
             self._pages.append((index + 1, content.page_info.end_cursor))
-
-
-class RunsView(Mapping[str, "Run"]):
-    """Every run of the logged-in user by name, newest first. Nothing is kept: each look is a look at the service."""
-
-    def __len__(self) -> int:
-        from grid import models  # noqa: PLC0415 - not before the first call
-
-        return _session().execute(models.RunNames, first=1).runs.total_count
-
-    def __iter__(self) -> Iterator[str]:
-        from grid import models  # noqa: PLC0415 - not before the first call
-
-        after = None
-        while True:
-            page = _session().execute(models.RunNames, first=MAX_PAGE_SIZE, after=after).runs
-            yield from (node.name for node in page.nodes)
-            if not page.page_info.has_next_page:
-                return
-            after = page.page_info.end_cursor
-
-    def __contains__(self, name: object) -> bool:
-        from grid import models  # noqa: PLC0415 - not before the first call
-
-        return isinstance(name, str) and _session().execute(models.GetRunStatus, name=name).run is not None
-
-    def __getitem__(self, name: str) -> Run:
-        from grid.run import Run  # noqa: PLC0415 - which imports this module
-
-        try:
-            return Run(name)
-        except (InvalidArgument, AttributeError):
-            # No run can have such a name, or it is no name at all: for a mapping that is an unknown key.
-            raise RunNotFound(no_such("run", name, "your runs", self)) from None
-
-    def values(self) -> ValuesView[Run]:
-        """The runs, fetched by page."""
-        return _RunValues(self)
-
-    def items(self) -> ItemsView[str, Run]:
-        """Names and runs, fetched by page."""
-        return _RunItems(self)
-
-    def __repr__(self) -> str:
-        from grid import models  # noqa: PLC0415 - not before the first call
-        from grid.run import Run  # noqa: PLC0415
-
-        try:
-            session = _session()
-            page = session.execute(models.RunPage, within=REPR_SECONDS, first=_MAX_SHOWN_RUNS).runs
-        except GridError as error:
-            return describe_mapping((), f"the runs could not be fetched: {error}")
-        entries = [(node.name, Run._of(node, session).describe()) for node in page.nodes]  # noqa: SLF001
-        more = page.total_count - len(entries)
-        return describe_mapping(entries, f"and {more} more" if more else "")
-
-    def _pages(self) -> Iterator[Run]:
-        from grid import models  # noqa: PLC0415 - not before the first call
-        from grid.run import Run  # noqa: PLC0415
-
-        session, after = _session(), None
-        while True:
-            page = session.execute(models.RunPage, first=_RUNS_PAGE, after=after).runs
-            yield from (Run._of(node, session) for node in page.nodes)  # noqa: SLF001
-            if not page.page_info.has_next_page:
-                return
-            after = page.page_info.end_cursor
-
-
-class _RunValues(ValuesView["Run"]):
-    _mapping: RunsView
-
-    def __iter__(self) -> Iterator[Run]:
-        return self._mapping._pages()  # noqa: SLF001
-
-
-class _RunItems(ItemsView[str, "Run"]):
-    _mapping: RunsView
-
-    def __iter__(self) -> Iterator[tuple[str, Run]]:
-        return ((run.name, run) for run in self._mapping._pages())  # noqa: SLF001
-
-
-def no_such(kind: str, name: object, where: str, names: Any) -> str:
-    """Say that there is nothing of a name, and which names come near it."""
-    near = difflib.get_close_matches(str(name), list(iter(names)), n=3)
-    hint = f"; near it: {', '.join(near)}" if near else ""
-    return f"there is no {kind} {name!r} in {where}{hint}"
-
-
-def _remaining(deadline: float) -> float:
-    # A time-out of zero would be none at all.
-    return max(deadline - time.monotonic(), 0.001)
-
-
-def _session() -> Session:
-    from grid.session.session import current  # noqa: PLC0415 - which imports what a view alone does not need
-
-    return current()

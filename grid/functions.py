@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypedDict
 from grid.definition.checks import check_text
 from grid.errors import ClusterNotFound, ExperimentNotFound
 from grid.experiment import Experiment, wait_for_end
-from grid.experiments_view import RunsView
 from grid.run import Run
+from grid.runs_view import RunsView
 from grid.session.session import current
 
 if TYPE_CHECKING:

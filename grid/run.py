@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from grid.definition.arguments import RunArguments, noting_what_was_given
 from grid.definition.checks import check_text
-from grid.definition.run_definition import (
-    RunDefinition,
-    grid_config,
-    script_command,
-    to_settings_input,
-    validate,
-)
+from grid.definition.run_definition import RunDefinition, grid_config, to_settings_input, validate
 from grid.errors import GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
-from grid.experiment import REPR_SECONDS, Experiment, attempt, wait_for_end
-from grid.experiments_view import EXPERIMENTS_PAGE, ExperimentsView, RunsView, no_such
+from grid.experiment import Experiment, wait_for_end
+from grid.experiments_view import ExperimentsView
+from grid.run_state import RunState
 from grid.session import session as sessions
+from grid.views import EXPERIMENTS_PAGE, REPR_SECONDS, describe_run, names_of_runs, no_such, try_refresh
 
 if TYPE_CHECKING:
     from grid.models import Cancellation, FailureGroup, LoadedRun, RunRecord
     from grid.session.session import Session
-
-
-class _HasId(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-_Found = TypeVar("_Found", bound=_HasId)
 
 
 class Run(RunArguments):
@@ -110,38 +98,14 @@ class Run(RunArguments):
     defaultdict(<class 'list'>, {'QUEUED': ['clever-noether-1882-exp0', 'clever-noether-1882-exp1']})
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_definition",
-        "_deleted",
-        "_experiments",
-        "_given",
-        "_hourly_cost",
-        "_indices",
-        "_is_deleted",
-        "_key",
-        "_owner",
-        "_record",
-        "_revision",
-        "_session",
-        "_status",
-        "_status_revision",
-    )
+    __slots__ = ("__weakref__", "_definition", "_experiments", "_given", "_hourly_cost", "_key", "_state")
 
     _definition: RunDefinition
-    _deleted: set[int]
     _experiments: ExperimentsView
     _given: dict[str, Any]
     _hourly_cost: float | None
-    _indices: Sequence[int]
-    _is_deleted: bool
     _key: str
-    _owner: str | None
-    _record: RunRecord | None
-    _revision: int
-    _session: Session
-    _status: dict[str, list[str]] | None
-    _status_revision: int
+    _state: RunState
 
     @noting_what_was_given
     def __init__(  # noqa: PLR0913 - the interface's
@@ -179,7 +143,7 @@ class Run(RunArguments):
             raise InvalidArgument(message)
         self._reset(sessions.current())
         if entrypoint:
-            self._definition = RunDefinition.from_arguments(self._given)
+            self._define(RunDefinition.from_arguments(self._given))
             validate(self._definition)
             return
         if others := sorted(self._given.keys() - {"name"}):
@@ -195,17 +159,17 @@ class Run(RunArguments):
     @property
     def id(self) -> str | None:
         """The id, unique in the service; None before the run is started."""
-        return self._record.id if self._record else None
+        return self._state.record.id if self._state.record else None
 
     @property
     def user(self) -> str:
         """The username of the owner."""
-        return self._record.user.username if self._record else self._session.viewer.username
+        return self._state.user
 
     @property
     def created_at(self) -> datetime | None:
         """When the run was started, in UTC; None before that."""
-        return self._record.created_at if self._record else None
+        return self._state.record.created_at if self._state.record else None
 
     @property
     def experiments(self) -> ExperimentsView:
@@ -220,7 +184,7 @@ class Run(RunArguments):
     @property
     def script_command(self) -> str:
         """The shell-quoted command line that would make the same run, without its beginning; empty before the start."""
-        return self._record.script_command if self._record else ""
+        return self._state.record.script_command if self._state.record else ""
 
     @property
     def estimated_hourly_cost(self) -> float:
@@ -235,11 +199,11 @@ class Run(RunArguments):
 
         if self._hourly_cost is not None:
             return self._hourly_cost
-        if self._record is None:
+        if self._state.record is None:
             validate(self._definition)
         settings = to_settings_input(self._definition)
-        cost = self._session.execute(models.Estimate, settings=settings).estimate.hourly_cost
-        if self._record is not None:
+        cost = self._state.session.execute(models.Estimate, settings=settings).estimate.hourly_cost
+        if self._state.record is not None:
             self._hourly_cost = cost
         return cost
 
@@ -259,35 +223,13 @@ class Run(RunArguments):
         NameTaken, Unsupported, InvalidArgument, LimitExceeded
             If the service refuses it; nothing has been created then.
         """
-        from grid import models  # noqa: PLC0415 - not before the first call
-        from grid.session.sending import send  # noqa: PLC0415
-        from grid.source.snapshot import snapshot  # noqa: PLC0415
+        from grid.session.sending import send_run  # noqa: PLC0415 - not before the first call
 
-        if self._record is not None:
+        if self._state.record is not None:
             message = f"the run {self.name!r} is started already; make a new Run to start another"
             raise RunStarted(message)
-        definition, session = self._definition, self._session
-        validate(definition)
-        settings = to_settings_input(definition)
-        # Asked first: what the service refuses must not cost an upload.
-        session.execute(models.Estimate, settings=settings)
-        with snapshot(definition.entrypoint, localdir=definition.localdir) as source:
-            for warning in source.warnings:
-                warnings.warn(warning, GridWarning, stacklevel=2)
-            send(source, session)
-            given = {
-                "key": self._key,
-                "name": definition.name or None,
-                "description": definition.description,
-                "settings": settings,
-                "snapshot": source.digest,
-                "script": source.script,
-                "project": source.project,
-                "commitSha": source.commit_sha,
-                "scriptCommand": script_command(definition),
-                "interpreter": session.interpreter,
-            }
-            started = session.execute(models.StartRun, input=given, first=EXPERIMENTS_PAGE).start_run
+        validate(self._definition)
+        started = send_run(self._definition, self._key, self._state.session, first=EXPERIMENTS_PAGE)
         self._take(started.run)
         for warning in started.warnings:
             warnings.warn(warning, GridWarning, stacklevel=2)
@@ -297,7 +239,7 @@ class Run(RunArguments):
 
         One request, and none where nothing can change any more.
         """
-        if self._record is None:
+        if self._state.record is None:
             return defaultdict(list)
         return defaultdict(list, {word: list(names) for word, names in self._fresh_status().items()})
 
@@ -323,10 +265,10 @@ class Run(RunArguments):
         self._check_started("cancel")
 
         def ask(seconds: float) -> Cancellation:
-            which: dict[str, Any] = {"name": self.name, "owner": self._owner, "id": self.id}
-            return self._session.execute(models.CancelRun, **which, waitSeconds=seconds).cancel_run
+            which: dict[str, Any] = {"name": self.name, "owner": self._state.owner, "id": self.id}
+            return self._state.session.execute(models.CancelRun, **which, waitSeconds=seconds).cancel_run
 
-        return wait_for_end(ask, self._session)
+        return wait_for_end(ask, self._state.session)
 
     def failures(self) -> list[FailureGroup]:
         """Return what has failed, grouped by reason and by the last line of the traceback; the largest group first.
@@ -355,8 +297,8 @@ class Run(RunArguments):
         from grid import models  # noqa: PLC0415 - not before the first call
 
         self._check_started("look at")
-        found = self._session.execute(models.GetFailures, name=self.name, owner=self._owner).run
-        return list(self._same(found).failures)
+        found = self._state.session.execute(models.GetFailures, name=self.name, owner=self._state.owner).run
+        return list(self._state.same(found).failures)
 
     def retry(self) -> list[str]:
         """Run every failed experiment again, with the same parameters, as its next attempt. What it did before stays.
@@ -380,8 +322,8 @@ class Run(RunArguments):
         """
         from grid import models  # noqa: PLC0415 - not before the first call
 
-        which = {"id": self._check_started("retry").id, "key": self._session.new_key()}
-        return list(self._session.execute(models.RetryRun, input=which).retry_run.names)
+        which = {"id": self._check_started("retry").id, "key": self._state.session.new_key()}
+        return list(self._state.session.execute(models.RetryRun, input=which).retry_run.names)
 
     def delete(self) -> None:
         """Remove the run from the service: its experiments, their files, and source code that no other run has.
@@ -405,8 +347,8 @@ class Run(RunArguments):
         """
         from grid import models  # noqa: PLC0415 - not before the first call
 
-        self._session.execute(models.DeleteRun, id=self._check_started("delete").id)
-        self._is_deleted = True
+        self._state.session.execute(models.DeleteRun, id=self._check_started("delete").id)
+        self._state.is_deleted = True
 
     def __contains__(self, name: object) -> bool:
         return name in self._experiments
@@ -421,68 +363,8 @@ class Run(RunArguments):
         return iter(self._experiments.values())
 
     def __repr__(self) -> str:
-        attempt(lambda: self._fresh_status(REPR_SECONDS))
-        return self.describe()
-
-    def describe(self) -> str:
-        """Return what the repr shows, as it is known here, without asking the service."""
-        counts = {word: len(names) for word, names in self._status.items()} if self._status is not None else {}
-        if self._record is not None and self._status is None:
-            counts = {group.status.value: group.count for group in self._record.status.groups}
-        fields = {
-            "name": self.name,
-            "description": f'"{self.description}"',
-            "script_command": self.script_command,
-            "num_experiments": len(self),
-            "status": counts,
-            "user": self.user,
-            "created_at": self.created_at,
-            "cluster": self.cluster,
-        }
-        return "\n".join(["Run(", *(f"    {name}={value}," for name, value in fields.items()), ")"])
-
-    # What the views need
-
-    @property
-    def session(self) -> Session:
-        """The session that the run belongs to."""
-        return self._session
-
-    @property
-    def owner(self) -> str | None:
-        """The teammate whose run it is; None for one's own."""
-        return self._owner
-
-    @property
-    def indices(self) -> Sequence[int]:
-        """The indices of the experiments there are, in order; none before the start."""
-        return self._indices
-
-    def saw(self, revision: int, deleted_indices: Sequence[int]) -> None:
-        """Take note of how far the run had come when something of it was read, and of what was deleted by then."""
-        if revision < self._revision or self._record is None:
-            return
-        self._revision = revision
-        self._deleted |= set(deleted_indices)
-        self._renumber(self._record)
-
-    def saw_deletion(self, index: int) -> None:
-        """Take note that an experiment was deleted here: no answer that is on its way brings it back."""
-        self._deleted.add(index)
-        if self._record is not None:
-            self._renumber(self._record)
-        self._status = None
-
-    def _renumber(self, record: RunRecord) -> None:
-        # As many as there are and as there were when the record was read.
-        created = range(record.experiment_count + len(record.deleted_indices))
-        self._indices = [index for index in created if index not in self._deleted] if self._deleted else created
-
-    def has_changed(self, within: float) -> bool:
-        """Ask whether any status has changed since something of the run was read."""
-        before = self._revision
-        self._fetch_status(within)
-        return self._revision != before
+        try_refresh(lambda: self._fresh_status(REPR_SECONDS))
+        return describe_run(self._definition, self._state)
 
     # Inside
 
@@ -491,23 +373,15 @@ class Run(RunArguments):
         """Return the run of a record, without its experiments."""
         run = cls.__new__(cls)
         run._reset(session)  # noqa: SLF001 - of this class
-        run._adopt(record)  # noqa: SLF001
+        run._adopt(record)  # noqa: SLF001 - as above
         return run
 
     def _reset(self, session: Session) -> None:
-        self._session = session
-        self._owner = None
-        self._record = None
-        self._status = None
+        self._state = RunState(session)
+        self._experiments = ExperimentsView(self._state)
         self._hourly_cost = None
-        self._deleted = set()
-        self._indices = ()
-        self._is_deleted = False
-        self._revision = -1
-        self._status_revision = -1
         # The same for every try to start this run, so that the service makes it once.
-        self._key = self._session.new_key()
-        self._experiments = ExperimentsView(self)
+        self._key = session.new_key()
 
     def _load(self, name: str) -> None:
         from grid import models  # noqa: PLC0415 - not before the first call
@@ -515,67 +389,51 @@ class Run(RunArguments):
         check_text("name", name)
         owner, colon, plain = name.rpartition(":")
         Run.name.check(plain)
-        self._owner = owner if colon else None
-        found = self._session.execute(models.GetRun, name=plain, owner=self._owner, first=EXPERIMENTS_PAGE).run
+        state = self._state
+        state.owner = owner if colon else None
+        found = state.session.execute(models.GetRun, name=plain, owner=state.owner, first=EXPERIMENTS_PAGE).run
         if found is None:
             whose = f"the runs of {owner}" if owner else "your runs"
-            raise RunNotFound(no_such("run", plain, whose, () if owner else RunsView()))
+            raise RunNotFound(no_such("run", plain, whose, () if owner else names_of_runs(state.session)))
         self._take(found)
 
     def _take(self, loaded: LoadedRun) -> None:
         self._adopt(loaded)
-        self._experiments = ExperimentsView(self, loaded.experiments)
+        self._experiments = ExperimentsView(self._state, loaded.experiments)
 
     def _adopt(self, record: RunRecord) -> None:
-        self._definition = RunDefinition.from_record(record)
-        self._record = record
-        self.saw(record.status.revision, record.deleted_indices)
+        self._define(RunDefinition.from_record(record))
+        self._state.adopt(record)
+
+    def _define(self, definition: RunDefinition) -> None:
+        self._definition = definition
+        self._state.name = definition.name
 
     def _argument(self, name: str) -> Any:
         return self._definition.values[name]
 
     def _change(self, name: str, value: object) -> None:
-        if self._record is not None:
+        if self._state.record is not None:
             message = f"the run {self.name!r} is started, so its {name} cannot be changed; make a new Run"
             raise RunStarted(message)
-        self._definition = self._definition.evolve(**{name: value})
+        self._define(self._definition.evolve(**{name: value}))
         # Whether or not an earlier start() got through: this is another run.
-        self._key = self._session.new_key()
+        self._key = self._state.session.new_key()
 
     def _fresh_status(self, within: float | None = None) -> dict[str, list[str]]:
-        if self._record is None:
+        state = self._state
+        if state.record is None:
             return {}
-        if self._is_deleted:
-            raise self._gone()
-        if self._status is None and self._experiments.all_final:
-            self._status = self._experiments.final_status()
-        if self._status is None or not self._status.keys() <= {"SUCCEEDED", "CANCELLED"}:
-            return self._fetch_status(within)
-        return self._status
-
-    def _fetch_status(self, within: float | None) -> dict[str, list[str]]:
-        from grid import models  # noqa: PLC0415 - not before the first call
-
-        found = self._session.execute(models.GetRunStatus, within=within, name=self.name, owner=self._owner).run
-        status = self._same(found).status
-        # Of two answers to two threads the one that knows more stays.
-        if self._status is None or status.revision >= self._status_revision:
-            self._status_revision = status.revision
-            self._status = {group.status.value: list(group.names) for group in status.groups}
-            self.saw(status.revision, self._same(found).deleted_indices)
-        return self._status
+        if state.is_deleted:
+            raise state.gone()
+        if state.status is None:
+            state.status = self._experiments._final_status()  # noqa: SLF001 - not for users
+        if state.status is None or not state.status.keys() <= {"SUCCEEDED", "CANCELLED"}:
+            return state.fetch_status(within)
+        return state.status
 
     def _check_started(self, what: str) -> RunRecord:
-        if self._record is None:
+        if self._state.record is None:
             message = f"this run is not started: there is nothing to {what}"
             raise RunNotStarted(message)
-        return self._record
-
-    def _same(self, found: _Found | None) -> _Found:
-        """Return what was found by the run's name, unless that is another run, or none."""
-        if found is None or found.id != self.id:
-            raise self._gone()
-        return found
-
-    def _gone(self) -> RunNotFound:
-        return RunNotFound(f"there is no run {self.name!r} any more")
+        return self._state.record

@@ -1,17 +1,61 @@
-"""Sends the source code of a run to the service. How it is packed is decided in :mod:`grid.source.snapshot`."""
+"""Sends a run to the service: its source code, where that is not there yet, and then what it is."""
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
-from grid.errors import PermissionDenied
+from grid.definition.run_definition import script_command, to_settings_input
+from grid.errors import GridWarning, PermissionDenied
+from grid.source.snapshot import snapshot
 
 if TYPE_CHECKING:
+    from grid.definition.run_definition import RunDefinition
+    from grid.models import StartedRun
     from grid.session.session import Session
     from grid.source.snapshot import Snapshot
 
 
-def send(source: Snapshot, session: Session) -> None:
+def send_run(definition: RunDefinition, key: str, session: Session, *, first: int) -> StartedRun:
+    """Send the source code of a run and start it; the same key starts the same run once.
+
+    Parameters
+    ----------
+    first
+        How many of its experiments to come back with.
+
+    Raises
+    ------
+    SourceError
+        The source code cannot be packed.
+    GridError
+        The service refuses it; nothing has been created then.
+    """
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    settings = to_settings_input(definition)
+    # Asked first: what the service refuses must not cost an upload.
+    session.execute(models.Estimate, settings=settings)
+    with snapshot(definition.entrypoint, localdir=definition.localdir) as source:
+        for warning in source.warnings:
+            warnings.warn(warning, GridWarning, stacklevel=3)
+        _send_source(source, session)
+        given = {
+            "key": key,
+            "name": definition.name or None,
+            "description": definition.description,
+            "settings": settings,
+            "snapshot": source.digest,
+            "script": source.script,
+            "project": source.project,
+            "commitSha": source.commit_sha,
+            "scriptCommand": script_command(definition),
+            "interpreter": session.interpreter,
+        }
+        return session.execute(models.StartRun, input=given, first=first).start_run
+
+
+def _send_source(source: Snapshot, session: Session) -> None:
     """Send source code to the service, where it does not have it."""
     from grid import models  # noqa: PLC0415 - not before the first call
 

@@ -254,7 +254,7 @@ def test_who_may_retry(service: ServiceProcess, failed: Run) -> None:
     assert code_of(ask(stranger, RETRY, input=input_)) == "RUN_NOT_FOUND"
     assert code_of(ask(mate, RETRY, input=input_)) == "FORBIDDEN"
     assert code_of(ask(service.endpoint, RETRY, input={**input_, "id": "no-such-run"})) == "RUN_NOT_FOUND"
-    theirs = Run._of(failed._record, session_of(mate))
+    theirs = Run._of(failed._state.record, session_of(mate))
     with pytest.raises(PermissionDenied, match=f"belongs to '{service.username}'"):
         theirs.retry()
     assert sorted(failed.status()) == ["FAILED", "SUCCEEDED"]

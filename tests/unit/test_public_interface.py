@@ -9,12 +9,15 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pytest
 
 import grid
 from grid import errors
+from grid.definition.arguments import ARGUMENTS
+from grid.experiments_view import ExperimentsView
 from tests.support.services import ServiceProcess, login_environment
 
 if TYPE_CHECKING:
@@ -74,6 +77,36 @@ def test_all_names_the_real_members() -> None:
     assert errors.__all__ == sorted(
         name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == "grid.errors"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (
+            grid.Run,
+            {
+                *ARGUMENTS,
+                *("created_at", "estimated_hourly_cost", "experiments", "grid_config", "id", "script_command", "user"),
+                *("cancel", "delete", "failures", "retry", "start", "status"),
+            },
+        ),
+        (
+            grid.Experiment,
+            {
+                *("attempt", "commit_sha", "created_at", "failure", "finished_at", "github_id", "id"),
+                *("invocation_commands", "name", "parameters", "started_running_at", "user"),
+                *("cancel", "delete", "status"),
+            },
+        ),
+        (type(grid.runs), set(dir(Mapping))),
+        (ExperimentsView, set(dir(Mapping))),
+    ],
+)
+def test_nothing_else_is_shown(kind: type, names: set[str]) -> None:
+    """`dir()` of what users hold has what they are told of, and nothing that only the library needs."""
+    assert {name for name in dir(kind) if not name.startswith("_")} == {
+        name for name in names if not name.startswith("_")
+    }
 
 
 def test_names_are_listed_before_they_are_loaded() -> None:

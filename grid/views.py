@@ -1,0 +1,115 @@
+"""What runs, experiments and their mapping views share: how each is shown, and what is said of an unknown name."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from grid.errors import GridError
+from grid.shared.wire import MAX_PAGE_SIZE
+
+if TYPE_CHECKING:
+    from grid.definition.run_definition import RunDefinition
+    from grid.models import ExperimentRecord
+    from grid.run_state import RunState
+    from grid.session.session import Session
+
+EXPERIMENTS_PAGE = 500
+"""How many experiments one request reads."""
+
+REPR_SECONDS = 2.0
+"""How long a repr may try to find out how things are."""
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def describe_run(definition: RunDefinition, state: RunState) -> str:
+    """Write a run as its repr shows it, as it is known here."""
+    counts: dict[str, int] = {}
+    if state.status is not None:
+        counts = {word: len(names) for word, names in state.status.items()}
+    elif state.record is not None:
+        counts = {group.status.value: group.count for group in state.record.status.groups}
+    fields = {
+        "name": definition.name,
+        "description": f'"{definition.description}"',
+        "script_command": state.record.script_command if state.record else "",
+        "num_experiments": len(state.indices),
+        "status": counts,
+        "user": state.user,
+        "created_at": state.record.created_at if state.record else None,
+        "cluster": definition.cluster,
+    }
+    return "\n".join(["Run(", *(f"    {name}={value}," for name, value in fields.items()), ")"])
+
+
+def describe_experiment(record: ExperimentRecord) -> str:
+    """Write an experiment as its repr shows it, as it is known here."""
+    fields = {
+        "name": record.name,
+        "status": record.status,
+        "project": f"{record.project} @ {record.commit_sha}",
+        "parameters": record.parameters,
+        "invocation_command": record.invocation_command,
+        "user": record.user.username,
+        "created_at": _without_offset(record.created_at),
+        "started_running_at": _without_offset(record.started_running_at or _NEVER),
+        "finished_at": _without_offset(record.finished_at or _NEVER),
+    }
+    return "\n".join(["Experiment(,", *(f"    {name}={value}," for name, value in fields.items()), ")"])
+
+
+def _without_offset(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def describe_mapping(entries: Iterable[tuple[str, str]], remark: str = "") -> str:
+    """Write a view as its repr shows it: names and what they stand for, and what else there is to say."""
+    lines = ["{"]
+    for name, text in entries:
+        first, *rest = text.splitlines()
+        lines += [f"    {name!r}: {first}", *(f"    {line}" for line in rest)]
+        lines[-1] += ","
+    if len(lines) > 1:
+        lines[-1] = lines[-1].removesuffix(",")
+    if remark:
+        lines.append(f"    # {remark}")
+    return "\n".join([*lines, "}"]) if len(lines) > 1 else "{}"
+
+
+def no_such(kind: str, name: object, where: str, names: Iterable[str]) -> str:
+    """Say that there is nothing of a name, and which names come near it."""
+    near = difflib.get_close_matches(str(name), list(iter(names)), n=3)
+    hint = f"; near it: {', '.join(near)}" if near else ""
+    return f"there is no {kind} {name!r} in {where}{hint}"
+
+
+def names_of_runs(session: Session) -> Iterator[str]:
+    """Yield the names of all runs of the logged-in user, newest first, one request a page."""
+    from grid import models  # noqa: PLC0415 - not before the first call
+
+    after = None
+    while True:
+        page = session.execute(models.RunNames, first=MAX_PAGE_SIZE, after=after).runs
+        yield from (node.name for node in page.nodes)
+        if not page.page_info.has_next_page:
+            return
+        after = page.page_info.end_cursor
+
+
+def try_refresh(refresh: Callable[[], object]) -> GridError | None:
+    """Do what a repr would like to do first; return what went wrong instead of raising it."""
+    try:
+        refresh()
+    except GridError as error:
+        return error
+    return None
+
+
+def remaining(deadline: float) -> float:
+    """Return the seconds until a monotonic time, as a time-out."""
+    # A time-out of zero would be none at all.
+    return max(deadline - time.monotonic(), 0.001)
