@@ -32,7 +32,7 @@ def shown(value: object) -> str:
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse what is no text, or none that a service could take.
+    """Refuse what is not text, or text that no service could take.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def read_config(path: str) -> ConfigFile:
     Raises
     ------
     ConfigError
-        The file is missing, cannot be read, is no YAML, has a key that is not known, or something of another shape
+        The file is missing, cannot be read, is not YAML, has a key that is not known, or something of another shape
         where keys or a list belong.
     """
     document = _load(path)

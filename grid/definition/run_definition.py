@@ -127,7 +127,7 @@ def validate(definition: RunDefinition) -> None:
     Raises
     ------
     SourceError
-        The entrypoint is missing, or no script.
+        The entrypoint is missing, or is not a script.
     InvalidArgument
         Any other argument has a value that is not allowed; the message says what is.
     """

@@ -30,7 +30,7 @@ def login(
     Raises
     ------
     InvalidArgument
-        What is no text, a user without a key, a key without a user, or a key that belongs to another service.
+        Where something is not text, a user has no key, a key no user, or the key belongs to another service.
     AuthenticationFailed
         The service does not accept the key.
     ConnectionFailed, RequestTimeout, InvalidResponse

@@ -1,4 +1,4 @@
-"""Snapshots of commits, taken of real repositories, and the project's name. Folders are in `test_folders.py`."""
+"""Snapshots of commits, taken of real repositories. Folders are in `test_folders.py`, git itself in `test_git.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from grid.errors import SourceError
-from grid.source.git import _project_of_remote
 from grid.source.snapshot import snapshot
 from tests.support.source_trees import content, git, members, paths, write
 
@@ -214,47 +213,3 @@ def test_a_link_inside_the_tree_stays_a_link(repository, localdir):
     with snapshot(str(repository / "train.py"), localdir=localdir) as taken:
         links = {name: member.linkname for name, member in members(taken.archive).items() if member.issym()}
     assert links == {"code/readme": "../README", "dangling": "missing", "folder-link": "code"}
-
-
-# --- the name of the project -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("remote", "project"),
-    [
-        ("https://github.com/gridai/Demo_Project.git", "gridai/Demo_Project"),
-        ("https://github.com/gridai/Demo_Project", "gridai/Demo_Project"),
-        ("https://github.com/gridai/Demo_Project/", "gridai/Demo_Project"),
-        ("https://ada:s3cret@github.com/gridai/Demo_Project.git", "gridai/Demo_Project"),
-        ("https://s3cret@host/Demo.git", "Demo"),
-        ("https://host/o/n.git?token=s3cret#s3cret", "o/n"),
-        ("https://gitlab.com/group/part/name.git", "part/name"),
-        ("https://host/own%20er/name", "own er/name"),
-        ("git@github.com:gridai/Demo_Project.git", "gridai/Demo_Project"),
-        ("github.com:gridai/Demo_Project", "gridai/Demo_Project"),
-        ("ada:s3cret@host:o/n.git", "o/n"),
-        ("git@host:name.git", "name"),
-        ("ssh://git@host:2222/o/n.git", "o/n"),
-        ("ssh://git@[::1]:2222/~ada/n.git", "~ada/n"),
-        ("file:///srv/git/o/n.git", "o/n"),
-        ("/srv/git/o/n.git", "o/n"),
-        ("/srv/o/n/.git", "o/n"),
-        ("../n.git", "o/n"),
-        ("C:\\code\\o\\n", "o/n"),
-        ("https://s3cret@host", ""),
-        ("https://[s3cret/o/n", ""),
-        ("", ""),
-    ],
-)
-def test_the_project_is_the_end_of_the_remotes_path(remote, project):
-    """Every form of a remote gives owner and name, and never a user or a password."""
-    assert _project_of_remote(remote, "/home/ada/o/here") == project
-
-
-def test_the_project_of_a_repository_with_an_origin(repository):
-    """The name comes from the remote called origin, for a commit and for a folder."""
-    git(repository, "remote", "add", "origin", "https://ada:s3cret@github.com/gridai/Demo_Project.git")
-    for localdir in (True, False):
-        with snapshot(str(repository / "code" / "train.py"), localdir=localdir) as taken:
-            assert taken.project == "gridai/Demo_Project"
-            assert "s3cret" not in repr(taken)
