@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from grid._version import __version__
 from grid.service.api.errors import ApiError, translated
-from grid.service.api.resolvers import Context, Service, executable_schema
+from grid.service.api.resolvers.runs import Context, Service, executable_schema
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.catalogue import DEFAULT_PATH, Catalogue
 from grid.service.domain.changes import Changes

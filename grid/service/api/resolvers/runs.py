@@ -51,7 +51,7 @@ from grid.service.store.database import Database
 from grid.service.system.settings import Options
 from grid.shared.wire import API_VERSION, ErrorCode, ExperimentStatus
 
-SCHEMA_PATH = Path(__file__).parents[2] / "schema.graphql"
+SCHEMA_PATH = Path(__file__).parents[3] / "schema.graphql"
 
 
 @dataclass(frozen=True, slots=True)
