@@ -229,3 +229,8 @@ def read_page(  # noqa: PLR0913, PLR0917 - what a page is made of
     rows = runs.experiment_page(connection, run_seq, first, after)
     attempts = Attempts(database, [row.seq for row in rows])
     return page_object(rows, first, total, lambda row: experiment_object(row, attempts), "index")
+
+
+def cancellation_object(ended: list[str], pending: list[str], grace_seconds: float) -> Object:
+    """The names that a cancel has ended, those that still end, and how long these may take."""
+    return {"ended": ended, "pending": pending, "graceSeconds": grace_seconds}

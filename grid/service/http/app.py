@@ -18,8 +18,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from grid._version import __version__
+from grid.service.api.context import Context, Service
 from grid.service.api.errors import ApiError, translated
-from grid.service.api.resolvers.runs import Context, Service, executable_schema
+from grid.service.api.schema import executable_schema
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.catalogue import DEFAULT_PATH, Catalogue
 from grid.service.domain.changes import Changes

@@ -1,0 +1,47 @@
+"""What resolvers are given: the service behind them, who asks, and whose runs are meant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphql import GraphQLResolveInfo
+
+from grid.service.domain.accounts import Accounts, User
+from grid.service.domain.changes import Changes
+from grid.service.domain.cluster import Cluster
+from grid.service.domain.runs import Runs
+from grid.service.domain.scheduler import Scheduler
+from grid.service.domain.snapshots import Snapshots
+from grid.service.store.database import Database
+from grid.service.system.settings import Options
+
+Info = GraphQLResolveInfo
+"""Its `context` is a `Context`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of an open application that resolvers call: the domain, and the database for what is only read."""
+
+    options: Options
+    database: Database
+    cluster: Cluster
+    scheduler: Scheduler
+    snapshots: Snapshots
+    runs: Runs
+    accounts: Accounts
+    changes: Changes
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Whose request it is, and the service that answers it: made once for each operation."""
+
+    service: Service
+    user: User
+
+
+async def readable_owner(info: Info, owner: str | None) -> User | None:
+    """Return whose runs are meant: the viewer's where no owner is named; None where the viewer may not read them."""
+    user: User | None = await info.context.service.accounts.readable(info.context.user, owner)
+    return user

@@ -1,0 +1,26 @@
+"""How a mutation is carried out, whichever noun it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec
+
+from grid.service.api.projections import Object
+
+_Arguments = ParamSpec("_Arguments")
+_going_on: set[asyncio.Task[Object]] = set()
+
+
+def to_its_end(mutation: Callable[_Arguments, Coroutine[Any, Any, Object]]) -> Callable[_Arguments, Awaitable[Object]]:
+    """Carry a mutation out whole, even where its client hangs up in the middle: what it has recorded, it also does."""
+
+    @functools.wraps(mutation)
+    async def whole(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Object:
+        task = asyncio.create_task(mutation(*args, **kwargs))
+        _going_on.add(task)
+        task.add_done_callback(_going_on.discard)
+        return await asyncio.shield(task)
+
+    return whole

@@ -1,0 +1,51 @@
+"""The subscription to the status of a run: one answer at once, then one whenever something has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from ariadne import SubscriptionType
+
+from grid.service.api.context import Info, readable_owner
+from grid.service.api.errors import ApiError
+from grid.service.api.projections import Object, Statuses
+from grid.service.store import runs
+from grid.shared.wire import ErrorCode, ExperimentStatus
+
+_BETWEEN_CHANGES = 0.1
+"""Seconds between two answers of a subscription: what changes in between is told together."""
+
+_subscription = SubscriptionType()
+
+BINDABLES = (_subscription,)
+
+
+@_subscription.source("runStatusChanged")
+async def _watch_run(_: object, info: Info, name: str, owner: str | None = None) -> AsyncGenerator[Object, None]:
+    service, user = info.context.service, await readable_owner(info, owner)
+    first = user and await service.database.read(lambda connection: runs.by_name(connection, user.id, name))
+    if not first:
+        raise _no_run(name)
+    with service.changes.listen(first.seq) as changed:
+        while True:
+            changed.clear()
+            row = await service.database.read(lambda connection: runs.by_id(connection, first.id))
+            # Deleted meanwhile, or not to be read any more.
+            if row is None or await readable_owner(info, owner) is None:
+                raise _no_run(name)
+            status = await Statuses(service.database, [row]).of(row.seq)
+            yield status
+            if all(ExperimentStatus(group["status"]).is_terminal for group in status["groups"]):
+                return
+            await asyncio.sleep(_BETWEEN_CHANGES)
+            await changed.wait()
+
+
+@_subscription.field("runStatusChanged")
+def _run_status_changed(status: Object, _: Info, **__: object) -> Object:
+    return status
+
+
+def _no_run(name: str) -> ApiError:
+    return ApiError(ErrorCode.RUN_NOT_FOUND, f"you can read no run named {name[:200]!r}")
