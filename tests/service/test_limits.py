@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from grid.service.api.cost import MAX_COST, CostPlan
 from grid.service.api.documents import DocumentRefused, Documents
 from grid.service.api.errors import ApiError
-from grid.service.api.limits import MAX_TOKENS, check_depth, check_text, limit_body
+from grid.service.api.limits import MAX_TOKENS, check_depth, check_text
+from grid.service.http.bodies import limit_body
 from grid.shared.wire import ErrorCode
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text(encoding="utf-8"))
@@ -337,7 +338,7 @@ def test_application_does_not_see_what_was_announced_too_large() -> None:
 
 def test_silent_client_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that announces too much and then neither sends nor leaves does not keep the service waiting."""
-    monkeypatch.setattr("grid.service.api.limits._LINGER_SECONDS", 0.01)
+    monkeypatch.setattr("grid.service.http.bodies._LINGER_SECONDS", 0.01)
     exchange = Exchange(1, 1, b"11")
 
     async def silence() -> dict[str, Any]:

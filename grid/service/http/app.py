@@ -1,53 +1,46 @@
-"""The ASGI application: GraphQL, uploads, health; and what opens and closes with it."""
+"""The application: what a service is composed of, opened and closed with it, and which address leads to what."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
-import re
 import time
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any
 
 from sqlalchemy import URL
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from grid._version import __version__
 from grid.service.api.context import Context, Service
-from grid.service.api.errors import ApiError, translated
+from grid.service.api.errors import ApiError
 from grid.service.api.schema import executable_schema
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.catalogue import DEFAULT_PATH, Catalogue
 from grid.service.domain.changes import Changes
 from grid.service.domain.deletions import Deletions
-from grid.service.domain.errors import DomainError, Unauthenticated
+from grid.service.domain.errors import Unauthenticated
 from grid.service.domain.local_cluster import LocalCluster
 from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
 from grid.service.executors.local import LocalExecutor
-from grid.service.http import guards
+from grid.service.http import guards, uploads
 from grid.service.http.authorization import credentials
 from grid.service.http.graphql_http import make_graphql_app
 from grid.service.store import accounts, runs
 from grid.service.store.database import Database
-from grid.service.store.faults import DatabaseUnavailable
 from grid.service.store.pairing import pair
 from grid.service.system.settings import OptionError, Options
 from grid.service.system.workspace import Workspace
 from grid.service.system.world import World
 from grid.shared.wire import API_VERSION, GRAPHQL_PATH, HEALTH_PATH, ErrorCode
 
-_log = logging.getLogger(__name__)
-
-_UPLOAD_PATH = re.compile(r"/snapshots/[^/]+")
 _READ, _WRITE = ("GET", "HEAD"), ("PUT",)
-_UPLOAD_STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.LIMIT_EXCEEDED: 413, ErrorCode.UNAVAILABLE: 503}
 
 
 class Application:
@@ -149,7 +142,7 @@ class Application:
             path = scope["path"]
             if path == GRAPHQL_PATH:
                 await graphql(scope, receive, send)
-            elif scope["type"] == "http" and (path == HEALTH_PATH or _UPLOAD_PATH.fullmatch(path)):
+            elif scope["type"] == "http" and (path == HEALTH_PATH or uploads.PATH.fullmatch(path)):
                 answer, methods = (self._health, _READ) if path == HEALTH_PATH else (self._upload, _WRITE)
                 if scope["method"] in methods:
                     response = await answer(Request(scope, receive))
@@ -185,31 +178,11 @@ class Application:
 
     async def _upload(self, request: Request) -> Response:
         self.uploads += 1  # one may take longer than a service is idle
-        query = request.query_params
         try:
-            await self.service.snapshots.receive(
-                request.scope["path"].rpartition("/")[2],
-                query.get("size", ""),
-                query.get("expires", ""),
-                query.get("signature", ""),
-                request.stream(),
-            )
-        except (DomainError, DatabaseUnavailable) as error:
-            refusal = translated(error)
-            if refusal is None:
-                raise
-            return JSONResponse({"errors": [refusal.formatted]}, status_code=_UPLOAD_STATUS.get(refusal.code, 400))
-        except OSError as error:
-            _log.exception("an upload cannot be kept")
-            message = f"the service cannot keep the upload: {error.strerror or 'its disk does not take it'}"
-            refusal = ApiError(ErrorCode.UNAVAILABLE, message)
-            return JSONResponse({"errors": [refusal.formatted]}, status_code=507)
-        except ClientDisconnect:
-            return Response(status_code=400)  # which nobody reads
+            return await uploads.receive(self.service.snapshots, request)
         finally:
             self.uploads -= 1
             self.last_call = time.monotonic()
-        return Response(status_code=204)
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from http import HTTPStatus
 from logging import Logger
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import orjson
@@ -20,8 +20,8 @@ from starlette.requests import Request
 
 from grid.service.api.documents import Operation
 from grid.service.api.errors import format_error
-from grid.service.api.limits import limit_body
 from grid.service.api.operations import Operations, Refused, bad_request, checked, dump
+from grid.service.http.bodies import limit_body
 from grid.service.http.graphql_ws import WebSocketHandler
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def make_graphql_app(
     Returns
     -------
     ASGI application
-        It refuses request bodies longer than `settings.MAX_BODY_BYTES`. The size of a WebSocket's messages is the
+        It refuses request bodies that are larger than `bodies` allows. The size of a WebSocket's messages is the
         server's to limit.
     """
     operations = Operations(schema, context_value, execution_context_class)
@@ -77,7 +77,7 @@ def make_graphql_app(
         http_handler=_HttpHandler(operations),
         websocket_handler=WebSocketHandler(operations),
     )
-    limited = limit_body(cast("Any", ariadne))
+    limited = limit_body(ariadne)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and not subscriptions:

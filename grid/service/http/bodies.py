@@ -1,0 +1,108 @@
+"""The size of a request's body: ASGI middleware around any application."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import orjson
+
+from grid.service.api.errors import ApiError, coded
+from grid.service.system.settings import MAX_BODY_BYTES
+from grid.shared.wire import ErrorCode
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["limit_body"]
+
+_LINGER_SECONDS = 2.0
+
+
+class _BodyTooLarge(Exception):
+    """Unwinds the application that was reading the body."""
+
+
+def limit_body(app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> ASGIApp:
+    """Wrap an ASGI application so that no request body is read further than a limit.
+
+    The client gets a coded 413 as soon as the length that it announces, or what it has sent, is above the limit. The
+    application is given no more of the body; of what still comes, at most as much again as the limit is thrown away,
+    for at most two seconds. Then the connection is closed.
+
+    Parameters
+    ----------
+    app
+        The application.
+    max_bytes
+        The largest body that is allowed.
+
+    Returns
+    -------
+    ASGI application
+        The application within the limit.
+    """
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > max_bytes:
+                await _refuse_body(receive, send, max_bytes)
+                return
+        received = 0
+        exceeded = answered = False
+
+        async def counting() -> Message:
+            nonlocal received, exceeded
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > max_bytes:
+                exceeded = True
+                raise _BodyTooLarge
+            return message
+
+        async def watching(message: Message) -> None:
+            nonlocal answered
+            # What an application says of the exception that cut its reading short is not what the client needs to know.
+            if not exceeded or answered:
+                answered = True
+                await send(message)
+
+        with suppress(_BodyTooLarge):
+            await app(scope, counting, watching)
+        if exceeded and not answered:
+            await _refuse_body(receive, send, max_bytes)
+
+    return limited
+
+
+async def _refuse_body(receive: Receive, send: Send, max_bytes: int) -> None:
+    error = ApiError(
+        ErrorCode.LIMIT_EXCEEDED,
+        f"the body of the request is too large: at most {max_bytes} bytes are allowed",
+        {"limit": max_bytes},
+    )
+    body = orjson.dumps({"errors": [coded(error, error.code)]})
+    headers = [
+        (b"content-type", b"application/json; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    # To close while the client still sends is to reset the connection, and it may lose the answer before it reads it.
+    with suppress(TimeoutError):
+        await asyncio.wait_for(_discard(receive, max_bytes), _LINGER_SECONDS)
+    await send({"type": "http.response.body"})
+
+
+async def _discard(receive: Receive, max_bytes: int) -> None:
+    left = max_bytes
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
