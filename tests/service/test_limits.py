@@ -308,17 +308,17 @@ def assert_too_large(exchange: Exchange) -> None:
 @pytest.mark.parametrize(
     ("length", "part", "parts", "read"),
     [
-        (b"11", 11, 1, 11),
-        (b"1000000", 1, None, 10),
-        (b"10", 6, 3, 18),
-        (b"10", 6, None, 12 + 12),
-        (None, 4, None, 12 + 12),
+        (b"11", 11, 1, 0),
+        (b"1000000", 1, None, 0),
+        (b"10", 6, 3, 12),
+        (b"10", 6, None, 12),
+        (None, 4, None, 12),
     ],
 )
 def test_body_is_read_no_further_than_allowed(
     app: Any, length: bytes | None, part: int, parts: int | None, read: int
 ) -> None:
-    """A body above the limit gets a coded 413, and even of an endless one no more than that much again is read."""
+    """A body above the limit gets a coded 413, and is read no further than to the part that goes beyond it."""
     exchange = Exchange(part, parts, length)
     asyncio.run(limit_body(app, 10)(exchange.scope, exchange.receive, exchange.send))
     assert exchange.read == read
@@ -333,19 +333,6 @@ def test_application_does_not_see_what_was_announced_too_large() -> None:
 
     exchange = Exchange(11, 1, b"11")
     asyncio.run(limit_body(app, 10)(exchange.scope, exchange.receive, exchange.send))
-    assert_too_large(exchange)
-
-
-def test_silent_client_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that announces too much and then neither sends nor leaves does not keep the service waiting."""
-    monkeypatch.setattr("grid.service.http.bodies._LINGER_SECONDS", 0.01)
-    exchange = Exchange(1, 1, b"11")
-
-    async def silence() -> dict[str, Any]:
-        await asyncio.Event().wait()
-        return {}
-
-    asyncio.run(asyncio.wait_for(limit_body(echo, 10)(exchange.scope, silence, exchange.send), 20))
     assert_too_large(exchange)
 
 

@@ -16,6 +16,7 @@ from ariadne import MutationType, QueryType, SubscriptionType, make_executable_s
 
 from grid.service.api.errors import ApiError
 from grid.service.http.graphql_http import make_graphql_app
+from grid.service.http.protocol import HttpProtocol
 from grid.shared.wire import ErrorCode
 
 if TYPE_CHECKING:
@@ -173,9 +174,11 @@ async def context(connection: Any, params: dict[str, Any]) -> str:
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """Serve an application on a free port of this machine, with messages of up to 64 KiB."""
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", ws_max_size=65536)
+def serving(app: Any, **settings: Any) -> Iterator[str]:
+    """Serve an application on a free port of this machine, as the service does, with messages of up to 64 KiB."""
+    config = uvicorn.Config(
+        app, http=HttpProtocol, port=0, log_config=None, lifespan="off", ws_max_size=65536, **settings
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -193,11 +196,10 @@ def serving(app: Any) -> Iterator[str]:
 
 
 @contextmanager
-def toy_service() -> Iterator[str]:
+def toy_service(**settings: Any) -> Iterator[str]:
     """Serve the toy service, and give its address."""
-    with serving(
-        make_graphql_app(make_executable_schema(TYPE_DEFS, query, mutation, subscription), context_value=context)
-    ) as url:
+    schema = make_executable_schema(TYPE_DEFS, query, mutation, subscription)
+    with serving(make_graphql_app(schema, context_value=context), **settings) as url:
         yield url
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["limit_body"]
 
-_LINGER_SECONDS = 2.0
-
 
 class _BodyTooLarge(Exception):
     """Unwinds the application that was reading the body."""
@@ -28,8 +25,8 @@ def limit_body(app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> ASGIApp:
     """Wrap an ASGI application so that no request body is read further than a limit.
 
     The client gets a coded 413 as soon as the length that it announces, or what it has sent, is above the limit. The
-    application is given no more of the body; of what still comes, at most as much again as the limit is thrown away,
-    for at most two seconds. Then the connection is closed.
+    application is given no more of the body, and the connection is closed: by a server that reads on meanwhile, as
+    `HttpProtocol` does, or the client that still sends is met by a reset before it reads the answer.
 
     Parameters
     ----------
@@ -50,7 +47,7 @@ def limit_body(app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> ASGIApp:
             return
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > max_bytes:
-                await _refuse_body(receive, send, max_bytes)
+                await _refuse_body(send, max_bytes)
                 return
         received = 0
         exceeded = answered = False
@@ -74,12 +71,12 @@ def limit_body(app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> ASGIApp:
         with suppress(_BodyTooLarge):
             await app(scope, counting, watching)
         if exceeded and not answered:
-            await _refuse_body(receive, send, max_bytes)
+            await _refuse_body(send, max_bytes)
 
     return limited
 
 
-async def _refuse_body(receive: Receive, send: Send, max_bytes: int) -> None:
+async def _refuse_body(send: Send, max_bytes: int) -> None:
     error = ApiError(
         ErrorCode.LIMIT_EXCEEDED,
         f"the body of the request is too large: at most {max_bytes} bytes are allowed",
@@ -92,17 +89,4 @@ async def _refuse_body(receive: Receive, send: Send, max_bytes: int) -> None:
         (b"connection", b"close"),
     ]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-    # To close while the client still sends is to reset the connection, and it may lose the answer before it reads it.
-    with suppress(TimeoutError):
-        await asyncio.wait_for(_discard(receive, max_bytes), _LINGER_SECONDS)
-    await send({"type": "http.response.body"})
-
-
-async def _discard(receive: Receive, max_bytes: int) -> None:
-    left = max_bytes
-    while left > 0:
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if not message.get("more_body"):
-            return
+    await send({"type": "http.response.body", "body": body})

@@ -1,6 +1,16 @@
-"""HTTP on one connection, as uvicorn speaks it; what it leaves without an end is bounded here."""
+"""HTTP on one connection, as uvicorn speaks it; what it leaves without an end has one here.
+
+A connection is closed in good order. To close it while the client still sends is to reset it, and a reset takes from
+the client the answer that it has not read yet: so the service says that it has nothing more to say, reads on for a
+while, and throws away what comes.
+"""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -8,50 +18,137 @@ __all__ = ["HttpProtocol"]
 
 MAX_HEAD_BYTES = 64 * 1024
 
+_LINGER_SECONDS = 30.0
+"""How long what comes behind an answer is read."""
+_LINGER_BYTES = 64 * 1024**2
+"""How much of it is read: several times the largest body that a request may have."""
+
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's, which reads address, headers and the like without end: this one no more than `MAX_HEAD_BYTES`."""
+    """uvicorn's, within limits.
 
+    That reads address, headers and the like without end: this one no more than `MAX_HEAD_BYTES`. Of a request that is
+    answered before it has come whole, that reads the rest without end, or nothing at all where the connection is to be
+    closed: this one for a while.
+    """
+
+    _line: _Line
     _head = 0
     _unread = 0
     """Bytes since the last of which something was made: of a header, until it ends, the parser tells nothing."""
+    _has_more = False
+    """Whether more is to come of a request, as far as can be told."""
+    _behind = 0
+    """Bytes of a request that came behind its answer."""
+    _limit: asyncio.TimerHandle | None = None
+    """Runs while they are read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Put a line before the transport, which uvicorn closes as soon as it has answered."""
+        super().connection_made(transport)
+        self._line = _Line(transport, self._close)
+        self.transport = cast("asyncio.Transport", self._line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the limit: there is nothing left to read."""
+        self._stop_limit()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Give the bare transport away: a WebSocket says by messages of its own that it ends."""
+        self.transport = self._line.transport
+        super().handle_websocket_upgrade()
+
+    def shutdown(self) -> None:
+        """Let nobody delay the end of the service who waits for no answer."""
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
+            self._line.transport.close()
+        else:
+            super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        """Read on."""
+        """Parse what came, unless nothing is answered any more."""
+        if self._limit is not None:
+            self._behind += len(data)
+            if self._behind > _LINGER_BYTES:
+                self._line.transport.abort()
+                return
+        if self._line.is_ending:
+            return
         self._unread += len(data)
         super().data_received(data)
         if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The address or the headers of the request are too large.")
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed, of which more may come."""
+        self._has_more = True
+        super().send_400_response(msg)
+
     def on_message_begin(self) -> None:
-        """Begin to count."""
+        """Count the head of each request anew."""
         self._head = 0
+        self._has_more = True
+        self._unset_keepalive_if_required()
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the address."""
+        """Count the address, which comes in parts."""
         self._count(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, which may stand behind the body too."""
+        """Count a header, which may stand behind the body too."""
         self._count(name, value)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin to answer."""
+        """Something was made of what came: a request."""
         self._unread = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body, whose size is limited elsewhere."""
+        """Something was made of what came: a part of a body, whose size is limited by `bodies`."""
         self._unread = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Take the end."""
+        """Go on with the next request, also where this one was answered before its end."""
         self._unread = 0
+        self._has_more = False
+        if self._limit is not None:
+            self._stop_limit()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Limit what still comes of a request that is answered before its end."""
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+            self._start_limit()
+
+    def _close(self) -> None:
+        """Close a connection on which nothing is said any more, as soon as nothing more is to come."""
+        transport = self._line.transport
+        if self._has_more and not transport.is_closing():
+            with suppress(OSError):  # the client has reset it, which the transport is told in a moment
+                transport.write_eof()
+            self._start_limit()
+            self.flow.resume_reading()
+        else:
+            transport.close()
+
+    def _start_limit(self) -> None:
+        self._stop_limit()
+        self._behind = 0
+        self._limit = self.loop.call_later(_LINGER_SECONDS, self._line.transport.abort)
+
+    def _stop_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
 
     def _count(self, *parts: bytes) -> None:
         # Some bytes more for each: many small headers weigh more than they say.
@@ -59,3 +156,24 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head > MAX_HEAD_BYTES:
             message = "the address and the headers of a request are too large"
             raise ValueError(message)  # which the parser stops at: the request is answered as one that is no HTTP
+
+
+class _Line:
+    """A transport as uvicorn sees it: where it is closed, nothing more is written, and `close` sees to the rest."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.transport = transport
+        self.is_ending = False
+        self._close = close
+
+    def write(self, data: bytes) -> None:
+        if not self.is_ending:
+            self.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self.is_ending or self.transport.is_closing()
+
+    def close(self) -> None:
+        if not self.is_ending:
+            self.is_ending = True
+            self._close()
