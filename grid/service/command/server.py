@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from grid._version import __version__
 from grid.service.command.home_lock import Hold, taken
-from grid.service.command.shutdown import ExperimentsLeft
+from grid.service.command.shutdown import end_experiments
 from grid.service.http.app import Application
 from grid.service.http.guards import is_loopback
 from grid.service.http.protocol import HttpProtocol
@@ -37,10 +37,6 @@ _IDLE_CHECKS = 20
 """How many times within the idle time it is looked whether the service is idle."""
 _WATCH_SECONDS = 5.0
 """How often it is looked at least whether the home is still there."""
-_STOP_SECONDS = 15.0
-"""How long experiments may take to end beyond the grace period."""
-_NAMED = 10
-"""How many of the experiments that are left an error names."""
 
 
 async def serve(options: Options, world: World | None = None) -> None:
@@ -74,42 +70,6 @@ async def serve(options: Options, world: World | None = None) -> None:
         finally:
             await application.close()
         _log.info("stopped")
-
-
-async def end_experiments(application: Application, insisted: asyncio.Event) -> None:
-    """End every experiment that runs, and come back when that is recorded.
-
-    Parameters
-    ----------
-    application
-        Open.
-    insisted
-        Set when somebody does not want to wait for it any more.
-
-    Raises
-    ------
-    ExperimentsLeft
-        If some have not ended in time.
-    """
-    limit = application.options.grace_seconds + _STOP_SECONDS
-    ending = asyncio.create_task(application.stop_experiments())
-    insisting = asyncio.create_task(insisted.wait())
-    await asyncio.wait({ending, insisting}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-    insisting.cancel()
-    if ending.done():
-        await ending
-        return
-    ending.cancel()
-    await asyncio.gather(ending, return_exceptions=True)
-    left = [f"{row.run_name}-exp{row.index}" for row in await application.database.read(runs.active)]
-    if left:
-        why = "a second signal has cut it short" if insisted.is_set() else f"{limit:g} s were not enough"
-        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-        message = (
-            f"not every experiment has ended ({why}): {', '.join(left[:_NAMED])}{more}; "
-            f"to end them, run python -m grid.service stop --stop-experiments --home {application.options.home}"
-        )
-        raise ExperimentsLeft(message)
 
 
 async def _serve_until_stopped(application: Application, listening: socket.socket, hold: Hold, orders: _Orders) -> None:

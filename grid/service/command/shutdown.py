@@ -1,4 +1,6 @@
-"""What the operator's command `stop` does: it ends the keeper, then the service, and what runs where that is asked for.
+"""Ending what has a home: the keeper, then the service, and what runs where that is asked for.
+
+The operator's command `stop` does all of it; a service that is told to stop ends its experiments by the same function.
 
 The keeper comes first. Without its link it starts nothing more, and a service that it has just started ends by itself
 as soon as it has the lock: so whoever has the lock then is the last one.
@@ -14,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grid.service.command import home_lock as homes_of_services
 from grid.service.system.settings import Options
@@ -21,8 +24,15 @@ from grid.service.system.workspace import Workspace
 from grid.shared import homes, locks
 from grid.shared.holder import Holder
 
+if TYPE_CHECKING:
+    from grid.service.http.app import Application
+
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.02
+_EXPERIMENTS_SECONDS = 15.0
+"""How long experiments may take to end beyond the grace period."""
+_NAMED = 10
+"""How many of the experiments that are left an error names."""
 
 
 class NotStopped(RuntimeError):
@@ -75,9 +85,44 @@ def stop_with_experiments(options: Options) -> bool:
     return was_running
 
 
+async def end_experiments(application: Application, insisted: asyncio.Event) -> None:
+    """End every experiment that runs, and come back when that is recorded.
+
+    Parameters
+    ----------
+    application
+        Open.
+    insisted
+        Set when somebody does not want to wait for it any more.
+
+    Raises
+    ------
+    ExperimentsLeft
+        If some have not ended in time.
+    """
+    limit = application.options.grace_seconds + _EXPERIMENTS_SECONDS
+    ending = asyncio.create_task(application.stop_experiments())
+    insisting = asyncio.create_task(insisted.wait())
+    await asyncio.wait({ending, insisting}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+    insisting.cancel()
+    if ending.done():
+        await ending
+        return
+    ending.cancel()
+    await asyncio.gather(ending, return_exceptions=True)
+    left = await application.running_experiments()
+    if left:
+        why = "a second signal has cut it short" if insisted.is_set() else f"{limit:g} s were not enough"
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        message = (
+            f"not every experiment has ended ({why}): {', '.join(left[:_NAMED])}{more}; "
+            f"to end them, run python -m grid.service stop --stop-experiments --home {application.options.home}"
+        )
+        raise ExperimentsLeft(message)
+
+
 async def _end_experiments(options: Options) -> None:
     # Imported here: it is needed for this alone, and takes most of a second.
-    from grid.service.command.server import end_experiments  # noqa: PLC0415
     from grid.service.http.app import opened  # noqa: PLC0415
 
     insisted = asyncio.Event()

@@ -125,6 +125,10 @@ class Application:
         """Start nothing more, end everything that runs, and come back when its end is recorded."""
         await self.service.scheduler.stop_experiments()
 
+    async def running_experiments(self) -> list[str]:
+        """Return the names of the experiments that have been started and whose end is not recorded."""
+        return [f"{row.run_name}-exp{row.index}" for row in await self.database.read(runs.active)]
+
     async def add_user(self, name: str, key: str | Callable[[], str]) -> User:
         """Return the user of that name, who is made where there is none, and who may call with that key."""
         return await self.accounts.ensure(name, key)
