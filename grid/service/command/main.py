@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grid.service.command import admin
-from grid.service.command.options import grace_seconds, read_options
-from grid.service.system.settings import OptionError, Options, TryLater
+from grid.service.command import admin, options
+from grid.service.system.settings import OptionError, TryLater
 from grid.shared import homes
 from grid.shared.holder import Holder
 from grid.shared.homes import HomeRefused, NoSpace
@@ -52,43 +51,20 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--home", type=_path, help="where everything is kept (GRID_HOME; else ~/.grid)")
+        sub.add_argument("--home", type=options.path, help="where everything is kept (GRID_HOME; else ~/.grid)")
         sub.set_defaults(command=command)
         return sub
 
-    database = "another SQLite file, as SQLAlchemy writes it (default: one in the home)"
-    grace = "seconds from SIGTERM to SIGKILL when an experiment is ended (GRID_CANCEL_GRACE; else 10)"
-    serve = add("serve", _serve, "Serve in the foreground until SIGTERM or Ctrl-C. What runs then goes on.")
-    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=0, help="the port to listen on (default: one that the system picks)")
-    serve.add_argument(
-        "--allowed-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a name by which clients call it, besides localhost and --host; without a port (may be repeated)",
+    options.add_to_serve(
+        add("serve", _serve, "Serve in the foreground until SIGTERM or Ctrl-C. What runs then goes on.")
     )
-    serve.add_argument("--database", default="", help=database)
-    serve.add_argument("--cpus", help="CPUs that experiments share (GRID_LOCAL_CPUS; else the machine's)")
-    serve.add_argument("--gpus", help="GPUs that experiments share (GRID_LOCAL_GPUS; else the machine's)")
-    serve.add_argument("--grace", help=grace)
-    serve.add_argument("--idle", help="stop after so many idle seconds (GRID_IDLE_TIMEOUT; else 0: never)")
-    serve.add_argument("--embedded", action="store_true", help="run scripts with the interpreter of whoever logged in")
-    serve.add_argument("--instance-types", type=_path, help="a catalogue instead of the one that is shipped")
-    serve.add_argument("--stop-experiments", action="store_true", help="end what runs, too, when it is told to stop")
-    serve.add_argument("--kept-by", default="", help=argparse.SUPPRESS)
-    stop = add("stop", _stop, "Stop the service of a home. What runs goes on, and is known after the next start.")
-    stop.add_argument("--stop-experiments", action="store_true", help="end what runs, too; what is queued stays so")
-    stop.add_argument("--database", default="", help=f"{database}; needed where no service runs")
-    stop.add_argument("--grace", help=f"{grace}; how long to wait depends on it")
+    options.add_to_stop(
+        add("stop", _stop, "Stop the service of a home. What runs goes on, and is known after the next start.")
+    )
     add("status", _status, "Say whether a service has a home, and where it listens.")
     add("credentials", _credentials, "Print user id, key and address in the form of credentials.json. They are secret.")
     admin.add_commands(commands, _running)
     return parser
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
 
 
 def _serve(home: Path, given: argparse.Namespace) -> int:
@@ -102,11 +78,11 @@ def _serve(home: Path, given: argparse.Namespace) -> int:
     from grid.service.command.shutdown import ExperimentsLeft  # noqa: PLC0415
     from grid.service.store.faults import DatabaseUnavailable  # noqa: PLC0415
 
-    options = read_options(home, given)
+    chosen = options.for_serve(home, given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        asyncio.run(serve(options))
+        asyncio.run(serve(chosen))
     except ExperimentsLeft as error:
         return _refused(error, EXIT_NOT_DONE)
     except DatabaseUnavailable as error:
@@ -122,8 +98,7 @@ def _stop(home: Path, given: argparse.Namespace) -> int:
     ended, missing = f"stopped the service of {home}", f"no service has {home}"
     try:
         if given.stop_experiments:
-            options = Options(home=home, database=given.database, grace_seconds=grace_seconds(given))
-            was_running = stop_with_experiments(options)
+            was_running = stop_with_experiments(options.for_stop(home, given))
             ended, missing = f"{ended} and what ran", f"{missing}; nothing runs any more"
         else:
             was_running = stop(home)

@@ -1,24 +1,56 @@
-"""How a service is set up, read from the command line and, for some of it, from the environment."""
+"""The options of `serve` and `stop`: what the command line may say, what the environment says where it does not.
+
+What a service makes of them is in `system/settings`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from grid.service.system.settings import DEFAULT_GRACE_SECONDS, OptionError, Options
 
-if TYPE_CHECKING:
-    import argparse
-    from pathlib import Path
+_DATABASE = "another SQLite file, as SQLAlchemy writes it (default: one in the home)"
+_GRACE = "seconds from SIGTERM to SIGKILL when an experiment is ended (GRID_CANCEL_GRACE; else 10)"
 
 
-def read_options(home: Path, given: argparse.Namespace) -> Options:
-    """Read what the command ``serve`` was told.
+def add_to_serve(serve: argparse.ArgumentParser) -> None:
+    """Let the parser of `serve` know its options, except `--home`, which every command has."""
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=0, help="the port to listen on (default: one that the system picks)")
+    serve.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which clients call it, besides localhost and --host; without a port (may be repeated)",
+    )
+    serve.add_argument("--database", default="", help=_DATABASE)
+    serve.add_argument("--cpus", help="CPUs that experiments share (GRID_LOCAL_CPUS; else the machine's)")
+    serve.add_argument("--gpus", help="GPUs that experiments share (GRID_LOCAL_GPUS; else the machine's)")
+    serve.add_argument("--grace", help=_GRACE)
+    serve.add_argument("--idle", help="stop after so many idle seconds (GRID_IDLE_TIMEOUT; else 0: never)")
+    serve.add_argument("--embedded", action="store_true", help="run scripts with the interpreter of whoever logged in")
+    serve.add_argument("--instance-types", type=path, help="a catalogue instead of the one that is shipped")
+    serve.add_argument("--stop-experiments", action="store_true", help="end what runs, too, when it is told to stop")
+    serve.add_argument("--kept-by", default="", help=argparse.SUPPRESS)
+
+
+def add_to_stop(stop: argparse.ArgumentParser) -> None:
+    """Let the parser of `stop` know its options, except `--home`."""
+    stop.add_argument("--stop-experiments", action="store_true", help="end what runs, too; what is queued stays so")
+    stop.add_argument("--database", default="", help=f"{_DATABASE}; needed where no service runs")
+    stop.add_argument("--grace", help=f"{_GRACE}; how long to wait depends on it")
+
+
+def for_serve(home: Path, given: argparse.Namespace) -> Options:
+    """Return how a service is to be set up.
 
     Raises
     ------
     OptionError
-        If something of it is wrong.
+        If a value is out of its range; the message names it as it was given.
     """
     gpus = _number(given, "gpus", "GRID_LOCAL_GPUS", least=0, whole=True)
     return Options(
@@ -29,7 +61,7 @@ def read_options(home: Path, given: argparse.Namespace) -> Options:
         database=given.database,
         cpus=int(_number(given, "cpus", "GRID_LOCAL_CPUS", least=1, whole=True) or 0),
         gpus=None if gpus is None else int(gpus),
-        grace_seconds=grace_seconds(given),
+        grace_seconds=_grace(given),
         idle_seconds=_number(given, "idle", "GRID_IDLE_TIMEOUT", least=0) or 0.0,
         instance_types=given.instance_types,
         stop_experiments=given.stop_experiments,
@@ -38,8 +70,23 @@ def read_options(home: Path, given: argparse.Namespace) -> Options:
     )
 
 
-def grace_seconds(given: argparse.Namespace) -> float:
-    """Read how long a process may take from SIGTERM to its end."""
+def for_stop(home: Path, given: argparse.Namespace) -> Options:
+    """Return how the service whose experiments are ended is set up, as far as that matters to them.
+
+    Raises
+    ------
+    OptionError
+        If the grace period is out of its range.
+    """
+    return Options(home=home, database=given.database, grace_seconds=_grace(given))
+
+
+def path(text: str) -> Path:
+    """Read a path as a shell would have, where it did not: with `~` for the user's own folder."""
+    return Path(text).expanduser().absolute()
+
+
+def _grace(given: argparse.Namespace) -> float:
     seconds = _number(given, "grace", "GRID_CANCEL_GRACE", least=0)
     return DEFAULT_GRACE_SECONDS if seconds is None else seconds
 

@@ -78,9 +78,7 @@ class Application:
         self.database = Database(options.database or URL.create("sqlite", database=str(workspace.database)))
         if options.database:
             await pair(self.database, workspace)
-        secret = await self.database.write(
-            lambda connection: accounts.secret(connection, "uploads", self.world.secret)
-        )
+        secret = await self.database.write(lambda connection: accounts.secret(connection, "uploads", self.world.secret))
         cluster = LocalCluster.of_this_machine(catalogue, workspace, cpus=options.cpus, gpus=options.gpus)
         await self.database.write(lambda connection: accounts.add_cluster(connection, cluster.name))
         changes = Changes()
