@@ -18,7 +18,7 @@ KEY, WRONG = "Authorization: Basic good", "Authorization: Basic bad"
 LENGTH, CHUNKED = f"Content-Length: {PARTS << 20}", "Transfer-Encoding: chunked"
 CLOSE = "Connection: close"
 
-# Each is answered before its body has come: what its head says, its status, and whether the service goes on with it.
+# Each is answered before its body has come: what its head says, and the status.
 EARLY = {
     "announced too large": (["POST", KEY, LENGTH], 413),
     "found too large": (["POST", KEY, CHUNKED], 413),
@@ -26,7 +26,7 @@ EARLY = {
     "no key, in chunks": (["POST", WRONG, CHUNKED, CLOSE], 401),
     "no key, connection kept": (["POST", WRONG, CHUNKED], 401),
     "no such method": (["PUT", KEY, CHUNKED, CLOSE], 405),
-    "no HTTP": (["POST", f"X: {'x' * 70_000}"], 400),
+    "not HTTP": (["POST", f"X: {'x' * 70_000}"], 400),
 }
 
 

@@ -62,7 +62,7 @@ class Refused(Exception):
 def bad_request(
     message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> Refused:
-    """Make of a message the answer to a request that is none."""
+    """Make a message the answer to what is not a GraphQL request."""
     error = ApiError(ErrorCode.BAD_REQUEST, message)
     return Refused([coded(error, error.code)], status, headers)
 
@@ -170,7 +170,7 @@ class Operations:
 
 
 def refuse(error: ApiError) -> Refused:
-    """Make of an error the answer that consists of it."""
+    """Make the answer that consists of this error alone, with the status that HTTP has for its code."""
     return Refused([coded(error, error.code)])
 
 
@@ -212,7 +212,7 @@ def checked(params: Any) -> dict[str, Any]:
 
 
 def dump(answer: dict[str, Any]) -> bytes:
-    """Write an answer as JSON; one that is none is a fault of a resolver."""
+    """Write an answer as JSON; one that cannot be written is a fault of a resolver."""
     try:
         return orjson.dumps(answer)
     except TypeError as fault:

@@ -59,7 +59,7 @@ class Application:
         Parameters
         ----------
         starting
-            Whether experiments that are queued shall be started.
+            Whether to start experiments that are queued.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class Application:
         return [f"{row.run_name}-exp{row.index}" for row in await self.database.read(runs.active)]
 
     async def add_user(self, name: str, key: str | Callable[[], str]) -> User:
-        """Return the user of that name, who is made where there is none, and who may call with that key."""
+        """Return the user of that name, who may call with that key from now on; make one if there is none."""
         return await self.accounts.ensure(name, key)
 
     async def is_idle(self) -> bool:

@@ -38,9 +38,9 @@ _NOTHING: Mapping[str, str] = {}
 def guarded(app: ASGIApp, options: Options) -> ASGIApp:
     """Wrap an application so that no page of a browser reaches it, and none of its faults the client.
 
-    A request is refused whose ``Host`` is no name of this service: a page that had its own name point to this machine
-    is stopped by that. So is one that a browser says another site's page has caused. Programs that are no browser send
-    neither ``Origin`` nor ``Sec-Fetch-Site``.
+    A request is refused unless its ``Host`` is a name of this service: a page that had its own name point to this
+    machine is stopped by that. So is one that a browser says another site's page has caused. Programs other than
+    browsers send neither ``Origin`` nor ``Sec-Fetch-Site``.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def _is_address(name: str) -> bool:
 def _foreign(
     headers: Sequence[tuple[bytes, bytes]], is_known: Callable[[str], bool]
 ) -> tuple[HTTPStatus, ApiError] | None:
-    """Say why a request with these headers is none that the service answers."""
+    """Say why a request with these headers is not answered; None where it is."""
     hosts = [value for name, value in headers if name == b"host"]
     host = hosts[0].decode("latin-1").lower() if len(hosts) == 1 else ""
     parts = _AUTHORITY.fullmatch(host)

@@ -19,17 +19,17 @@ __all__ = ["HttpProtocol"]
 MAX_HEAD_BYTES = 64 * 1024
 
 _LINGER_SECONDS = 30.0
-"""How long what comes behind an answer is read."""
+"""How long the service reads on when it has answered."""
 _LINGER_BYTES = 64 * 1024**2
-"""How much of it is read: several times the largest body that a request may have."""
+"""How much it reads then: several times the largest body that a request may have."""
 
 
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's, within limits.
 
-    That reads address, headers and the like without end: this one no more than `MAX_HEAD_BYTES`. Of a request that is
-    answered before it has come whole, that reads the rest without end, or nothing at all where the connection is to be
-    closed: this one for a while.
+    uvicorn's reads address and headers without end, this one no more than `MAX_HEAD_BYTES`. Of a request that is
+    answered before it has come whole, uvicorn's reads the rest without end, or nothing at all if the connection will be
+    closed; this one reads it for a while.
     """
 
     _line: _Line
@@ -37,14 +37,14 @@ class HttpProtocol(HttpToolsProtocol):
     _unread = 0
     """Bytes since the last of which something was made: of a header, until it ends, the parser tells nothing."""
     _has_more = False
-    """Whether more is to come of a request, as far as can be told."""
+    """Whether a request has begun that has not come whole, as far as can be told."""
     _behind = 0
-    """Bytes of a request that came behind its answer."""
+    """Bytes that came since the last answer, of the request that it was for."""
     _limit: asyncio.TimerHandle | None = None
-    """Runs while they are read."""
+    """Cuts the connection when they have been read for long enough; None while there is nothing to wait for."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Put a line before the transport, which uvicorn closes as soon as it has answered."""
+        """Put a line before the transport, which uvicorn would close as soon as it has answered."""
         super().connection_made(transport)
         self._line = _Line(transport, self._close)
         self.transport = cast("asyncio.Transport", self._line)
@@ -81,7 +81,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("The address or the headers of the request are too large.")
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what cannot be parsed, of which more may come."""
+        """Answer what cannot be parsed, and expect that more of it comes."""
         self._has_more = True
         super().send_400_response(msg)
 
@@ -103,12 +103,12 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Something was made of what came: a request."""
+        """Begin to answer: the head has an end."""
         self._unread = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Something was made of what came: a part of a body, whose size is limited by `bodies`."""
+        """Hand a part of the body on; how large all of them may be is decided by `bodies`."""
         self._unread = 0
         super().on_body(body)
 
@@ -155,7 +155,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head += sum(len(part) + 16 for part in parts)
         if self._head > MAX_HEAD_BYTES:
             message = "the address and the headers of a request are too large"
-            raise ValueError(message)  # which the parser stops at: the request is answered as one that is no HTTP
+            raise ValueError(message)  # which the parser stops at: the request is answered as one that is not HTTP
 
 
 class _Line:

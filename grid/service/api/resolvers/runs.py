@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ariadne import MutationType, ObjectType, QueryType
-from sqlalchemy import Connection
 
 from grid.service.api.context import Info, readable_owner
 from grid.service.api.projections import (
@@ -19,6 +20,9 @@ from grid.service.api.projections import (
 from grid.service.api.resolvers.mutations import to_its_end
 from grid.service.domain.runs import Named
 from grid.service.store import runs
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _query = QueryType()
 _mutation = MutationType()
