@@ -187,7 +187,7 @@ BUGS = {
         (
             Change(
                 "grid.service.domain.runs:Runs.retry",
-                "queued = runs.retried(connection, run.seq, key)",
+                "queued = run_rows.retried(connection, run.seq, key)",
                 "queued, key = None, self._world.new_id()",
             ),
         ),

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from grid.service.domain import lifecycle
 from grid.service.executors.protocol import Ending
-from grid.service.store import runs as statements
+from grid.service.store import run_rows
 from grid.service.store.tables import attempts, events, experiments, metadata, runs
 from grid.shared.wire import ExperimentStatus, Reason
 from tests.support.experiments import insert_run
@@ -145,12 +145,12 @@ def test_many_at_once(connection: Connection) -> None:
     }
     assert {change.experiment_seq for change in changed} == unfinished
     assert told(connection) == [(CANCELLED, Reason.CANCELLED_BY_USER)] * len(unfinished)
-    before = [statements.by_seq(connection, seq).revision for seq in (1, 2)]
+    before = [run_rows.by_seq(connection, seq).revision for seq in (1, 2)]
     assert lifecycle.change(connection, *of(first[0]), CANCELLED, at=8, ending=cancelled) == []
-    assert [statements.by_seq(connection, seq).revision for seq in (1, 2)] == before
+    assert [run_rows.by_seq(connection, seq).revision for seq in (1, 2)] == before
     connection.execute(sa.update(experiments).where(experiments.c.seq == second[0]).values(status=PENDING))
     lifecycle.change(connection, *of(second[0]), RUNNING, at=9)
-    after = [statements.by_seq(connection, seq).revision for seq in (1, 2)]
+    after = [run_rows.by_seq(connection, seq).revision for seq in (1, 2)]
     assert after[0] == before[0] > 0
     assert after[1] > before[1]
 

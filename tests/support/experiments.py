@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from grid import Run
 from grid.errors import GridWarning
 from grid.experiment import Experiment
-from grid.service.store import runs as statements
+from grid.service.store import run_rows
 from grid.service.store.tables import clusters, experiments, runs, snapshots, users
 from grid.shared.wire import ExperimentStatus
 from tests.support.requests import ask
@@ -128,6 +128,6 @@ def insert_run(connection: Connection, *statuses: ExperimentStatus, **values: An
         {"id": f"r{number}e{index}", "index": index, "status": status.value, **experiment}
         for index, status in enumerate(statuses)
     ]
-    run_seq = statements.insert(connection, run, rows)
+    run_seq = run_rows.insert(connection, run, rows)
     query = sa.select(experiments.c.seq).where(experiments.c.run_seq == run_seq).order_by(experiments.c.index)
     return list(connection.scalars(query))

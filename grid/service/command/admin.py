@@ -258,10 +258,11 @@ def _enable(operator: _Operator) -> None:
 
 
 def _list_users(operator: _Operator) -> None:
-    from grid.service.store import accounts  # noqa: PLC0415
+
+    from grid.service.store import user_rows  # noqa: PLC0415
 
     users, memberships = operator.transact(
-        lambda connection, _: (accounts.all_users(connection), accounts.all_memberships(connection))
+        lambda connection, _: (user_rows.all_users(connection), user_rows.all_memberships(connection))
     )
     rows = [
         (
@@ -297,10 +298,11 @@ def _leave(operator: _Operator) -> None:
 
 
 def _list_teams(operator: _Operator) -> None:
-    from grid.service.store import accounts  # noqa: PLC0415
+
+    from grid.service.store import user_rows  # noqa: PLC0415
 
     teams, memberships = operator.transact(
-        lambda connection, _: (accounts.all_teams(connection), accounts.all_memberships(connection))
+        lambda connection, _: (user_rows.all_teams(connection), user_rows.all_memberships(connection))
     )
     rows = [
         (

@@ -23,7 +23,7 @@ from grid.service.command.shutdown import end_experiments
 from grid.service.http.app import Application
 from grid.service.http.guards import is_loopback
 from grid.service.http.protocol import HttpProtocol
-from grid.service.store import runs
+from grid.service.store import run_rows
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.system.settings import MAX_BODY_BYTES, OptionError, Options, TryLater
 from grid.service.system.workspace import PRIVATE_FILE, Workspace, write_private
@@ -233,7 +233,7 @@ async def _watch(application: Application, hold: Hold) -> None:
 
 async def _has_work(application: Application) -> bool:
     try:
-        return await application.database.read(runs.unfinished) > 0
+        return await application.database.read(run_rows.unfinished) > 0
     except (DatabaseUnavailable, SQLAlchemyError):
         _log.exception("it cannot be told whether there is something to do")
         return True

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from grid.service.domain.errors import AccountError, Unauthenticated
-from grid.service.store import accounts
+from grid.service.store import user_rows
 from grid.service.store.database import Database
 from grid.service.system.world import World
 
@@ -38,7 +38,7 @@ class Accounts:
     def __init__(self, database: Database, world: World) -> None:
         self._database = database
         self._world = world
-        self._keys = accounts.Keys(database)
+        self._keys = user_rows.Keys(database)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -81,8 +81,8 @@ class Accounts:
             return viewer
 
         def read(connection: Connection) -> User | None:
-            row = accounts.user_by_name(connection, owner)
-            if row is None or not accounts.shares_team(connection, viewer.id, row.id):
+            row = user_rows.user_by_name(connection, owner)
+            if row is None or not user_rows.shares_team(connection, viewer.id, row.id):
                 return None
             return User(row.id, row.name)
 
@@ -92,7 +92,7 @@ class Accounts:
         """Whether the viewer may read the runs of the user of that id."""
         if viewer.id == owner_id:
             return True
-        return await self._database.read(lambda connection: accounts.shares_team(connection, viewer.id, owner_id))
+        return await self._database.read(lambda connection: user_rows.shares_team(connection, viewer.id, owner_id))
 
     async def ensure(self, name: str, key: str | Callable[[], str]) -> User:
         """Return the user of that name, who is made where there is none, and who is given the key.
@@ -104,14 +104,14 @@ class Accounts:
 
         def write(connection: Connection) -> User:
             digest = _digest(key if isinstance(key, str) else key())
-            row = accounts.user_by_key(connection, digest)
+            row = user_rows.user_by_key(connection, digest)
             if row is not None:
                 return User(row.id, row.name)
-            row = accounts.user_by_name(connection, name)
+            row = user_rows.user_by_name(connection, name)
             if row is None:
-                accounts.insert_user(connection, new_id, name, at)
+                user_rows.insert_user(connection, new_id, name, at)
             user = User(row.id if row else new_id, name)
-            accounts.insert_key(connection, digest, user.id, at)
+            user_rows.insert_key(connection, digest, user.id, at)
             return user
 
         return await self._database.write(write)
@@ -131,31 +131,31 @@ class Directory:
         _check_name("user", name)
         user = User(self._world.new_id(), name)
         try:
-            accounts.insert_user(connection, user.id, name, self._world.now())
+            user_rows.insert_user(connection, user.id, name, self._world.now())
         except sa.exc.IntegrityError:
             message = f"there is a user {name!r} already; choose another name, or give them a new key: users rotate"
             raise AccountError(message) from None
-        accounts.insert_key(connection, _digest(key), user.id, self._world.now())
+        user_rows.insert_key(connection, _digest(key), user.id, self._world.now())
         return user
 
     def replace_keys(self, connection: Connection, name: str, key: str) -> User:
         """Give a user that key, and take every other from them."""
         user = self.user(connection, name)
-        accounts.delete_keys(connection, user.id)
-        accounts.insert_key(connection, _digest(key), user.id, self._world.now())
+        user_rows.delete_keys(connection, user.id)
+        user_rows.insert_key(connection, _digest(key), user.id, self._world.now())
         return user
 
     def disable(self, connection: Connection, name: str) -> User:
         """Refuse a user's keys from now on."""
         row = self._user(connection, name)
         if row.disabled_at is None:
-            accounts.set_disabled(connection, row.id, self._world.now())
+            user_rows.set_disabled(connection, row.id, self._world.now())
         return User(row.id, row.name)
 
     def enable(self, connection: Connection, name: str) -> User:
         """Accept a user's keys again."""
         user = self.user(connection, name)
-        accounts.set_disabled(connection, user.id, None)
+        user_rows.set_disabled(connection, user.id, None)
         return user
 
     def user(self, connection: Connection, name: str) -> User:
@@ -166,14 +166,14 @@ class Directory:
     @staticmethod
     def user_of_key(connection: Connection, key: str) -> User | None:
         """Return the user whose key it is."""
-        row = accounts.user_by_key(connection, _digest(key))
+        row = user_rows.user_by_key(connection, _digest(key))
         return None if row is None else User(row.id, row.name)
 
     def add_team(self, connection: Connection, name: str) -> None:
         """Add a team that nobody is in."""
         _check_name("team", name)
         try:
-            accounts.insert_team(connection, self._world.new_id(), name, self._world.now())
+            user_rows.insert_team(connection, self._world.new_id(), name, self._world.now())
         except sa.exc.IntegrityError:
             message = f"there is a team {name!r} already; choose another name"
             raise AccountError(message) from None
@@ -183,20 +183,20 @@ class Directory:
         team_id, user_id = self._team(connection, team).id, self._user(connection, user).id
         try:
             with connection.begin_nested():  # on some databases a statement that fails ends the transaction around it
-                accounts.insert_membership(connection, team_id, user_id, self._world.now())
+                user_rows.insert_membership(connection, team_id, user_id, self._world.now())
         except sa.exc.IntegrityError:
             return
 
     def leave(self, connection: Connection, team: str, user: str) -> None:
         """Take a user out of a team. One who is not in it is refused: a slip must not pass for a lock."""
         team_id, user_id = self._team(connection, team).id, self._user(connection, user).id
-        if not accounts.delete_membership(connection, team_id, user_id):
+        if not user_rows.delete_membership(connection, team_id, user_id):
             message = f"the user {user!r} is not in the team {team!r}; teams list shows who is in which"
             raise AccountError(message)
 
     @staticmethod
     def _user(connection: Connection, name: str) -> Row[Any]:
-        row = accounts.user_by_name(connection, name)
+        row = user_rows.user_by_name(connection, name)
         if row is None:
             message = f"there is no user {name!r}; users list shows those there are"
             raise AccountError(message)
@@ -204,7 +204,7 @@ class Directory:
 
     @staticmethod
     def _team(connection: Connection, name: str) -> Row[Any]:
-        row = accounts.team_by_name(connection, name)
+        row = user_rows.team_by_name(connection, name)
         if row is None:
             message = f"there is no team {name!r}; teams list shows those there are"
             raise AccountError(message)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 from grid.service.domain import lifecycle
 from grid.service.domain.errors import ExperimentNotEnded, RunNotEnded
 from grid.service.domain.snapshots import Snapshots
-from grid.service.store import runs
+from grid.service.store import run_rows
 from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.system import failpoints
@@ -69,13 +69,13 @@ class Deletions:
         """
 
         def write(connection: Connection) -> bool:
-            run = runs.by_id(connection, run_id)
+            run = run_rows.by_id(connection, run_id)
             if run is None:
                 return False
-            unfinished = runs.unfinished_of(connection, run.seq)
+            unfinished = run_rows.unfinished_of(connection, run.seq)
             if unfinished:
                 raise RunNotEnded(name, unfinished)
-            runs.delete(connection, run)
+            run_rows.delete(connection, run)
             return True
 
         return await self._deleted(write)
@@ -95,12 +95,12 @@ class Deletions:
         """
 
         def write(connection: Connection) -> bool:
-            row = runs.experiment_by_id(connection, experiment_id)
+            row = run_rows.experiment_by_id(connection, experiment_id)
             if row is None:
                 return False
             if ExperimentStatus(row.status) in lifecycle.UNFINISHED:
                 raise ExperimentNotEnded(name, row.status)
-            runs.delete_experiment(connection, row, at=at)
+            run_rows.delete_experiment(connection, row, at=at)
             return True
 
         return await self._deleted(write)
@@ -126,13 +126,13 @@ class Deletions:
         """Remove the files of all that was deleted."""
         async with self._removing:
             try:
-                rows = await self._database.read(runs.to_be_removed)
+                rows = await self._database.read(run_rows.to_be_removed)
                 for start in range(0, len(rows), _AT_ONCE):
                     await failpoints.reached_async("deletion.remove.before")
                     gone = [row for row in rows[start : start + _AT_ONCE] if await self._is_gone(row)]
                     await failpoints.reached_async("deletion.removed")
                     if gone:
-                        await self._database.write(functools.partial(runs.was_removed, rows=gone))
+                        await self._database.write(functools.partial(run_rows.was_removed, rows=gone))
             except DatabaseUnavailable:
                 _log.exception("what was deleted cannot be removed from the disk now; trying again later")
 

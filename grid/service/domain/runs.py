@@ -31,7 +31,7 @@ from grid.service.domain.errors import (
 from grid.service.domain.names import run_name
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
-from grid.service.store import accounts, runs
+from grid.service.store import run_rows, user_rows
 from grid.service.store.database import Database
 from grid.service.store.tables import experiments
 from grid.service.store.tables import runs as runs_table
@@ -123,7 +123,7 @@ class Runs:
         key = given["key"]
         if not _KEY.fullmatch(key):
             raise InvalidValue("key", key, _KEY_FORM)
-        made = await self._database.read(lambda connection: runs.by_key(connection, user.id, key))
+        made = await self._database.read(lambda connection: run_rows.by_key(connection, user.id, key))
         if made is not None:
             return made, orjson.loads(made.warnings)
         settings = given["settings"]
@@ -178,13 +178,13 @@ class Runs:
 
         def write(connection: Connection) -> Row[Any]:
             # Looked up again where nobody can come between: two requests with one key make one run.
-            made = runs.by_key(connection, user.id, key)
+            made = run_rows.by_key(connection, user.id, key)
             if made is None:
-                if not accounts.has_snapshot(connection, given["snapshot"]):
+                if not user_rows.has_snapshot(connection, given["snapshot"]):
                     # Its last run was deleted while this one was on its way.
                     raise SnapshotMissing(given["snapshot"])
                 name = self._free_name(connection, user, given.get("name") or "")
-                made = runs.by_seq(connection, runs.insert(connection, {**run, "name": name}, rows))
+                made = run_rows.by_seq(connection, run_rows.insert(connection, {**run, "name": name}, rows))
             return made
 
         made = await self._database.write(write)
@@ -196,7 +196,7 @@ class Runs:
         reader = await self._accounts.readable(user, which.owner)
         run = None
         if reader is not None:
-            run = await self._database.read(lambda connection: runs.by_name(connection, reader.id, which.name))
+            run = await self._database.read(lambda connection: run_rows.by_name(connection, reader.id, which.name))
         if run is None or not which.means(run):
             raise RunMissing(which.name, which.id)
         _check_owner(user, run, "run", run.name)
@@ -221,21 +221,21 @@ class Runs:
         if not _KEY.fullmatch(key):
             raise InvalidValue("key", key, _KEY_FORM)
         missing = RunMissing(run_id=run_id)
-        run = await self._database.read(lambda connection: runs.by_id(connection, run_id))
+        run = await self._database.read(lambda connection: run_rows.by_id(connection, run_id))
         if run is None or not await self._accounts.may_read(user, run.user_id):
             raise missing
         _check_owner(user, run, "run", run.name)
         at = self._world.now()
 
         def write(connection: Connection) -> tuple[list[int], list[lifecycle.Change]]:
-            queued = runs.retried(connection, run.seq, key)
+            queued = run_rows.retried(connection, run.seq, key)
             if queued is not None:
                 return queued, []
-            if runs.by_id(connection, run_id) is None:
+            if run_rows.by_id(connection, run_id) is None:
                 raise missing  # deleted meanwhile
             again = lifecycle.queue_again(connection, lifecycle.ALL_OF_RUN, {"b_run_seq": run.seq}, at=at)
             indices = sorted(index for index, _ in again)
-            runs.insert_retry(connection, run.seq, key, indices, at)
+            run_rows.insert_retry(connection, run.seq, key, indices, at)
             return indices, [change for _, change in again]
 
         indices, changed = await self._database.write(write)
@@ -245,7 +245,7 @@ class Runs:
 
     async def delete_run(self, user: User, run_id: str) -> bool:
         """Remove a run and all that is of it; return whether there was one."""
-        run = await self._database.read(lambda connection: runs.by_id(connection, run_id))
+        run = await self._database.read(lambda connection: run_rows.by_id(connection, run_id))
         if run is None or not await self._accounts.may_read(user, run.user_id):
             return False
         _check_owner(user, run, "run", run.name)
@@ -255,7 +255,7 @@ class Runs:
 
     async def delete_experiment(self, user: User, experiment_id: str) -> bool:
         """Remove an experiment and all that is of it; return whether there was one."""
-        row = await self._database.read(lambda connection: runs.experiment_by_id(connection, experiment_id))
+        row = await self._database.read(lambda connection: run_rows.experiment_by_id(connection, experiment_id))
         if row is None or not await self._accounts.may_read(user, row.user_id):
             return False
         name = f"{row.run_name}-exp{row.index}"
@@ -270,7 +270,7 @@ class Runs:
         parts = _EXPERIMENT.fullmatch(name)
         if parts is None:
             return None
-        return runs.experiment_by_index(connection, user.id, parts["run"], int(parts["index"]))
+        return run_rows.experiment_by_index(connection, user.id, parts["run"], int(parts["index"]))
 
     # Cancelling
 

@@ -19,7 +19,7 @@ from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import Cluster
 from grid.service.domain.lifecycle import Change
 from grid.service.executors.protocol import Ending, Executor, Job
-from grid.service.store import runs
+from grid.service.store import run_rows
 from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.store.tables import experiments
@@ -188,7 +188,7 @@ class Scheduler:
 
     async def _adopt(self) -> None:
         """Go on with every attempt whose turn has come, as the database says, and that nobody watches."""
-        for row in await self._database.read(runs.active):
+        for row in await self._database.read(run_rows.active):
             if row.cancel_requested_at is not None:
                 # Recorded, and then there was a fault: perhaps before anybody was told.
                 await self._executor.cancel(row.id, row.attempt)
@@ -242,7 +242,7 @@ class Scheduler:
     ) -> list[tuple[sa.Row[Any], list[int]]]:
         """Return those at the head of the queue that fit, with the GPUs that each gets."""
         fitting = []
-        for row in runs.next_in_queue(connection, self._cluster.name, free_cpus, self._cluster.resources.gpus):
+        for row in run_rows.next_in_queue(connection, self._cluster.name, free_cpus, self._cluster.resources.gpus):
             free_cpus -= self._cpus(row)
             if free_cpus < 0 or len(free_gpus) < row.gpus:
                 break  # nothing overtakes it: else it might wait for ever

@@ -32,7 +32,7 @@ from grid.service.executors.local import LocalExecutor
 from grid.service.http import guards, uploads
 from grid.service.http.authorization import credentials
 from grid.service.http.graphql_http import make_graphql_app
-from grid.service.store import accounts, runs
+from grid.service.store import run_rows, user_rows
 from grid.service.store.database import Database
 from grid.service.store.pairing import pair
 from grid.service.system.settings import OptionError, Options
@@ -78,9 +78,11 @@ class Application:
         self.database = Database(options.database or URL.create("sqlite", database=str(workspace.database)))
         if options.database:
             await pair(self.database, workspace)
-        secret = await self.database.write(lambda connection: accounts.secret(connection, "uploads", self.world.secret))
+        secret = await self.database.write(
+            lambda connection: user_rows.secret(connection, "uploads", self.world.secret)
+        )
         cluster = LocalCluster.of_this_machine(catalogue, workspace, cpus=options.cpus, gpus=options.gpus)
-        await self.database.write(lambda connection: accounts.add_cluster(connection, cluster.name))
+        await self.database.write(lambda connection: user_rows.add_cluster(connection, cluster.name))
         changes = Changes()
         executor = LocalExecutor(workspace, grace_seconds=options.grace_seconds)
         scheduler = Scheduler(self.database, cluster, executor, changes, self.world)
@@ -125,7 +127,7 @@ class Application:
 
     async def running_experiments(self) -> list[str]:
         """Return the names of the experiments that have been started and whose end is not recorded."""
-        return [f"{row.run_name}-exp{row.index}" for row in await self.database.read(runs.active)]
+        return [f"{row.run_name}-exp{row.index}" for row in await self.database.read(run_rows.active)]
 
     async def add_user(self, name: str, key: str | Callable[[], str]) -> User:
         """Return the user of that name, who may call with that key from now on; make one if there is none."""
@@ -135,7 +137,7 @@ class Application:
         """Whether nobody has called for the time that the options say, and nothing is queued or running."""
         if self.uploads or time.monotonic() - self.last_call < self.options.idle_seconds:
             return False
-        return await self.database.read(runs.unfinished) == 0
+        return await self.database.read(run_rows.unfinished) == 0
 
     def _make_asgi(self) -> ASGIApp:
         graphql = make_graphql_app(executable_schema(), context_value=self._context)

@@ -19,7 +19,7 @@ from grid.service.api.projections import (
 )
 from grid.service.api.resolvers.mutations import to_its_end
 from grid.service.domain.runs import Named
-from grid.service.store import runs
+from grid.service.store import run_rows
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,7 +37,7 @@ async def _find_run(_: object, info: Info, name: str, owner: str | None = None) 
     service, user = info.context.service, await readable_owner(info, owner)
     if user is None:
         return None
-    row = await service.database.read(lambda connection: runs.by_name(connection, user.id, name))
+    row = await service.database.read(lambda connection: run_rows.by_name(connection, user.id, name))
     return None if row is None else run_object(row, Statuses(service.database, [row]))
 
 
@@ -46,9 +46,9 @@ async def _page_of_runs(_: object, info: Info, first: int, after: str | None = N
     service, user_id, place = info.context.service, info.context.user.id, place_of(after)
 
     def read(connection: Connection) -> Object:
-        rows = runs.page(connection, user_id, first, place)
+        rows = run_rows.page(connection, user_id, first, place)
         statuses = Statuses(service.database, rows[:first])
-        total = runs.count(connection, user_id)
+        total = run_rows.count(connection, user_id)
         return page_object(rows, first, total, lambda row: run_object(row, statuses), "seq")
 
     return await service.database.read(read)  # type: ignore[no-any-return]
@@ -80,7 +80,9 @@ async def _run_experiments(run: Object, info: Info, first: int, after: str | Non
 
 @_run.field("failures")
 async def _failures(run: Object, info: Info) -> list[Object]:
-    groups = await info.context.service.database.read(lambda connection: runs.failure_groups(connection, run["seq"]))
+    groups = await info.context.service.database.read(
+        lambda connection: run_rows.failure_groups(connection, run["seq"])
+    )
     return [failure_group_object(run["name"], *group) for group in groups]
 
 

@@ -10,7 +10,7 @@ from ariadne import SubscriptionType
 from grid.service.api.context import Info, readable_owner
 from grid.service.api.errors import ApiError
 from grid.service.api.projections import Object, Statuses
-from grid.service.store import runs
+from grid.service.store import run_rows
 from grid.shared.wire import ErrorCode, ExperimentStatus
 
 _BETWEEN_CHANGES = 0.1
@@ -24,13 +24,13 @@ BINDABLES = (_subscription,)
 @_subscription.source("runStatusChanged")
 async def _watch_run(_: object, info: Info, name: str, owner: str | None = None) -> AsyncGenerator[Object, None]:
     service, user = info.context.service, await readable_owner(info, owner)
-    first = user and await service.database.read(lambda connection: runs.by_name(connection, user.id, name))
+    first = user and await service.database.read(lambda connection: run_rows.by_name(connection, user.id, name))
     if not first:
         raise _no_run(name)
     with service.changes.listen(first.seq) as changed:
         while True:
             changed.clear()
-            row = await service.database.read(lambda connection: runs.by_id(connection, first.id))
+            row = await service.database.read(lambda connection: run_rows.by_id(connection, first.id))
             # Deleted meanwhile, or not to be read any more.
             if row is None or await readable_owner(info, owner) is None:
                 raise _no_run(name)
