@@ -91,6 +91,11 @@ class ExperimentStatus(StrEnum):
         return self in _FINAL
 
 
+ACTIVE = (ExperimentStatus.PENDING, ExperimentStatus.RUNNING)
+"""The statuses in which an experiment holds resources."""
+
+UNFINISHED = (ExperimentStatus.QUEUED, *ACTIVE)
+
 _FINAL = frozenset({ExperimentStatus.SUCCEEDED, ExperimentStatus.CANCELLED})
 _TERMINAL = _FINAL | {ExperimentStatus.FAILED}
 

@@ -198,7 +198,7 @@ BUGS = {
         (
             Change(
                 "grid.service.domain.deletions:Deletions.delete_run",
-                "unfinished = runs.unfinished_of(connection, run.seq)",
+                "unfinished = experiment_rows.unfinished_of(connection, run.seq)",
                 "unfinished = 0",
             ),
         ),

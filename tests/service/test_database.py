@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from grid.service.store.database import Database
-from grid.service.store.faults import DatabaseUnavailable, fault_of
+from grid.service.store.faults import DatabaseUnavailable, StatementFailed, fault_of
 from grid.service.store.tables import clusters
 from grid.service.system import failpoints
 from grid.service.system.settings import OptionError, TryLater
@@ -101,11 +101,19 @@ def test_one_that_fails_undoes_itself_alone(database: Database) -> None:
         outcomes = await as_one_group(database, add("a"), add("b", fail=True), add("a"), add("c"))
         assert outcomes[0] == "a"
         assert isinstance(outcomes[1], ArithmeticError)
-        assert isinstance(outcomes[2], sa.exc.IntegrityError)
+        assert isinstance(outcomes[2], StatementFailed)
+        assert isinstance(outcomes[2].__cause__, sa.exc.IntegrityError)
         assert outcomes[3] == "c"
         assert await database.read(names) == ["a", "c"]
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("way", ["read", "write"])
+def test_a_statement_that_is_wrong(database: Database, way: str) -> None:
+    """What the database says of a statement is raised as our own, also to one that has its transaction to itself."""
+    with pytest.raises(StatementFailed, match="no such table"):
+        asyncio.run(getattr(database, way)(lambda connection: connection.execute(sa.text("SELECT * FROM missing"))))
 
 
 def test_who_has_given_up_writes_nothing(database: Database) -> None:

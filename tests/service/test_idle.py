@@ -13,7 +13,7 @@ import pytest
 
 from grid import Run, list_runs
 from grid.service.http.app import Application, opened
-from grid.service.store import user_rows
+from grid.service.store import cluster_rows
 from grid.service.system.settings import Options
 from grid.session import session as sessions
 from grid.shared.wire import ExperimentStatus
@@ -89,7 +89,7 @@ def test_what_keeps_a_service_from_stopping(tmp_path: Path, status: ExperimentSt
     async def play() -> None:
         async with opened(Options(home=tmp_path / "home", cpus=1, idle_seconds=60)) as application:
             database = application.service.database
-            await database.write(lambda connection: user_rows.set_paused(connection, "local", paused=True))
+            await database.write(lambda connection: cluster_rows.set_paused(connection, "local", paused=True))
             assert not await application.is_idle()
             application.last_call -= 61
             assert await application.is_idle()

@@ -18,7 +18,7 @@ from grid.service.domain import lifecycle
 from grid.service.executors.protocol import Ending
 from grid.service.store import run_rows
 from grid.service.store.tables import attempts, events, experiments, metadata, runs
-from grid.shared.wire import ExperimentStatus, Reason
+from grid.shared.wire import ACTIVE, ExperimentStatus, Reason
 from tests.support.experiments import insert_run
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "lifecycle.md"
@@ -165,7 +165,7 @@ def test_many_at_once(connection: Connection) -> None:
     ],
 )
 @pytest.mark.parametrize("cancelled", [False, True])
-@pytest.mark.parametrize("source", lifecycle.ACTIVE)
+@pytest.mark.parametrize("source", ACTIVE)
 def test_endings(
     connection: Connection, source: ExperimentStatus, ending: Ending, status: ExperimentStatus, cancelled: bool
 ) -> None:

@@ -9,17 +9,19 @@ import shlex
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Connection, Row
 
 from grid.service.api.errors import ApiError
 from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.cluster import RUNNERS
-from grid.service.store import run_rows
+from grid.service.store import attempt_rows, experiment_rows
 from grid.service.store.database import Database
 from grid.shared.wire import ErrorCode, ExperimentStatus
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -49,7 +51,7 @@ class Statuses:
         """The fields of a `RunStatus`."""
         if self._counts is None and len(self._rows) > 1:
             self._counts = await self._database.read(
-                lambda connection: run_rows.status_counts(connection, list(self._rows))
+                lambda connection: experiment_rows.status_counts(connection, list(self._rows))
             )
         if self._counts is not None:
             counts = self._counts[run_seq]
@@ -68,7 +70,7 @@ class Statuses:
     async def _read_indices(self) -> dict[int, dict[str, list[int]]]:
         if self._indices is None:
             self._indices = await self._database.read(
-                lambda connection: run_rows.indices_by_status(connection, list(self._rows))
+                lambda connection: experiment_rows.indices_by_status(connection, list(self._rows))
             )
         return self._indices
 
@@ -84,7 +86,7 @@ class Attempts:
     async def of(self, experiment_seq: int) -> list[Row[Any]]:
         """The attempts of one of them."""
         if self._reading is None:
-            read = self._database.read(lambda connection: run_rows.attempts_of(connection, self._seqs))
+            read = self._database.read(lambda connection: attempt_rows.of_experiments(connection, self._seqs))
             self._reading = asyncio.ensure_future(read)
         return (await self._reading)[experiment_seq]
 
@@ -226,7 +228,7 @@ def read_page(  # noqa: PLR0913, PLR0917 - what a page is made of
     connection: Connection, database: Database, run_seq: int, total: int, first: int, after: int | None
 ) -> Object:
     """A page of a run's experiments."""
-    rows = run_rows.experiment_page(connection, run_seq, first, after)
+    rows = experiment_rows.page(connection, run_seq, first, after)
     attempts = Attempts(database, [row.seq for row in rows])
     return page_object(rows, first, total, lambda row: experiment_object(row, attempts), "index")
 

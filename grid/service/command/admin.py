@@ -97,8 +97,6 @@ class _Operator:
 
     def __init__(self, workspace: Workspace, given: argparse.Namespace, running: _Running) -> None:
         # Imported here: the other commands of the service need none of it.
-        from sqlalchemy import URL  # noqa: PLC0415
-
         from grid.service.domain.accounts import Directory  # noqa: PLC0415
         from grid.service.store.database import Database  # noqa: PLC0415
         from grid.service.system.world import World  # noqa: PLC0415
@@ -109,7 +107,7 @@ class _Operator:
         self.world = World()
         self.directory = Directory(self.world)
         with _unchanged(workspace, self.running):
-            self._database = Database(given.database or URL.create("sqlite", database=str(workspace.database)))
+            self._database = Database(given.database or workspace.database)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -258,11 +256,10 @@ def _enable(operator: _Operator) -> None:
 
 
 def _list_users(operator: _Operator) -> None:
-
-    from grid.service.store import user_rows  # noqa: PLC0415
+    from grid.service.store import team_rows, user_rows  # noqa: PLC0415
 
     users, memberships = operator.transact(
-        lambda connection, _: (user_rows.all_users(connection), user_rows.all_memberships(connection))
+        lambda connection, _: (user_rows.all_users(connection), team_rows.all_memberships(connection))
     )
     rows = [
         (
@@ -298,11 +295,10 @@ def _leave(operator: _Operator) -> None:
 
 
 def _list_teams(operator: _Operator) -> None:
-
-    from grid.service.store import user_rows  # noqa: PLC0415
+    from grid.service.store import team_rows  # noqa: PLC0415
 
     teams, memberships = operator.transact(
-        lambda connection, _: (user_rows.all_teams(connection), user_rows.all_memberships(connection))
+        lambda connection, _: (team_rows.all_teams(connection), team_rows.all_memberships(connection))
     )
     rows = [
         (

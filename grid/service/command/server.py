@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
-from sqlalchemy.exc import SQLAlchemyError
 
 from grid._version import __version__
 from grid.service.command.home_lock import Hold, taken
@@ -23,8 +22,8 @@ from grid.service.command.shutdown import end_experiments
 from grid.service.http.app import Application
 from grid.service.http.guards import is_loopback
 from grid.service.http.protocol import HttpProtocol
-from grid.service.store import run_rows
-from grid.service.store.faults import DatabaseUnavailable
+from grid.service.store import experiment_rows
+from grid.service.store.faults import DatabaseUnavailable, StatementFailed
 from grid.service.system.settings import MAX_BODY_BYTES, OptionError, Options, TryLater
 from grid.service.system.workspace import PRIVATE_FILE, Workspace, write_private
 from grid.service.system.world import World
@@ -227,13 +226,13 @@ async def _watch(application: Application, hold: Hold) -> None:
             if idle and await application.is_idle():
                 _log.info("idle for %g s: stopping", idle)
                 return
-        except (DatabaseUnavailable, SQLAlchemyError):
+        except (DatabaseUnavailable, StatementFailed):
             _log.exception("it cannot be told whether there is something to do; looking again")
 
 
 async def _has_work(application: Application) -> bool:
     try:
-        return await application.database.read(run_rows.unfinished) > 0
-    except (DatabaseUnavailable, SQLAlchemyError):
+        return await application.database.read(experiment_rows.unfinished) > 0
+    except (DatabaseUnavailable, StatementFailed):
         _log.exception("it cannot be told whether there is something to do")
         return True

@@ -6,16 +6,18 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
-
-import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from typing import TYPE_CHECKING, Any
 
 from grid.service.domain.errors import AccountError, Unauthenticated
-from grid.service.store import user_rows
+from grid.service.store import team_rows, user_rows
 from grid.service.store.database import Database
+from grid.service.store.faults import AlreadyThere
 from grid.service.system.world import World
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
@@ -81,8 +83,8 @@ class Accounts:
             return viewer
 
         def read(connection: Connection) -> User | None:
-            row = user_rows.user_by_name(connection, owner)
-            if row is None or not user_rows.shares_team(connection, viewer.id, row.id):
+            row = user_rows.by_name(connection, owner)
+            if row is None or not team_rows.is_shared_by(connection, viewer.id, row.id):
                 return None
             return User(row.id, row.name)
 
@@ -92,7 +94,7 @@ class Accounts:
         """Whether the viewer may read the runs of the user of that id."""
         if viewer.id == owner_id:
             return True
-        return await self._database.read(lambda connection: user_rows.shares_team(connection, viewer.id, owner_id))
+        return await self._database.read(lambda connection: team_rows.is_shared_by(connection, viewer.id, owner_id))
 
     async def ensure(self, name: str, key: str | Callable[[], str]) -> User:
         """Return the user of that name, who is made where there is none, and who is given the key.
@@ -104,12 +106,12 @@ class Accounts:
 
         def write(connection: Connection) -> User:
             digest = _digest(key if isinstance(key, str) else key())
-            row = user_rows.user_by_key(connection, digest)
+            row = user_rows.by_key(connection, digest)
             if row is not None:
                 return User(row.id, row.name)
-            row = user_rows.user_by_name(connection, name)
+            row = user_rows.by_name(connection, name)
             if row is None:
-                user_rows.insert_user(connection, new_id, name, at)
+                user_rows.insert(connection, new_id, name, at)
             user = User(row.id if row else new_id, name)
             user_rows.insert_key(connection, digest, user.id, at)
             return user
@@ -131,8 +133,8 @@ class Directory:
         _check_name("user", name)
         user = User(self._world.new_id(), name)
         try:
-            user_rows.insert_user(connection, user.id, name, self._world.now())
-        except sa.exc.IntegrityError:
+            user_rows.insert(connection, user.id, name, self._world.now())
+        except AlreadyThere:
             message = f"there is a user {name!r} already; choose another name, or give them a new key: users rotate"
             raise AccountError(message) from None
         user_rows.insert_key(connection, _digest(key), user.id, self._world.now())
@@ -166,37 +168,34 @@ class Directory:
     @staticmethod
     def user_of_key(connection: Connection, key: str) -> User | None:
         """Return the user whose key it is."""
-        row = user_rows.user_by_key(connection, _digest(key))
+        row = user_rows.by_key(connection, _digest(key))
         return None if row is None else User(row.id, row.name)
 
     def add_team(self, connection: Connection, name: str) -> None:
         """Add a team that nobody is in."""
         _check_name("team", name)
         try:
-            user_rows.insert_team(connection, self._world.new_id(), name, self._world.now())
-        except sa.exc.IntegrityError:
+            team_rows.insert(connection, self._world.new_id(), name, self._world.now())
+        except AlreadyThere:
             message = f"there is a team {name!r} already; choose another name"
             raise AccountError(message) from None
 
     def join(self, connection: Connection, team: str, user: str) -> None:
         """Let a user into a team; one who is in it stays."""
         team_id, user_id = self._team(connection, team).id, self._user(connection, user).id
-        try:
-            with connection.begin_nested():  # on some databases a statement that fails ends the transaction around it
-                user_rows.insert_membership(connection, team_id, user_id, self._world.now())
-        except sa.exc.IntegrityError:
-            return
+        with suppress(AlreadyThere):
+            team_rows.insert_membership(connection, team_id, user_id, self._world.now())
 
     def leave(self, connection: Connection, team: str, user: str) -> None:
         """Take a user out of a team. One who is not in it is refused: a slip must not pass for a lock."""
         team_id, user_id = self._team(connection, team).id, self._user(connection, user).id
-        if not user_rows.delete_membership(connection, team_id, user_id):
+        if not team_rows.delete_membership(connection, team_id, user_id):
             message = f"the user {user!r} is not in the team {team!r}; teams list shows who is in which"
             raise AccountError(message)
 
     @staticmethod
     def _user(connection: Connection, name: str) -> Row[Any]:
-        row = user_rows.user_by_name(connection, name)
+        row = user_rows.by_name(connection, name)
         if row is None:
             message = f"there is no user {name!r}; users list shows those there are"
             raise AccountError(message)
@@ -204,7 +203,7 @@ class Directory:
 
     @staticmethod
     def _team(connection: Connection, name: str) -> Row[Any]:
-        row = user_rows.team_by_name(connection, name)
+        row = team_rows.by_name(connection, name)
         if row is None:
             message = f"there is no team {name!r}; teams list shows those there are"
             raise AccountError(message)

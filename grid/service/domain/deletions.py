@@ -6,19 +6,19 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row
-
-from grid.service.domain import lifecycle
 from grid.service.domain.errors import ExperimentNotEnded, RunNotEnded
 from grid.service.domain.snapshots import Snapshots
-from grid.service.store import run_rows
+from grid.service.store import experiment_rows, removal_rows, run_rows
 from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.system import failpoints
 from grid.service.system.workspace import PRIVATE_FOLDER, Workspace, remove_tree
-from grid.shared.wire import ExperimentStatus
+from grid.shared.wire import UNFINISHED, ExperimentStatus
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Deletions:
             run = run_rows.by_id(connection, run_id)
             if run is None:
                 return False
-            unfinished = run_rows.unfinished_of(connection, run.seq)
+            unfinished = experiment_rows.unfinished_of(connection, run.seq)
             if unfinished:
                 raise RunNotEnded(name, unfinished)
             run_rows.delete(connection, run)
@@ -95,12 +95,12 @@ class Deletions:
         """
 
         def write(connection: Connection) -> bool:
-            row = run_rows.experiment_by_id(connection, experiment_id)
+            row = experiment_rows.by_id(connection, experiment_id)
             if row is None:
                 return False
-            if ExperimentStatus(row.status) in lifecycle.UNFINISHED:
+            if ExperimentStatus(row.status) in UNFINISHED:
                 raise ExperimentNotEnded(name, row.status)
-            run_rows.delete_experiment(connection, row, at=at)
+            experiment_rows.delete(connection, row, at=at)
             return True
 
         return await self._deleted(write)
@@ -126,13 +126,13 @@ class Deletions:
         """Remove the files of all that was deleted."""
         async with self._removing:
             try:
-                rows = await self._database.read(run_rows.to_be_removed)
+                rows = await self._database.read(removal_rows.to_be_removed)
                 for start in range(0, len(rows), _AT_ONCE):
                     await failpoints.reached_async("deletion.remove.before")
                     gone = [row for row in rows[start : start + _AT_ONCE] if await self._is_gone(row)]
                     await failpoints.reached_async("deletion.removed")
                     if gone:
-                        await self._database.write(functools.partial(run_rows.was_removed, rows=gone))
+                        await self._database.write(functools.partial(removal_rows.was_removed, rows=gone))
             except DatabaseUnavailable:
                 _log.exception("what was deleted cannot be removed from the disk now; trying again later")
 

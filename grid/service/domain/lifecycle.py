@@ -14,15 +14,10 @@ from sqlalchemy import ColumnElement, Connection
 
 from grid.service.executors.protocol import Ending
 from grid.service.store.tables import attempts, events, experiments, runs
-from grid.shared.wire import ExperimentStatus, Reason
+from grid.shared.wire import ACTIVE, UNFINISHED, ExperimentStatus, Reason
 
 _QUEUED, _PENDING, _RUNNING = ExperimentStatus.QUEUED, ExperimentStatus.PENDING, ExperimentStatus.RUNNING
 _SUCCEEDED, _FAILED, _CANCELLED = ExperimentStatus.SUCCEEDED, ExperimentStatus.FAILED, ExperimentStatus.CANCELLED
-
-ACTIVE = (_PENDING, _RUNNING)
-"""The statuses in which an experiment holds resources."""
-
-UNFINISHED = (_QUEUED, *ACTIVE)
 
 TRANSITIONS: dict[ExperimentStatus, tuple[tuple[ExperimentStatus, ...], tuple[Reason | None, ...]]] = {
     _QUEUED: ((_FAILED,), (None,)),

@@ -31,10 +31,9 @@ from grid.service.domain.errors import (
 from grid.service.domain.names import run_name
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
-from grid.service.store import run_rows, user_rows
+from grid.service.store import experiment_rows, run_rows, snapshot_rows
 from grid.service.store.database import Database
 from grid.service.store.tables import experiments
-from grid.service.store.tables import runs as runs_table
 from grid.service.system.world import World
 from grid.shared.wire import (
     MAX_DESCRIPTION,
@@ -180,7 +179,7 @@ class Runs:
             # Looked up again where nobody can come between: two requests with one key make one run.
             made = run_rows.by_key(connection, user.id, key)
             if made is None:
-                if not user_rows.has_snapshot(connection, given["snapshot"]):
+                if not snapshot_rows.is_stored(connection, given["snapshot"]):
                     # Its last run was deleted while this one was on its way.
                     raise SnapshotMissing(given["snapshot"])
                 name = self._free_name(connection, user, given.get("name") or "")
@@ -255,7 +254,7 @@ class Runs:
 
     async def delete_experiment(self, user: User, experiment_id: str) -> bool:
         """Remove an experiment and all that is of it; return whether there was one."""
-        row = await self._database.read(lambda connection: run_rows.experiment_by_id(connection, experiment_id))
+        row = await self._database.read(lambda connection: experiment_rows.by_id(connection, experiment_id))
         if row is None or not await self._accounts.may_read(user, row.user_id):
             return False
         name = f"{row.run_name}-exp{row.index}"
@@ -270,7 +269,7 @@ class Runs:
         parts = _EXPERIMENT.fullmatch(name)
         if parts is None:
             return None
-        return run_rows.experiment_by_index(connection, user.id, parts["run"], int(parts["index"]))
+        return experiment_rows.by_index(connection, user.id, parts["run"], int(parts["index"]))
 
     # Cancelling
 
@@ -318,11 +317,7 @@ class Runs:
 
     def _free_name(self, connection: Connection, user: User, wanted: str) -> str:
         names = [wanted] if wanted else [run_name(self._world.below) for _ in range(_NAME_TRIES)]
-        taken = set(
-            connection.scalars(
-                sa.select(runs_table.c.name).where(runs_table.c.user_id == user.id, runs_table.c.name.in_(names))
-            )
-        )
+        taken = run_rows.taken_names(connection, user.id, names)
         for name in names:
             if name not in taken:
                 return name

@@ -19,14 +19,14 @@ from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import Cluster
 from grid.service.domain.lifecycle import Change
 from grid.service.executors.protocol import Ending, Executor, Job
-from grid.service.store import run_rows
+from grid.service.store import queue_rows
 from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.store.tables import experiments
 from grid.service.system import failpoints
 from grid.service.system.machine import boot_time
 from grid.service.system.world import World
-from grid.shared.wire import ExperimentStatus
+from grid.shared.wire import ACTIVE, UNFINISHED, ExperimentStatus
 
 _log = logging.getLogger(__name__)
 
@@ -110,12 +110,10 @@ class Scheduler:
         at = self._world.now()
 
         def record(connection: Connection) -> tuple[list[Change], Sequence[Any]]:
-            unfinished = which & experiments.c.status.in_(lifecycle.UNFINISHED)
+            unfinished = which & experiments.c.status.in_(UNFINISHED)
             first = unfinished & experiments.c.cancel_requested_at.is_(None)
             connection.execute(sa.update(experiments).where(first).values(cancel_requested_at=at), meant)
-            active = sa.select(experiments.c.id, experiments.c.attempt).where(
-                which & experiments.c.status.in_(lifecycle.ACTIVE)
-            )
+            active = sa.select(experiments.c.id, experiments.c.attempt).where(which & experiments.c.status.in_(ACTIVE))
             rows = connection.execute(active, meant).all()
             return lifecycle.cancel_queued(connection, which, meant, at=at), rows
 
@@ -188,7 +186,7 @@ class Scheduler:
 
     async def _adopt(self) -> None:
         """Go on with every attempt whose turn has come, as the database says, and that nobody watches."""
-        for row in await self._database.read(run_rows.active):
+        for row in await self._database.read(queue_rows.active):
             if row.cancel_requested_at is not None:
                 # Recorded, and then there was a fault: perhaps before anybody was told.
                 await self._executor.cancel(row.id, row.attempt)
@@ -242,7 +240,7 @@ class Scheduler:
     ) -> list[tuple[sa.Row[Any], list[int]]]:
         """Return those at the head of the queue that fit, with the GPUs that each gets."""
         fitting = []
-        for row in run_rows.next_in_queue(connection, self._cluster.name, free_cpus, self._cluster.resources.gpus):
+        for row in queue_rows.next_in_queue(connection, self._cluster.name, free_cpus, self._cluster.resources.gpus):
             free_cpus -= self._cpus(row)
             if free_cpus < 0 or len(free_gpus) < row.gpus:
                 break  # nothing overtakes it: else it might wait for ever

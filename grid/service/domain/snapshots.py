@@ -26,7 +26,7 @@ from grid.service.domain.errors import (
     UploadRefused,
 )
 from grid.service.domain.unpacking import unpack
-from grid.service.store import user_rows
+from grid.service.store import snapshot_rows
 from grid.service.store.database import Database
 from grid.service.system import failpoints
 from grid.service.system.durable import sync_folder, sync_tree
@@ -75,12 +75,12 @@ class Snapshots:
 
     async def is_stored(self, digest: str) -> bool:
         """Whether the content of this digest is here: recorded, and not removed by somebody past the service."""
-        recorded = await self._database.read(lambda connection: user_rows.has_snapshot(connection, digest))
+        recorded = await self._database.read(lambda connection: snapshot_rows.is_stored(connection, digest))
         return recorded and self._workspace.snapshot(digest).is_dir()
 
     async def size(self, digest: str) -> int:
         """How many bytes a stored snapshot has."""
-        return await self._database.read(lambda connection: user_rows.snapshot_size(connection, digest))
+        return await self._database.read(lambda connection: snapshot_rows.size(connection, digest))
 
     def holds(self, digest: str, script: str) -> bool:
         """Whether a stored snapshot has such a file."""
@@ -115,9 +115,7 @@ class Snapshots:
                 await self._keep(digest, tree)
                 await failpoints.reached_async("snapshot.placed")
                 at = self._world.now()
-                await self._database.write(
-                    lambda connection: user_rows.insert_snapshot(connection, digest, int(size), at)
-                )
+                await self._database.write(lambda connection: snapshot_rows.insert(connection, digest, int(size), at))
                 await failpoints.reached_async("snapshot.recorded")
         finally:
             archive.unlink(missing_ok=True)
@@ -130,7 +128,7 @@ class Snapshots:
         finished by the next call.
         """
         async with self._lock(digest):
-            if not await self._database.read(lambda connection: user_rows.has_snapshot(connection, digest)):
+            if not await self._database.read(lambda connection: snapshot_rows.is_stored(connection, digest)):
                 self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
                 await asyncio.to_thread(remove_tree, self._workspace.snapshot(digest), self._workspace.trash / digest)
 

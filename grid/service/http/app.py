@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any
 
-from sqlalchemy import URL
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,7 +31,7 @@ from grid.service.executors.local import LocalExecutor
 from grid.service.http import guards, uploads
 from grid.service.http.authorization import credentials
 from grid.service.http.graphql_http import make_graphql_app
-from grid.service.store import run_rows, user_rows
+from grid.service.store import cluster_rows, experiment_rows, queue_rows, secret_rows
 from grid.service.store.database import Database
 from grid.service.store.pairing import pair
 from grid.service.system.settings import OptionError, Options
@@ -75,14 +74,14 @@ class Application:
         workspace = Workspace(options.home)
         workspace.prepare()
         await asyncio.to_thread(workspace.clear_incoming)
-        self.database = Database(options.database or URL.create("sqlite", database=str(workspace.database)))
+        self.database = Database(options.database or workspace.database)
         if options.database:
             await pair(self.database, workspace)
         secret = await self.database.write(
-            lambda connection: user_rows.secret(connection, "uploads", self.world.secret)
+            lambda connection: secret_rows.secret(connection, "uploads", self.world.secret)
         )
         cluster = LocalCluster.of_this_machine(catalogue, workspace, cpus=options.cpus, gpus=options.gpus)
-        await self.database.write(lambda connection: user_rows.add_cluster(connection, cluster.name))
+        await self.database.write(lambda connection: cluster_rows.add(connection, cluster.name))
         changes = Changes()
         executor = LocalExecutor(workspace, grace_seconds=options.grace_seconds)
         scheduler = Scheduler(self.database, cluster, executor, changes, self.world)
@@ -127,7 +126,7 @@ class Application:
 
     async def running_experiments(self) -> list[str]:
         """Return the names of the experiments that have been started and whose end is not recorded."""
-        return [f"{row.run_name}-exp{row.index}" for row in await self.database.read(run_rows.active)]
+        return [f"{row.run_name}-exp{row.index}" for row in await self.database.read(queue_rows.active)]
 
     async def add_user(self, name: str, key: str | Callable[[], str]) -> User:
         """Return the user of that name, who may call with that key from now on; make one if there is none."""
@@ -137,7 +136,7 @@ class Application:
         """Whether nobody has called for the time that the options say, and nothing is queued or running."""
         if self.uploads or time.monotonic() - self.last_call < self.options.idle_seconds:
             return False
-        return await self.database.read(run_rows.unfinished) == 0
+        return await self.database.read(experiment_rows.unfinished) == 0
 
     def _make_asgi(self) -> ASGIApp:
         graphql = make_graphql_app(executable_schema(), context_value=self._context)

@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine
 
 from grid.service.store import sqlite
-from grid.service.store.faults import MOVED, DatabaseUnavailable, Fault, fault_of
+from grid.service.store.faults import MOVED, DatabaseUnavailable, Fault, StatementFailed, fault_of
 from grid.service.store.upgrade import upgrade
 from grid.service.system import failpoints
 from grid.service.system.settings import OptionError, TryLater
@@ -40,12 +41,13 @@ class Database:
     """A database by its URL, opened and at this service's version.
 
     A method raises `DatabaseUnavailable` where the disk or another program keeps it from its work. The next call tries
-    again, so that the service goes on by itself when the trouble is over.
+    again, so that the service goes on by itself when the trouble is over. Any other error of the database is raised as
+    `StatementFailed`, and what else the statements raise as it is.
 
     Parameters
     ----------
     url
-        As SQLAlchemy writes it: ``sqlite:////path/to/file`` or ``postgresql+psycopg://…``.
+        As SQLAlchemy writes it, ``sqlite:////path/to/file`` or ``postgresql+psycopg://…``; or an SQLite file's path.
 
     Raises
     ------
@@ -55,15 +57,15 @@ class Database:
         If it cannot be used now: its disk is full, or another program has locked it.
     """
 
-    def __init__(self, url: str | URL) -> None:
+    def __init__(self, url: str | Path) -> None:
         self.name = str(url)
         """What people call it: the path of a file, the address of a server."""
         try:
-            url = sa.make_url(url)
-            self.name = url.render_as_string(hide_password=True)
-            self._file = sqlite.File.of(url)
+            parsed = URL.create("sqlite", database=str(url)) if isinstance(url, Path) else sa.make_url(url)
+            self.name = parsed.render_as_string(hide_password=True)
+            self._file = sqlite.File.of(parsed)
             self.name = str(self._file.path) if self._file else self.name
-            self.engine = self._open(url)
+            self.engine = self._open(parsed)
         except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
             raise _refusal(self.name, error) from error
         self._writing = self.engine.execution_options(immediate=True)
@@ -176,7 +178,7 @@ class Database:
         """Return what the caller is told. The log is told when trouble begins and ends: a full disk needs no more."""
         fault = fault_of(error)
         if fault is None:
-            return error
+            return _without_sqlalchemy(error)
         if self._troubles.get(what) != fault:
             self._troubles[what] = fault
             words = getattr(error, "orig", None) or error
@@ -208,6 +210,15 @@ def _dropped_after_a_fault(connection: Connection) -> Iterator[None]:
         raise
 
 
+def _without_sqlalchemy(error: Exception) -> Exception:
+    """Return what is raised to those who do not know SQLAlchemy."""
+    if not isinstance(error, sa.exc.SQLAlchemyError):
+        return error
+    failure = StatementFailed(str(error))
+    failure.__cause__ = error
+    return failure
+
+
 def _refusal(name: str, error: Exception) -> OptionError:
     """Say why a database cannot be opened, and what can be done."""
     # The driver's words, without the statement and the link to a manual that SQLAlchemy adds.
@@ -228,6 +239,6 @@ def _within_savepoint(connection: Connection, write: _Write) -> tuple[_Write, An
             # A disk that is full has undone the whole transaction, what went well before included.
             raise
         savepoint.rollback()
-        return write, None, error
+        return write, None, _without_sqlalchemy(error)
     savepoint.commit()
     return write, result, None

@@ -36,6 +36,14 @@ class DatabaseUnavailable(Exception):
         self.fault = fault
 
 
+class StatementFailed(Exception):
+    """The database does not carry out a statement: what is wrong is the statement, and not the database."""
+
+
+class AlreadyThere(Exception):
+    """A row is not inserted because there is one already that it may not stand beside."""
+
+
 _FULL = Fault("finds no space: its disk is full", "make space on that disk", passes=True)
 _BROKEN = Fault("cannot be read or written: its disk reports an error", "see to that disk", passes=True)
 _LOCKED = Fault("is locked by another program", "end that program, or wait for it", passes=True)

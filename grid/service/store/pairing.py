@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from grid.service.store import user_rows
+from grid.service.store import secret_rows
 from grid.service.store.database import Database
 from grid.service.system.settings import OptionError
 from grid.service.system.workspace import Workspace, write_private
@@ -24,7 +24,7 @@ async def pair(database: Database, workspace: Workspace) -> None:
     ours = _home_id(workspace.pairing)
     # The path is there for people: a home may be moved.
     mine = f"{ours} {workspace.home}".encode()
-    theirs = (await database.write(lambda connection: user_rows.secret(connection, _NAME, lambda: mine))).decode()
+    theirs = (await database.write(lambda connection: secret_rows.secret(connection, _NAME, lambda: mine))).decode()
     known, _, path = theirs.partition(" ")
     if known != ours:
         message = (

@@ -9,7 +9,7 @@ from grid.service.api.projections import Object, instance_type_object
 from grid.service.api.resolvers.mutations import to_its_end
 from grid.service.domain.cluster import Cluster
 from grid.service.domain.errors import ClusterMissing
-from grid.service.store import user_rows
+from grid.service.store import cluster_rows
 
 _query = QueryType()
 _mutation = MutationType()
@@ -32,7 +32,7 @@ def _find_cluster(_: object, info: Info, name: str) -> Object | None:
 @_cluster.field("paused")
 async def _paused(cluster: Object, info: Info) -> bool:
     return await info.context.service.database.read(  # type: ignore[no-any-return]
-        lambda connection: user_rows.is_paused(connection, cluster["name"])
+        lambda connection: cluster_rows.is_paused(connection, cluster["name"])
     )
 
 
@@ -60,6 +60,6 @@ def _cluster_object(cluster: Cluster) -> Object:
 async def _set_paused(service: Service, name: str, *, paused: bool) -> Object:
     if name != service.cluster.name:
         raise ClusterMissing(name, service.cluster.name)
-    await service.database.write(lambda connection: user_rows.set_paused(connection, name, paused=paused))
+    await service.database.write(lambda connection: cluster_rows.set_paused(connection, name, paused=paused))
     service.scheduler.wake()
     return _cluster_object(service.cluster)

@@ -15,7 +15,7 @@ from grid.service.api.projections import (
 )
 from grid.service.api.resolvers.mutations import to_its_end
 from grid.service.domain.runs import Named, Runs
-from grid.service.store import run_rows
+from grid.service.store import experiment_rows
 
 _query = QueryType()
 _mutation = MutationType()
@@ -27,7 +27,7 @@ BINDABLES = (_query, _mutation, _experiment)
 @_query.field("experiment")
 async def _experiment_by_id(_: object, info: Info, id: str) -> Object | None:  # noqa: A002 - the schema's word
     service = info.context.service
-    row = await service.database.read(lambda connection: run_rows.experiment_by_id(connection, id))
+    row = await service.database.read(lambda connection: experiment_rows.by_id(connection, id))
     if row is None or not await service.accounts.may_read(info.context.user, row.user_id):
         return None
     return experiment_object(row, Attempts(service.database, [row.seq]))

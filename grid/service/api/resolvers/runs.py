@@ -19,7 +19,7 @@ from grid.service.api.projections import (
 )
 from grid.service.api.resolvers.mutations import to_its_end
 from grid.service.domain.runs import Named
-from grid.service.store import run_rows
+from grid.service.store import attempt_rows, run_rows
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -81,7 +81,7 @@ async def _run_experiments(run: Object, info: Info, first: int, after: str | Non
 @_run.field("failures")
 async def _failures(run: Object, info: Info) -> list[Object]:
     groups = await info.context.service.database.read(
-        lambda connection: run_rows.failure_groups(connection, run["seq"])
+        lambda connection: attempt_rows.failure_groups(connection, run["seq"])
     )
     return [failure_group_object(run["name"], *group) for group in groups]
 

@@ -1,0 +1,51 @@
+"""Statements about attempts that have ended, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from grid.service.store.tables import attempts, experiments
+from grid.shared.wire import ExperimentStatus
+
+_FAILED = (
+    sa.select(attempts.c.reason, attempts.c.final_line, experiments.c.index, experiments.c.seq, experiments.c.attempt)
+    .join_from(attempts, experiments)
+    .where(
+        experiments.c.run_seq == sa.bindparam("b_run_seq"),
+        experiments.c.status == ExperimentStatus.FAILED,
+        attempts.c.number == experiments.c.attempt,
+    )
+    .order_by(experiments.c.index)
+)
+_ENDED = sa.select(attempts).where(
+    attempts.c.experiment_seq == sa.bindparam("b_seq"), attempts.c.number == sa.bindparam("b_number")
+)
+
+
+def of_experiments(connection: Connection, experiment_seqs: Sequence[int]) -> dict[int, list[Row[Any]]]:
+    """For each experiment, its attempts that have ended, in order."""
+    query = sa.select(attempts).where(attempts.c.experiment_seq.in_(experiment_seqs)).order_by(attempts.c.number)
+    found: dict[int, list[Row[Any]]] = {seq: [] for seq in experiment_seqs}
+    for row in connection.execute(query):
+        found[row.experiment_seq].append(row)
+    return found
+
+
+def failure_groups(connection: Connection, run_seq: int) -> list[tuple[list[int], Row[Any]]]:
+    """The indices of a run's failed experiments that have failed alike, and how the first of them did.
+
+    The most frequent come first; of equally many, those with the lowest index.
+    """
+    groups: dict[tuple[str, str | None], tuple[list[int], dict[str, int]]] = {}
+    for reason, final_line, index, seq, number in connection.execute(_FAILED, {"b_run_seq": run_seq}):
+        alike, _ = groups.setdefault((reason, final_line), ([], {"b_seq": seq, "b_number": number}))
+        alike.append(index)
+    # The last words of one in each group are enough: those of all might be more than fits into memory.
+    return [
+        (alike, connection.execute(_ENDED, first).one())
+        for alike, first in sorted(groups.values(), key=lambda group: len(group[0]), reverse=True)
+    ]

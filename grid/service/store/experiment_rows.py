@@ -1,0 +1,103 @@
+"""Statements about experiments. Those that change a status are in `status_changes`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from grid.service.store import removal_rows
+from grid.service.store.tables import attempts, events, experiments, runs, users
+from grid.shared.wire import UNFINISHED, ExperimentStatus
+
+_ORDER = {status.value: place for place, status in enumerate(ExperimentStatus)}
+
+_EXPERIMENTS = sa.select(
+    experiments,
+    runs.c.id.label("run_id"),
+    runs.c.name.label("run_name"),
+    runs.c.user_id,
+    runs.c.project,
+    runs.c.commit_sha,
+    runs.c.script,
+    users.c.name.label("username"),
+).select_from(experiments.join(runs).join(users))
+
+
+def page(connection: Connection, run_seq: int, first: int, after: int | None) -> Sequence[Row[Any]]:
+    """Experiments of a run behind index ``after``, in index order; one more than ``first`` where there are more."""
+    query = _EXPERIMENTS.where(experiments.c.run_seq == run_seq).order_by(experiments.c.index).limit(first + 1)
+    if after is not None:
+        query = query.where(experiments.c.index > after)
+    return connection.execute(query).all()
+
+
+def by_id(connection: Connection, experiment_id: str) -> Row[Any] | None:
+    """The experiment of that id, whoever's it is."""
+    return connection.execute(_EXPERIMENTS.where(experiments.c.id == experiment_id)).one_or_none()
+
+
+def by_index(connection: Connection, user_id: str, run_name: str, index: int) -> Row[Any] | None:
+    """The experiment of that index of a user's run."""
+    query = _EXPERIMENTS.where(runs.c.user_id == user_id, runs.c.name == run_name, experiments.c.index == index)
+    return connection.execute(query).one_or_none()
+
+
+def status_counts(connection: Connection, run_seqs: Sequence[int]) -> dict[int, list[tuple[str, int]]]:
+    """For each run, how many of its experiments have each status, in the order of an experiment's life."""
+    rows = connection.execute(
+        sa.select(experiments.c.run_seq, experiments.c.status, sa.func.count())
+        .where(experiments.c.run_seq.in_(run_seqs))
+        .group_by(experiments.c.run_seq, experiments.c.status)
+    ).all()
+    counts: dict[int, list[tuple[str, int]]] = {seq: [] for seq in run_seqs}
+    for run_seq, status, number in sorted(rows, key=lambda row: _ORDER[row[1]]):
+        counts[run_seq].append((status, number))
+    return counts
+
+
+def indices_by_status(connection: Connection, run_seqs: Sequence[int]) -> dict[int, dict[str, list[int]]]:
+    """For each run, the indices of the experiments of each status, in order."""
+    rows = connection.execute(
+        sa.select(experiments.c.run_seq, experiments.c.status, experiments.c.index)
+        .where(experiments.c.run_seq.in_(run_seqs))
+        .order_by(experiments.c.run_seq, experiments.c.index)
+    )
+    found: dict[int, dict[str, list[int]]] = {seq: {} for seq in run_seqs}
+    for run_seq, status, index in rows:
+        found[run_seq].setdefault(status, []).append(index)
+    return {seq: dict(sorted(groups.items(), key=lambda group: _ORDER[group[0]])) for seq, groups in found.items()}
+
+
+def unfinished(connection: Connection) -> int:
+    """How many experiments have not ended."""
+    return connection.execute(
+        sa.select(sa.func.count()).select_from(experiments).where(experiments.c.status.in_(UNFINISHED))
+    ).scalar_one()
+
+
+def unfinished_of(connection: Connection, run_seq: int) -> int:
+    """How many experiments of a run have not ended."""
+    query = sa.select(sa.func.count()).select_from(experiments)
+    return connection.execute(
+        query.where(experiments.c.run_seq == run_seq, experiments.c.status.in_(UNFINISHED))
+    ).scalar_one()
+
+
+def delete(connection: Connection, row: Row[Any], *, at: int) -> None:
+    """Delete an experiment; say what the disk has of it. The others keep their indices."""
+    removal_rows.add(
+        connection, sa.select(sa.literal("experiment"), experiments.c.id).where(experiments.c.seq == row.seq)
+    )
+    connection.execute(sa.delete(attempts).where(attempts.c.experiment_seq == row.seq))
+    connection.execute(sa.delete(events).where(events.c.experiment_seq == row.seq))
+    connection.execute(sa.delete(experiments).where(experiments.c.seq == row.seq))
+    deleted = connection.execute(sa.select(runs.c.deleted_indices).where(runs.c.seq == row.run_seq)).scalar_one()
+    indices = orjson.dumps(sorted([*orjson.loads(deleted), row.index])).decode()
+    connection.execute(sa.update(runs).where(runs.c.seq == row.run_seq).values(deleted_indices=indices))
+    # So that the run's revision grows.
+    event = {"run_seq": row.run_seq, "attempt": row.attempt, "status": "DELETED", "at": at}
+    connection.execute(sa.insert(events).values(event))

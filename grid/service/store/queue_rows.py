@@ -1,0 +1,58 @@
+"""Statements about whose turn is next, and whose has come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from grid.service.store.tables import clusters, events, experiments, runs
+from grid.shared.wire import ACTIVE, ExperimentStatus
+
+_JOBS = sa.select(
+    experiments,
+    runs.c.name.label("run_name"),
+    runs.c.user_id,
+    runs.c.cluster,
+    runs.c.snapshot,
+    runs.c.script,
+    runs.c.interpreter,
+    runs.c.settings,
+).join_from(experiments, runs)
+
+_QUEUE = (
+    _JOBS.where(
+        experiments.c.status == ExperimentStatus.QUEUED,
+        experiments.c.gpus <= sa.bindparam("all_gpus"),
+        runs.c.cluster == sa.bindparam("on"),
+        sa.exists().where(clusters.c.name == sa.bindparam("on"), ~clusters.c.paused),
+    )
+    .order_by(experiments.c.seq)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+)
+
+_TURN = (
+    sa.select(events.c.at)
+    .where(
+        events.c.experiment_seq == experiments.c.seq,
+        events.c.attempt == experiments.c.attempt,
+        events.c.status == ExperimentStatus.PENDING.value,
+    )
+    .scalar_subquery()
+)
+
+
+def next_in_queue(connection: Connection, cluster: str, limit: int, gpus: int) -> Sequence[Row[Any]]:
+    """The experiments whose turn comes next, in order, with what their executor needs; none of a paused cluster.
+
+    One that wants more than all the GPUs there are, since a service was started again with fewer, holds up nobody.
+    """
+    return connection.execute(_QUEUE, {"on": cluster, "most": limit, "all_gpus": gpus}).all()
+
+
+def active(connection: Connection) -> Sequence[Row[Any]]:
+    """The experiments that hold resources, and when the turn of each came."""
+    query = _JOBS.add_columns(_TURN.label("turn_at")).where(experiments.c.status.in_(ACTIVE))
+    return connection.execute(query.order_by(experiments.c.seq)).all()
