@@ -47,14 +47,14 @@ BUGS = {
         "were executed so often",
         (
             Change(
-                _LIFECYCLE + "_statements",
-                "guard = which & experiments.c.status.in_(TRANSITIONS[to][0])",
-                "guard = which",
+                _LIFECYCLE + "change",
+                "sources, reasons = TRANSITIONS[to]",
+                "sources, reasons = tuple(ExperimentStatus), TRANSITIONS[to][1]",
             ),
             Change(
-                _LIFECYCLE + "_again",
-                "guard = which & experiments.c.status.in_(TRANSITIONS[_QUEUED][0])",
-                "guard = which",
+                _LIFECYCLE + "queue_again",
+                "TRANSITIONS[_QUEUED][0]",
+                "tuple(ExperimentStatus)",
             ),
         ),
     ),
@@ -132,7 +132,7 @@ BUGS = {
         (
             Change(
                 _LIFECYCLE + "end",
-                "if cancelled or connection.execute(_CANCEL_REQUEST, meant).scalar() is not None:",
+                "if cancelled or experiment_rows.is_cancel_requested(connection, *attempt):",
                 "if cancelled:",
             ),
         ),
@@ -144,8 +144,8 @@ BUGS = {
             Change(
                 _SCHEDULER + "cancel",
                 'await failpoints.reached_async("scheduler.cancel.before")',
-                "for held in self._held.values():\n"
-                "    await self._executor.cancel(held.experiment_id, held.attempt)\n"
+                "for attempt in self._held:\n"
+                "    await self._executor.cancel(attempt)\n"
                 'await failpoints.reached_async("scheduler.cancel.before")',
             ),
         ),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from grid.service.executors.protocol import Job
+from grid.service.executors.protocol import AttemptName, Job
 from grid.service.executors.supervisor.cgroups import are_usable, own
 from grid.shared.wire import Reason
 from tests.support.executions import Execution, execution, until
@@ -120,7 +120,7 @@ async def _nobody_is_left(folder: Path, mark: str, way: str, *, cgroups: bool) -
         async with execution(folder, grace_seconds=0.3) as running:
             _look_at_ends(running, families)
             for family in families:
-                await running.executor.adopt(family.job, was_running=True)
+                await running.executor.adopt(family.job, was_running=True, handed_over_at=None)
             await _have_ended(running, families, way, cgroups=cgroups)
 
 
@@ -136,10 +136,10 @@ def _look_at_ends(running: Execution, families: list[Family]) -> None:
     """Let the listener look who is alive as soon as it is told of an end."""
     on_ended = running.told.on_ended
 
-    def look(experiment_seq: int, attempt: int, ending: object) -> None:
-        (family,) = (each for each in families if each.job.experiment_seq == experiment_seq)
+    def look(attempt: AttemptName, ending: object) -> None:
+        (family,) = (each for each in families if each.job.attempt == attempt)
         family.left = marked(family.mark)
-        on_ended(experiment_seq, attempt, ending)
+        on_ended(attempt, ending)
 
     running.told.on_ended = look
 
@@ -157,9 +157,9 @@ async def _bring_about(running: Execution, families: list[Family], way: str) -> 
         await running.executor.close()
     for each in families:
         if way == "cancel":
-            await running.executor.cancel(each.job.experiment_id, 1)
+            await running.executor.cancel(each.job.attempt)
         elif way == "stop":
-            await running.executor.stop(each.job.experiment_id, 1)
+            await running.executor.stop(each.job.attempt)
         elif "supervisor" in way:
             os.kill(int(os.readlink(running.folder(each.job).claim).split(" ")[0]), signal.SIGKILL)
 

@@ -128,11 +128,11 @@ async def _first_to_end_it(folder: Path, first: str) -> Ending:
         await running.executor.start(job)
         await _is_ready(running, job)
         if first != "timeout":
-            await getattr(running.executor, first)(job.experiment_id, 1)
+            await getattr(running.executor, first)(job.attempt)
         await until((running.folder(job).work / "told").exists, "SIGTERM")
         for _ in range(3):
-            await running.executor.stop(job.experiment_id, 1)
-            await running.executor.cancel(job.experiment_id, 1)
+            await running.executor.stop(job.attempt)
+            await running.executor.cancel(job.attempt)
         return await running.ending(job)
 
 
@@ -154,12 +154,12 @@ async def _stopped(folder: Path) -> tuple[Ending, Ending]:
         for job in (waits, over):
             await running.executor.start(job)
             await _is_ready(running, job)
-            await running.executor.stop(job.experiment_id, 1) if job is waits else None
+            await running.executor.stop(job.attempt) if job is waits else None
         started = running.folder(over).started
         await until(started.is_symlink, "its record")
         script = int(os.readlink(started).split(" ")[0])
         await until(lambda: not is_alive(script), "the script")
-        await running.executor.stop(over.experiment_id, 1)
+        await running.executor.stop(over.attempt)
         return await running.ending(waits), await running.ending(over)
 
 

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from grid.service.domain import lifecycle
-from grid.service.executors.protocol import Ending
+from grid.service.executors.protocol import AttemptName, Ending
 from grid.service.store import run_rows
+from grid.service.store.experiment_rows import Which
 from grid.service.store.tables import attempts, events, experiments, metadata, runs
 from grid.shared.wire import ACTIVE, ExperimentStatus, Reason
 from tests.support.experiments import insert_run
@@ -37,14 +38,9 @@ def connection() -> Iterator[Connection]:
     engine.dispose()
 
 
-def row(connection: Connection, seq: int) -> sa.Row[Any]:
-    """An experiment."""
-    return connection.execute(sa.select(experiments).where(experiments.c.seq == seq)).one()
-
-
-def of(seq: int) -> tuple[sa.ColumnElement[bool], dict[str, int]]:
-    """That experiment, as a change is told of it."""
-    return lifecycle.ONE, {"b_seq": seq}
+def row(connection: Connection, experiment_id: str) -> sa.Row[Any]:
+    """An experiment, by its id."""
+    return connection.execute(sa.select(experiments).where(experiments.c.id == experiment_id)).one()
 
 
 def told(connection: Connection) -> list[tuple[str, str | None]]:
@@ -52,9 +48,9 @@ def told(connection: Connection) -> list[tuple[str, str | None]]:
     return [(event.status, event.reason) for event in connection.execute(sa.select(events).order_by(events.c.seq))]
 
 
-def kept(connection: Connection, seq: int) -> list[sa.Row[Any]]:
+def kept(connection: Connection, experiment_id: str) -> list[sa.Row[Any]]:
     """The attempts of an experiment that have ended."""
-    query = sa.select(attempts).where(attempts.c.experiment_seq == seq).order_by(attempts.c.number)
+    query = sa.select(attempts).join(experiments).where(experiments.c.id == experiment_id).order_by(attempts.c.number)
     return list(connection.execute(query))
 
 
@@ -88,27 +84,27 @@ def test_the_document_says_what_the_code_does() -> None:
 @pytest.mark.parametrize(("source", "to"), list(product(ExperimentStatus, lifecycle.TRANSITIONS)))
 def test_every_pair(connection: Connection, source: ExperimentStatus, to: ExperimentStatus) -> None:
     """A change that the table has is made, told as an event and counted; any other is dropped without a trace."""
-    (seq,) = insert_run(connection, source)
+    (experiment_id,) = insert_run(connection, source)
     sources, reasons = lifecycle.TRANSITIONS[to]
-    before = row(connection, seq)
+    before = row(connection, experiment_id)
     if to is QUEUED:
-        changed = [change for _, change in lifecycle.queue_again(connection, *of(seq), at=7)]
+        changed = [change for _, change in lifecycle.queue_again(connection, Which.experiment(experiment_id), at=7)]
     else:
         ending = Ending(reasons[0]) if reasons[0] else None
-        changed = lifecycle.change(connection, *of(seq), to, at=7, ending=ending)
-    after = row(connection, seq)
+        changed = lifecycle.change(connection, Which.experiment(experiment_id), to, at=7, ending=ending)
+    after = row(connection, experiment_id)
     if source in sources:
-        assert changed == [lifecycle.Change(seq, after.run_seq, to)]
+        assert changed == [lifecycle.Change(experiment_id, after.run_seq, to)]
         assert (after.status, after.reason) == (to, reasons[0])
         assert after.finished_at == (7 if to.is_terminal else None)
         assert told(connection) == [(to, reasons[0])]
-        ended = [(each.number, each.status, each.reason) for each in kept(connection, seq)]
+        ended = [(each.number, each.status, each.reason) for each in kept(connection, experiment_id)]
         assert ended == ([(1, to, reasons[0])] if to.is_terminal else [])
     else:
         assert changed == []
         assert after == before
         assert told(connection) == []
-        assert kept(connection, seq) == []
+        assert kept(connection, experiment_id) == []
 
 
 @pytest.mark.parametrize(
@@ -125,10 +121,12 @@ def test_every_pair(connection: Connection, source: ExperimentStatus, to: Experi
 )
 def test_wrong_reason(connection: Connection, to: ExperimentStatus, reason: Reason | None) -> None:
     """A status that is not reached for a reason is a fault of whoever asked, and nothing is changed."""
-    (seq,) = insert_run(connection, PENDING)
+    (experiment_id,) = insert_run(connection, PENDING)
     with pytest.raises(ValueError, match="is not reached for the reason"):
-        lifecycle.change(connection, *of(seq), to, at=7, ending=Ending(reason) if reason else None)
-    assert row(connection, seq).status == PENDING
+        lifecycle.change(
+            connection, Which.experiment(experiment_id), to, at=7, ending=Ending(reason) if reason else None
+        )
+    assert row(connection, experiment_id).status == PENDING
 
 
 def test_many_at_once(connection: Connection) -> None:
@@ -136,21 +134,25 @@ def test_many_at_once(connection: Connection) -> None:
     first = insert_run(connection, *ExperimentStatus)
     second = insert_run(connection, *ExperimentStatus)
     cancelled = Ending(Reason.CANCELLED_BY_USER)
-    changed = lifecycle.change(connection, sa.true(), {}, CANCELLED, at=7, ending=cancelled)
+    changed = [
+        change
+        for run_seq in (1, 2)
+        for change in lifecycle.change(connection, Which.run(run_seq), CANCELLED, at=7, ending=cancelled)
+    ]
     unfinished = {
-        seq
-        for seqs in (first, second)
-        for seq, status in zip(seqs, ExperimentStatus, strict=True)
+        experiment_id
+        for ids in (first, second)
+        for experiment_id, status in zip(ids, ExperimentStatus, strict=True)
         if not status.is_terminal
     }
-    assert {change.experiment_seq for change in changed} == unfinished
+    assert {change.experiment_id for change in changed} == unfinished
     assert told(connection) == [(CANCELLED, Reason.CANCELLED_BY_USER)] * len(unfinished)
-    before = [run_rows.by_seq(connection, seq).revision for seq in (1, 2)]
-    assert lifecycle.change(connection, *of(first[0]), CANCELLED, at=8, ending=cancelled) == []
-    assert [run_rows.by_seq(connection, seq).revision for seq in (1, 2)] == before
-    connection.execute(sa.update(experiments).where(experiments.c.seq == second[0]).values(status=PENDING))
-    lifecycle.change(connection, *of(second[0]), RUNNING, at=9)
-    after = [run_rows.by_seq(connection, seq).revision for seq in (1, 2)]
+    before = [run_rows.by_seq(connection, run_seq).revision for run_seq in (1, 2)]
+    assert lifecycle.change(connection, Which.experiment(first[0]), CANCELLED, at=8, ending=cancelled) == []
+    assert [run_rows.by_seq(connection, run_seq).revision for run_seq in (1, 2)] == before
+    connection.execute(sa.update(experiments).where(experiments.c.id == second[0]).values(status=PENDING))
+    lifecycle.change(connection, Which.experiment(second[0]), RUNNING, at=9)
+    after = [run_rows.by_seq(connection, run_seq).revision for run_seq in (1, 2)]
     assert after[0] == before[0] > 0
     assert after[1] > before[1]
 
@@ -170,11 +172,11 @@ def test_endings(
     connection: Connection, source: ExperimentStatus, ending: Ending, status: ExperimentStatus, cancelled: bool
 ) -> None:
     """What the executor saw decides how an attempt ended, unless a cancel was recorded before."""
-    (seq,) = insert_run(connection, source, cancel_requested_at=3 if cancelled else None)
+    (experiment_id,) = insert_run(connection, source, cancel_requested_at=3 if cancelled else None)
     ending = dataclasses.replace(ending, last_lines="one\ntwo", final_line="two")
-    lifecycle.end(connection, seq, 1, ending, at=7)
-    after = row(connection, seq)
-    (ended,) = kept(connection, seq)
+    lifecycle.end(connection, AttemptName(experiment_id, 1), ending, at=7)
+    after = row(connection, experiment_id)
+    (ended,) = kept(connection, experiment_id)
     for each in (after, ended):
         expected = (CANCELLED, Reason.CANCELLED_BY_USER) if cancelled else (status, ending.reason)
         assert (each.status, each.reason) == expected
@@ -186,37 +188,42 @@ def test_endings(
 def test_times_of_an_ending(connection: Connection) -> None:
     """The times are those that the supervisor saw; a start that was recorded already stays."""
     first, second = insert_run(connection, PENDING, RUNNING)
-    connection.execute(sa.update(experiments).where(experiments.c.seq == second).values(started_at=2))
-    for seq in (first, second):
-        lifecycle.end(connection, seq, 1, Ending(Reason.EXIT_CODE, exit_code=0, started_at=4, finished_at=5), at=7)
-    for seq, started_at in ((first, 4), (second, 2)):
-        for each in (row(connection, seq), *kept(connection, seq)):
+    connection.execute(sa.update(experiments).where(experiments.c.id == second).values(started_at=2))
+    for experiment_id in (first, second):
+        lifecycle.end(
+            connection,
+            AttemptName(experiment_id, 1),
+            Ending(Reason.EXIT_CODE, exit_code=0, started_at=4, finished_at=5),
+            at=7,
+        )
+    for experiment_id, started_at in ((first, 4), (second, 2)):
+        for each in (row(connection, experiment_id), *kept(connection, experiment_id)):
             assert (each.started_at, each.finished_at) == (started_at, 5)
 
 
 def test_end_of_another_attempt(connection: Connection) -> None:
     """The end of an attempt that is not the present one means nothing any more."""
-    (seq,) = insert_run(connection, RUNNING, cancel_requested_at=3)
+    (experiment_id,) = insert_run(connection, RUNNING, cancel_requested_at=3)
     connection.execute(sa.update(experiments).values(attempt=2))
-    assert lifecycle.end(connection, seq, 1, Ending(Reason.EXIT_CODE, exit_code=0), at=7) == []
-    assert row(connection, seq).status == RUNNING
-    assert kept(connection, seq) == []
+    assert lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(Reason.EXIT_CODE, exit_code=0), at=7) == []
+    assert row(connection, experiment_id).status == RUNNING
+    assert kept(connection, experiment_id) == []
 
 
 def test_an_end_that_is_told_twice(connection: Connection) -> None:
     """What ended first is how it ended, and is told once."""
-    (seq,) = insert_run(connection, RUNNING)
-    lifecycle.end(connection, seq, 1, Ending(Reason.EXIT_CODE, exit_code=0), at=7)
-    assert lifecycle.end(connection, seq, 1, Ending(Reason.LOST), at=8) == []
-    assert (row(connection, seq).status, row(connection, seq).finished_at) == (SUCCEEDED, 7)
-    assert [each.reason for each in kept(connection, seq)] == [Reason.EXIT_CODE]
+    (experiment_id,) = insert_run(connection, RUNNING)
+    lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(Reason.EXIT_CODE, exit_code=0), at=7)
+    assert lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(Reason.LOST), at=8) == []
+    assert (row(connection, experiment_id).status, row(connection, experiment_id).finished_at) == (SUCCEEDED, 7)
+    assert [each.reason for each in kept(connection, experiment_id)] == [Reason.EXIT_CODE]
     assert len(told(connection)) == 1
 
 
 def test_the_database_holds_what_happens_once(connection: Connection) -> None:
     """Whoever would write an end or an event a second time is refused by the database itself."""
-    (seq,) = insert_run(connection, RUNNING)
-    lifecycle.end(connection, seq, 1, Ending(Reason.EXIT_CODE, exit_code=1), at=7)
+    (experiment_id,) = insert_run(connection, RUNNING)
+    lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(Reason.EXIT_CODE, exit_code=1), at=7)
     for table in (events, attempts):
         same = dict(connection.execute(sa.select(table)).one()._mapping)
         same.pop("seq", None)
@@ -229,44 +236,49 @@ def test_the_database_holds_what_happens_once(connection: Connection) -> None:
 
 def test_queued_again(connection: Connection) -> None:
     """What has failed is queued as its next attempt, as if it had never run; nothing else is."""
-    seqs = insert_run(connection, RUNNING, RUNNING, *ExperimentStatus)
-    for seq in seqs[:2]:
-        connection.execute(sa.update(experiments).where(experiments.c.seq == seq).values(gpu_ids="[0]"))
+    ids = insert_run(connection, RUNNING, RUNNING, *ExperimentStatus)
+    for experiment_id in ids[:2]:
+        connection.execute(sa.update(experiments).where(experiments.c.id == experiment_id).values(gpu_ids="[0]"))
         lifecycle.end(
-            connection, seq, 1, Ending(Reason.SIGNAL, signal=9, error="?", started_at=4, last_lines="x"), at=7
+            connection,
+            AttemptName(experiment_id, 1),
+            Ending(Reason.SIGNAL, signal=9, error="?", started_at=4, last_lines="x"),
+            at=7,
         )
-    before = [row(connection, seq) for seq in seqs]
-    whole = lifecycle.ALL_OF_RUN, {"b_run_seq": before[0].run_seq}
-    again = lifecycle.queue_again(connection, *whole, at=8)
+    before = [row(connection, experiment_id) for experiment_id in ids]
+    whole = Which.run(before[0].run_seq)
+    again = lifecycle.queue_again(connection, whole, at=8)
     failed = [place for place, each in enumerate(before) if each.status == FAILED]
     assert [index for index, _ in again] == failed == [0, 1, 2 + list(ExperimentStatus).index(FAILED)]
     assert [change for _, change in again] == [
-        lifecycle.Change(seqs[place], before[0].run_seq, QUEUED) for place in failed
+        lifecycle.Change(ids[place], before[0].run_seq, QUEUED) for place in failed
     ]
-    for place, seq in enumerate(seqs):
-        after = row(connection, seq)
+    for place, experiment_id in enumerate(ids):
+        after = row(connection, experiment_id)
         if place in failed:
             assert (after.status, after.attempt) == (QUEUED, 2)
             columns = ("reason", "exit_code", "signal", "error", "started_at", "finished_at", "gpu_ids")
-            assert {after._mapping[name] for name in (*columns, "cancel_requested_at")} == {None}
+            assert {after._mapping[column] for column in (*columns, "cancel_requested_at")} == {None}
             assert after.arguments == before[place].arguments
         else:
             assert after == before[place]
-    assert [(each.number, each.signal, each.last_lines) for each in kept(connection, seqs[0])] == [(1, 9, "x")]
+    assert [(each.number, each.signal, each.last_lines) for each in kept(connection, ids[0])] == [(1, 9, "x")]
     assert told(connection)[-3:] == [(QUEUED, None)] * 3
-    assert lifecycle.queue_again(connection, *whole, at=9) == []
+    assert lifecycle.queue_again(connection, whole, at=9) == []
 
 
 def test_next_attempt_goes_the_same_way(connection: Connection) -> None:
     """Each attempt comes through the statuses by itself, and each end stays."""
-    (seq,) = insert_run(connection, QUEUED)
+    (experiment_id,) = insert_run(connection, QUEUED)
     for number, ending in enumerate((Ending(Reason.LOST), Ending(Reason.TIMEOUT), Ending(Reason.EXIT_CODE, 0)), 1):
-        which = lifecycle.ONE_ATTEMPT, {"b_seq": seq, "b_attempt": number}
-        assert lifecycle.change(connection, *which, PENDING, at=1)
-        assert lifecycle.change(connection, *which, RUNNING, at=2, values={"started_at": 10 * number})
-        lifecycle.end(connection, seq, number, ending, at=10 * number + 1)
-        lifecycle.queue_again(connection, *which, at=3)
-    assert [(each.number, each.reason, each.started_at, each.finished_at) for each in kept(connection, seq)] == [
+        which = Which.attempt(experiment_id, number)
+        assert lifecycle.change(connection, which, PENDING, at=1)
+        assert lifecycle.change(connection, which, RUNNING, at=2, values={"started_at": 10 * number})
+        lifecycle.end(connection, AttemptName(experiment_id, number), ending, at=10 * number + 1)
+        lifecycle.queue_again(connection, which, at=3)
+    assert [
+        (each.number, each.reason, each.started_at, each.finished_at) for each in kept(connection, experiment_id)
+    ] == [
         (1, Reason.LOST, 10, 11),
         (2, Reason.TIMEOUT, 20, 21),
         (3, Reason.EXIT_CODE, 30, 31),
@@ -288,48 +300,48 @@ def test_next_attempt_goes_the_same_way(connection: Connection) -> None:
 )
 def test_lost_and_queued_again(connection: Connection, settings: dict[str, Any], retries: int) -> None:
     """What is lost is queued again as often as its run says, with the loss told first; then it stays lost."""
-    (seq,) = insert_run(connection, RUNNING)
+    (experiment_id,) = insert_run(connection, RUNNING)
     set_settings(connection, **settings)
     for number in range(1, retries + 1):
-        changed = lifecycle.end(connection, seq, number, Ending(Reason.LOST), at=7)
+        changed = lifecycle.end(connection, AttemptName(experiment_id, number), Ending(Reason.LOST), at=7)
         assert [change.status for change in changed] == [FAILED, QUEUED]
-        assert (row(connection, seq).status, row(connection, seq).attempt) == (QUEUED, number + 1)
+        assert (row(connection, experiment_id).status, row(connection, experiment_id).attempt) == (QUEUED, number + 1)
         connection.execute(sa.update(experiments).values(status=RUNNING))
-    changed = lifecycle.end(connection, seq, retries + 1, Ending(Reason.LOST), at=7)
+    changed = lifecycle.end(connection, AttemptName(experiment_id, retries + 1), Ending(Reason.LOST), at=7)
     assert [change.status for change in changed] == [FAILED]
-    assert (row(connection, seq).attempt, row(connection, seq).reason) == (retries + 1, Reason.LOST)
-    assert len(kept(connection, seq)) == retries + 1
+    assert (row(connection, experiment_id).attempt, row(connection, experiment_id).reason) == (retries + 1, Reason.LOST)
+    assert len(kept(connection, experiment_id)) == retries + 1
 
 
 @pytest.mark.parametrize("reason", [reason for reason in NOT_CANCELLED if reason is not Reason.LOST])
 def test_failures_are_not_run_again(connection: Connection, reason: Reason) -> None:
     """Whatever else a run's experiment ends by, it ends, and does not use up what its run grants to the lost."""
-    (seq,) = insert_run(connection, RUNNING)
+    (experiment_id,) = insert_run(connection, RUNNING)
     set_settings(connection, maxRetries=1, autoResume=True)
-    lifecycle.end(connection, seq, 1, Ending(reason, exit_code=1), at=7)
-    assert (row(connection, seq).status, row(connection, seq).attempt) == (FAILED, 1)
-    lifecycle.queue_again(connection, *of(seq), at=8)
+    lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(reason, exit_code=1), at=7)
+    assert (row(connection, experiment_id).status, row(connection, experiment_id).attempt) == (FAILED, 1)
+    lifecycle.queue_again(connection, Which.experiment(experiment_id), at=8)
     connection.execute(sa.update(experiments).values(status=RUNNING))
-    lifecycle.end(connection, seq, 2, Ending(Reason.LOST), at=9)
-    assert (row(connection, seq).status, row(connection, seq).attempt) == (QUEUED, 3)
+    lifecycle.end(connection, AttemptName(experiment_id, 2), Ending(Reason.LOST), at=9)
+    assert (row(connection, experiment_id).status, row(connection, experiment_id).attempt) == (QUEUED, 3)
 
 
 def test_cancelled_and_lost(connection: Connection) -> None:
     """What was to be cancelled and is lost is cancelled, and never comes back."""
-    (seq,) = insert_run(connection, RUNNING, cancel_requested_at=3)
+    (experiment_id,) = insert_run(connection, RUNNING, cancel_requested_at=3)
     set_settings(connection, maxRetries=5, autoResume=True)
-    lifecycle.end(connection, seq, 1, Ending(Reason.LOST), at=7)
-    assert row(connection, seq).status == CANCELLED
-    assert lifecycle.queue_again(connection, *of(seq), at=8) == []
+    lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(Reason.LOST), at=7)
+    assert row(connection, experiment_id).status == CANCELLED
+    assert lifecycle.queue_again(connection, Which.experiment(experiment_id), at=8) == []
 
 
 def test_cancel_of_what_was_queued_again(connection: Connection) -> None:
     """A further attempt that waits is cancelled like a first one, and both ends stay."""
-    (seq,) = insert_run(connection, RUNNING)
-    lifecycle.end(connection, seq, 1, Ending(Reason.LOST), at=7)
-    lifecycle.queue_again(connection, *of(seq), at=8)
-    lifecycle.cancel_queued(connection, *of(seq), at=9)
-    assert [(each.number, each.status, each.started_at) for each in kept(connection, seq)] == [
+    (experiment_id,) = insert_run(connection, RUNNING)
+    lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(Reason.LOST), at=7)
+    lifecycle.queue_again(connection, Which.experiment(experiment_id), at=8)
+    lifecycle.cancel_queued(connection, Which.experiment(experiment_id), at=9)
+    assert [(each.number, each.status, each.started_at) for each in kept(connection, experiment_id)] == [
         (1, FAILED, None),
         (2, CANCELLED, None),
     ]

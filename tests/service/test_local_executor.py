@@ -33,15 +33,15 @@ def test_told_again_and_again(tmp_path: Path) -> None:
             job = running.job(hold(tmp_path))
             for _ in range(3):
                 await running.executor.start(job)
-                await running.executor.adopt(job, was_running=False)
+                await running.executor.adopt(job, was_running=False, handed_over_at=None)
             await until(lambda: running.told.started, "the script")
-            await running.executor.adopt(job, was_running=True)
+            await running.executor.adopt(job, was_running=True, handed_over_at=None)
             for _ in range(3):
-                await running.executor.cancel(job.experiment_id, 1)
-                await running.executor.stop(job.experiment_id, 1)
+                await running.executor.cancel(job.attempt)
+                await running.executor.stop(job.attempt)
             assert (await running.ending(job)).reason is Reason.CANCELLED_BY_USER
-            await running.executor.cancel(job.experiment_id, 1)
-        assert [told[:2] for told in running.told.started] == [(1, 1)]
+            await running.executor.cancel(job.attempt)
+        assert [attempt for attempt, _ in running.told.started] == [job.attempt]
         assert len(running.told.ended) == 1
 
     asyncio.run(play())
@@ -59,9 +59,9 @@ def test_asked_after_the_end(tmp_path: Path) -> None:
             first = await running.ending(job)
             await running.executor.start(job)
             await until(lambda: len(running.told.ended) == 2, "the second answer")
-            assert running.told.ended[1][2] == first
+            assert running.told.ended[1] == (job.attempt, first)
         async with execution(tmp_path) as running:
-            await running.executor.adopt(job, was_running=False)
+            await running.executor.adopt(job, was_running=False, handed_over_at=None)
             assert await running.ending(job) == first
 
     asyncio.run(play())
@@ -78,7 +78,7 @@ def test_adopted_before_its_script_is_started(tmp_path: Path) -> None:
             await running.executor.start(job)
             await until(running.folder(job).claim.is_symlink, "its claim")
         async with execution(tmp_path) as running:
-            await running.executor.adopt(job, was_running=False)
+            await running.executor.adopt(job, was_running=False, handed_over_at=None)
             assert running.told.started == []
             (running.workspace.snapshot("snapshot-1") / "pipe").write_bytes(b"")
             await until(lambda: running.told.started, "the script")
@@ -95,12 +95,30 @@ def test_recorded_as_running_and_no_claim(tmp_path: Path) -> None:
     async def play() -> None:
         async with execution(tmp_path) as running:
             job = running.job(hold(tmp_path))
-            await running.executor.adopt(job, was_running=True)
+            await running.executor.adopt(job, was_running=True, handed_over_at=None)
             assert (await running.ending(job)).reason is Reason.LOST
             other = running.job(hold(tmp_path), number=2)
             (tmp_path / "release").touch()
-            await running.executor.adopt(other, was_running=False)
+            await running.executor.adopt(other, was_running=False, handed_over_at=None)
             assert (await running.ending(other)).exit_code == 3
+
+    asyncio.run(play())
+    assert (tmp_path / "ledger").read_text() == "ran\n"
+
+
+def test_handed_over_before_the_machine_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that may have run before this boot is not started again; one whose turn came since then is."""
+    monkeypatch.setattr(evidence, "boot_time", lambda: 100.0)
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            before = running.job(hold(tmp_path), number=1)
+            await running.executor.adopt(before, was_running=False, handed_over_at=99_999_999)
+            assert (await running.ending(before)).reason is Reason.LOST
+            since = running.job(hold(tmp_path), number=2)
+            (tmp_path / "release").touch()
+            await running.executor.adopt(since, was_running=False, handed_over_at=100_000_000)
+            assert (await running.ending(since)).exit_code == 3
 
     asyncio.run(play())
     assert (tmp_path / "ledger").read_text() == "ran\n"
@@ -125,7 +143,7 @@ def test_not_known_is_not_dead(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         async with execution(tmp_path) as running:
             await _hidden(running, job)
             assert evidence.state_of(running.folder(job)) is State.UNKNOWN
-            await running.executor.adopt(job, was_running=False)
+            await running.executor.adopt(job, was_running=False, handed_over_at=None)
             await until(lambda: caplog.messages, "a warning")
             await asyncio.sleep(0.5)  # longer than it takes to look again
             assert running.told.ended == []
@@ -156,7 +174,7 @@ def test_claim_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             else:
                 folder.claim.mkdir()
             assert evidence.state_of(folder) is State.UNKNOWN
-            await running.executor.adopt(job, was_running=False)
+            await running.executor.adopt(job, was_running=False, handed_over_at=None)
             folder.exit.write_text('{"torn": ')
             assert evidence.state_of(folder) is State.DEAD
             assert (await running.ending(job)).reason is Reason.LOST
@@ -184,7 +202,7 @@ def test_spawner_that_dies(tmp_path: Path) -> None:
             await until(lambda: len(running.told.started) == 2, "the second script")
             (tmp_path / "release").touch()
             assert [(await running.ending(job)).exit_code for job in (first, second)] == [3, 3]
-        assert sorted(told[0] for told in running.told.started) == [1, 2]
+        assert sorted(attempt for attempt, _ in running.told.started) == sorted((first.attempt, second.attempt))
 
     asyncio.run(play())
     assert (tmp_path / "ledger").read_text() == "ran\nran\n"
@@ -201,7 +219,7 @@ def test_word_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFi
             folder = running.folder(job)
             folder.path.parent.touch()  # a file, where a folder is to be made
             await running.executor.start(job)
-            await running.executor.cancel(job.experiment_id, 1)
+            await running.executor.cancel(job.attempt)
             folder.path.parent.unlink()
             await until(folder.cancel.exists, "the word")
             os.kill(spawner, signal.SIGCONT)
@@ -232,7 +250,7 @@ def test_somebody_else_has_the_number(tmp_path: Path, leader: bool) -> None:
                 running.folder(job).make()
                 boot = evidence.boot_id()
                 running.folder(job).claim.symlink_to(f"{process.pid} 1 {boot}")
-                await running.executor.adopt(job, was_running=True)
+                await running.executor.adopt(job, was_running=True, handed_over_at=None)
                 assert (await running.ending(job)).reason is Reason.LOST
             assert is_alive(bystander)
         finally:

@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from grid.service.executors.local import LocalExecutor
-from grid.service.executors.protocol import Ending, Job
+from grid.service.executors.protocol import AttemptName, Ending, Job
 from grid.service.system.workspace import AttemptFolder, Workspace
 
 
 class Told:
-    """What an executor has told, in order: experiment, attempt, and when it started or how it ended."""
+    """What an executor has told, in order: of which attempt, and when it started or how it ended."""
 
     def __init__(self) -> None:
-        self.started: list[tuple[int, int, int]] = []
-        self.ended: list[tuple[int, int, Ending]] = []
+        self.started: list[tuple[AttemptName, int]] = []
+        self.ended: list[tuple[AttemptName, Ending]] = []
 
-    def on_started(self, experiment_seq: int, attempt: int, started_at: int) -> None:
-        self.started.append((experiment_seq, attempt, started_at))
+    def on_started(self, attempt: AttemptName, started_at: int) -> None:
+        self.started.append((attempt, started_at))
 
-    def on_ended(self, experiment_seq: int, attempt: int, ending: Ending) -> None:
-        self.ended.append((experiment_seq, attempt, ending))
+    def on_ended(self, attempt: AttemptName, ending: Ending) -> None:
+        self.ended.append((attempt, ending))
 
 
 class Execution:
@@ -51,9 +51,7 @@ class Execution:
         environment = {**os.environ, "GRID_EXPERIMENT_ID": identity, "PYTHONUNBUFFERED": "1"}
         return Job(
             **{
-                "experiment_seq": number,
-                "experiment_id": identity,
-                "attempt": attempt,
+                "attempt": AttemptName(identity, attempt),
                 "snapshot": snapshot.name,
                 "command": (interpreter, "run", *arguments),
                 "environment": environment,
@@ -63,22 +61,15 @@ class Execution:
 
     def folder(self, job: Job) -> AttemptFolder:
         """Return the folder of a job's attempt."""
-        return self.workspace.attempt(job.experiment_id, job.attempt)
+        return self.workspace.attempt(*job.attempt)
 
     async def ending(self, job: Job) -> Ending:
         """Wait for the end of a job's attempt; return what was told of it."""
 
         def found() -> Ending | None:
-            return next(
-                (
-                    ending
-                    for seq, attempt, ending in self.told.ended
-                    if (seq, attempt) == (job.experiment_seq, job.attempt)
-                ),
-                None,
-            )
+            return next((ending for attempt, ending in self.told.ended if attempt == job.attempt), None)
 
-        return await until(found, f"the end of {job.experiment_id}")
+        return await until(found, f"the end of {job.attempt}")
 
 
 @asynccontextmanager

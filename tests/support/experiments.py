@@ -17,7 +17,7 @@ from grid import Run
 from grid.errors import GridWarning
 from grid.experiment import Experiment
 from grid.service.store import run_rows
-from grid.service.store.tables import clusters, experiments, runs, snapshots, users
+from grid.service.store.tables import clusters, runs, snapshots, users
 from grid.shared.wire import ExperimentStatus
 from tests.support.requests import ask
 from tests.support.services import ServiceProcess
@@ -110,8 +110,8 @@ def pids_in(text: str) -> dict[str, int]:
     return pids
 
 
-def insert_run(connection: Connection, *statuses: ExperimentStatus, **values: Any) -> list[int]:
-    """Insert a run with an experiment of each status, past everything that decides of statuses; return their seqs."""
+def insert_run(connection: Connection, *statuses: ExperimentStatus, **values: Any) -> list[str]:
+    """Insert a run with an experiment of each status, past everything that decides of statuses; return their ids."""
     number = connection.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
     for table, row in (
         (users, {"id": "u", "name": "u", "created_at": 0}),
@@ -128,6 +128,5 @@ def insert_run(connection: Connection, *statuses: ExperimentStatus, **values: An
         {"id": f"r{number}e{index}", "index": index, "status": status.value, **experiment}
         for index, status in enumerate(statuses)
     ]
-    run_seq = run_rows.insert(connection, run, rows)
-    query = sa.select(experiments.c.seq).where(experiments.c.run_seq == run_seq).order_by(experiments.c.index)
-    return list(connection.scalars(query))
+    run_rows.insert(connection, run, rows)
+    return [row["id"] for row in rows]

@@ -7,11 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import sqlalchemy as sa
-from sqlalchemy import Connection, Row
 
 from grid.service.domain import lifecycle, sweeps
 from grid.service.domain.accounts import Accounts, User
@@ -33,7 +31,7 @@ from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
 from grid.service.store import experiment_rows, run_rows, snapshot_rows
 from grid.service.store.database import Database
-from grid.service.store.tables import experiments
+from grid.service.store.experiment_rows import Which
 from grid.service.system.world import World
 from grid.shared.wire import (
     MAX_DESCRIPTION,
@@ -43,6 +41,9 @@ from grid.shared.wire import (
     VARIABLE_NAME,
     ExperimentStatus,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
 
 _EXPERIMENT = re.compile(r"(?P<run>.+)-exp(?P<index>0|[1-9][0-9]{0,8})")
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
@@ -199,7 +200,7 @@ class Runs:
         if run is None or not which.means(run):
             raise RunMissing(which.name, which.id)
         _check_owner(user, run, "run", run.name)
-        return await self._cancel(run.seq, run.name, lifecycle.ALL_OF_RUN, {"b_run_seq": run.seq}, wait_seconds)
+        return await self._cancel(run.seq, run.name, Which.run(run.seq), wait_seconds)
 
     async def cancel_experiment(self, user: User, which: Named, wait_seconds: float) -> tuple[list[str], list[str]]:
         """Cancel one experiment; return its name among those that have ended, or among the others."""
@@ -210,7 +211,7 @@ class Runs:
         if row is None or not which.means(row):
             raise ExperimentMissing(which.name, which.id)
         _check_owner(user, row, "experiment", which.name)
-        return await self._cancel(row.run_seq, row.run_name, lifecycle.ONE, {"b_seq": row.seq}, wait_seconds)
+        return await self._cancel(row.run_seq, row.run_name, Which.experiment(row.id), wait_seconds)
 
     async def retry(self, user: User, run_id: str, key: str) -> list[str]:
         """Queue the failed experiments of a run as their next attempts; return their names.
@@ -232,7 +233,7 @@ class Runs:
                 return queued, []
             if run_rows.by_id(connection, run_id) is None:
                 raise missing  # deleted meanwhile
-            again = lifecycle.queue_again(connection, lifecycle.ALL_OF_RUN, {"b_run_seq": run.seq}, at=at)
+            again = lifecycle.queue_again(connection, Which.run(run.seq), at=at)
             indices = sorted(index for index, _ in again)
             run_rows.insert_retry(connection, run.seq, key, indices, at)
             return indices, [change for _, change in again]
@@ -274,16 +275,16 @@ class Runs:
     # Cancelling
 
     async def _cancel(
-        self, run_seq: int, run_name: str, which: sa.ColumnElement[bool], meant: dict[str, int], wait_seconds: float
+        self, run_seq: int, run_name: str, which: Which, wait_seconds: float
     ) -> tuple[list[str], list[str]]:
         if not 0 <= wait_seconds <= _MAX_WAIT_SECONDS:
             raise InvalidValue("waitSeconds", wait_seconds, f"0 to {_MAX_WAIT_SECONDS:g}")
-        await self._scheduler.cancel(which, meant)
+        await self._scheduler.cancel(which)
         deadline = asyncio.get_running_loop().time() + wait_seconds
         with self._changes.listen(run_seq) as changed:
             while True:
                 changed.clear()
-                ended, pending = await self._database.read(lambda connection: _ended(connection, which, meant))
+                ended, pending = await self._database.read(lambda connection: _ended(connection, which))
                 remaining = deadline - asyncio.get_running_loop().time()
                 if not pending or remaining <= 0:
                     return [f"{run_name}-exp{i}" for i in ended], [f"{run_name}-exp{i}" for i in pending]
@@ -326,12 +327,11 @@ class Runs:
         return f"{names[0]}-{self._world.below(2**31)}"
 
 
-def _ended(connection: Connection, which: sa.ColumnElement[bool], meant: dict[str, int]) -> tuple[list[int], list[int]]:
+def _ended(connection: Connection, which: Which) -> tuple[list[int], list[int]]:
     ended: list[int] = []
     pending: list[int] = []
-    query = sa.select(experiments.c.index, experiments.c.status).where(which).order_by(experiments.c.index)
-    for index, status in connection.execute(query, meant):
-        (ended if ExperimentStatus(status).is_terminal else pending).append(index)
+    for index, status in experiment_rows.statuses(connection, which):
+        (ended if status.is_terminal else pending).append(index)
     return ended, pending
 
 

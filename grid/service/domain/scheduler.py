@@ -5,28 +5,27 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import sqlalchemy as sa
-from sqlalchemy import Connection
 
 from grid.service.domain import lifecycle
 from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import Cluster
 from grid.service.domain.lifecycle import Change
-from grid.service.executors.protocol import Ending, Executor, Job
-from grid.service.store import queue_rows
+from grid.service.executors.protocol import AttemptName, Ending, Executor, Job
+from grid.service.store import experiment_rows, queue_rows
 from grid.service.store.database import Database
+from grid.service.store.experiment_rows import Which
 from grid.service.store.faults import DatabaseUnavailable
-from grid.service.store.tables import experiments
 from grid.service.system import failpoints
-from grid.service.system.machine import boot_time
 from grid.service.system.world import World
-from grid.shared.wire import ACTIVE, UNFINISHED, ExperimentStatus
+from grid.shared.wire import ExperimentStatus
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +35,8 @@ _AFTER_FAULT = 1.0
 
 @dataclass(slots=True)
 class _Held:
-    """What an active experiment holds."""
+    """What an attempt holds that is active."""
 
-    experiment_id: str
-    attempt: int
     cpus: int
     gpu_ids: tuple[int, ...]
     has_ended: bool = False
@@ -57,7 +54,7 @@ class Scheduler:
         self._executor = executor
         self._changes = changes
         self._world = world
-        self._held: dict[int, _Held] = {}
+        self._held: dict[AttemptName, _Held] = {}
         # What the executor has told and no transaction has recorded yet, in order.
         self._reports: list[Callable[[Connection], list[Change]]] = []
         self._wake = asyncio.Event()
@@ -90,72 +87,52 @@ class Scheduler:
             pass  # what was claimed before is held now
         while self._held or self._reports:
             self._recorded.clear()
-            for held in list(self._held.values()):
+            for attempt, held in list(self._held.items()):
                 if not held.has_ended:
-                    await self._executor.stop(held.experiment_id, held.attempt)
+                    await self._executor.stop(attempt)
             await self._recorded.wait()
 
     def wake(self) -> None:
         """Look at the queue again."""
         self._wake.set()
 
-    async def cancel(self, which: sa.ColumnElement[bool], meant: dict[str, int]) -> None:
-        """Record that experiments shall end, and begin to end those that have processes.
-
-        Parameters
-        ----------
-        which, meant
-            One of the conditions of `lifecycle`, and the values of its parameters.
-        """
+    async def cancel(self, which: Which) -> None:
+        """Record that experiments shall end, and begin to end those that have processes."""
         at = self._world.now()
 
-        def record(connection: Connection) -> tuple[list[Change], Sequence[Any]]:
-            unfinished = which & experiments.c.status.in_(UNFINISHED)
-            first = unfinished & experiments.c.cancel_requested_at.is_(None)
-            connection.execute(sa.update(experiments).where(first).values(cancel_requested_at=at), meant)
-            active = sa.select(experiments.c.id, experiments.c.attempt).where(which & experiments.c.status.in_(ACTIVE))
-            rows = connection.execute(active, meant).all()
-            return lifecycle.cancel_queued(connection, which, meant, at=at), rows
+        def record(connection: Connection) -> tuple[list[Change], list[tuple[str, int]]]:
+            experiment_rows.request_cancel(connection, which, at)
+            active = experiment_rows.active_attempts(connection, which)
+            return lifecycle.cancel_queued(connection, which, at=at), active
 
         await failpoints.reached_async("scheduler.cancel.before")
         changed, active = await self._database.write(record)
         await failpoints.reached_async("scheduler.cancel.after")
         self._announce(changed)
-        for row in active:
-            await self._executor.cancel(row.id, row.attempt)
+        for experiment_id, number in active:
+            await self._executor.cancel(AttemptName(experiment_id, number))
 
     # What the executor tells
 
-    def on_started(self, experiment_seq: int, attempt: int, started_at: int) -> None:
+    def on_started(self, attempt: AttemptName, started_at: int) -> None:
         """The script's process exists."""
-        if self._holder(experiment_seq, attempt) is None:
+        if attempt not in self._held:
             return
-        meant = {"b_seq": experiment_seq, "b_attempt": attempt}
+        which, running, values = Which.attempt(*attempt), ExperimentStatus.RUNNING, {"started_at": started_at}
         self._reports.append(
-            lambda connection: lifecycle.change(
-                connection,
-                lifecycle.ONE_ATTEMPT,
-                meant,
-                ExperimentStatus.RUNNING,
-                at=started_at,
-                values={"started_at": started_at},
-            )
+            lambda connection: lifecycle.change(connection, which, running, at=started_at, values=values)
         )
         self.wake()
 
-    def on_ended(self, experiment_seq: int, attempt: int, ending: Ending) -> None:
+    def on_ended(self, attempt: AttemptName, ending: Ending) -> None:
         """No process of the attempt is left: its resources are free, and its end is to be recorded."""
-        held = self._holder(experiment_seq, attempt)
+        held = self._held.get(attempt)
         if held is None or held.has_ended:
             return
         held.has_ended = True
         at = self._world.now()
-        self._reports.append(lambda connection: lifecycle.end(connection, experiment_seq, attempt, ending, at=at))
+        self._reports.append(lambda connection: lifecycle.end(connection, attempt, ending, at=at))
         self.wake()
-
-    def _holder(self, experiment_seq: int, attempt: int) -> _Held | None:
-        held = self._held.get(experiment_seq)
-        return held if held is not None and held.attempt == attempt else None
 
     # The queue
 
@@ -187,23 +164,21 @@ class Scheduler:
     async def _adopt(self) -> None:
         """Go on with every attempt whose turn has come, as the database says, and that nobody watches."""
         for row in await self._database.read(queue_rows.active):
+            attempt = AttemptName(row.id, row.attempt)
             if row.cancel_requested_at is not None:
                 # Recorded, and then there was a fault: perhaps before anybody was told.
-                await self._executor.cancel(row.id, row.attempt)
-            held = self._held.get(row.seq)
-            if held is not None and held.attempt == row.attempt:
+                await self._executor.cancel(attempt)
+            if attempt in self._held:
                 continue
             await failpoints.reached_async("scheduler.adopt.before")
-            # What was handed over before the machine started may have run: a disk that has lost its power may have
-            # lost the claim, too.
-            was_running = row.status == ExperimentStatus.RUNNING or (row.turn_at or math.inf) < boot_time() * 1e6
-            adopt = functools.partial(self._executor.adopt, was_running=was_running)
+            was_running = row.status == ExperimentStatus.RUNNING
+            adopt = functools.partial(self._executor.adopt, was_running=was_running, handed_over_at=row.turn_at)
             await self._give(adopt, row, orjson.loads(row.gpu_ids or "[]"))
 
     async def _turn(self) -> bool:
         """Record what was reported and start what fits, in one transaction; return whether there may be more to do."""
         reports = list(self._reports)
-        ended = [seq for seq, held in self._held.items() if held.has_ended]
+        ended = [attempt for attempt, held in self._held.items() if held.has_ended]
         holding = [held for held in self._held.values() if not held.has_ended]
         free_cpus = self._cluster.resources.cpus - sum(held.cpus for held in holding) if self._starting else 0
         if not reports and free_cpus <= 0:
@@ -212,22 +187,20 @@ class Scheduler:
         free_gpus = [gpu for gpu in range(self._cluster.resources.gpus) if gpu not in taken]
         at = self._world.now()
 
-        def write(connection: Connection) -> tuple[list[Change], list[tuple[sa.Row[Any], list[int]]]]:
+        def write(connection: Connection) -> tuple[list[Change], list[tuple[Row[Any], list[int]]]]:
             changed = [change for report in reports for change in report(connection)]
             claimed = self._fitting(connection, free_cpus, free_gpus) if free_cpus > 0 else []
             for row, gpu_ids in claimed:
-                meant = {"b_seq": row.seq, "b_attempt": row.attempt}
-                values = {"gpu_ids": orjson.dumps(gpu_ids).decode()}
-                pending = ExperimentStatus.PENDING
-                changed += lifecycle.change(connection, lifecycle.ONE_ATTEMPT, meant, pending, at=at, values=values)
+                which, values = Which.attempt(row.id, row.attempt), {"gpu_ids": orjson.dumps(gpu_ids).decode()}
+                changed += lifecycle.change(connection, which, ExperimentStatus.PENDING, at=at, values=values)
             return changed, claimed
 
         await failpoints.reached_async("scheduler.turn.before")
         changed, claimed = await self._database.write(write)
         await failpoints.reached_async("scheduler.turn.after")
         del self._reports[: len(reports)]
-        for seq in ended:
-            del self._held[seq]
+        for attempt in ended:
+            del self._held[attempt]
         for row, gpu_ids in claimed:
             await failpoints.reached_async("scheduler.start.before")
             await self._give(self._executor.start, row, gpu_ids)
@@ -237,7 +210,7 @@ class Scheduler:
 
     def _fitting(
         self, connection: Connection, free_cpus: int, free_gpus: list[int]
-    ) -> list[tuple[sa.Row[Any], list[int]]]:
+    ) -> list[tuple[Row[Any], list[int]]]:
         """Return those at the head of the queue that fit, with the GPUs that each gets."""
         fitting = []
         for row in queue_rows.next_in_queue(connection, self._cluster.name, free_cpus, self._cluster.resources.gpus):
@@ -248,25 +221,25 @@ class Scheduler:
             free_gpus = free_gpus[row.gpus :]
         return fitting
 
-    async def _give(self, executor: Callable[[Job], Awaitable[None]], row: sa.Row[Any], gpu_ids: Iterable[int]) -> None:
+    async def _give(self, executor: Callable[[Job], Awaitable[None]], row: Row[Any], gpu_ids: Iterable[int]) -> None:
         """Hand an attempt to the executor. One that it did not take is held by nobody, so that it is adopted later."""
+        job = self._hold(row, gpu_ids)
         try:
-            await executor(self._hold(row, gpu_ids))
+            await executor(job)
         except BaseException:
-            self._held.pop(row.seq, None)
+            self._held.pop(job.attempt, None)
             raise
 
-    def _cpus(self, row: sa.Row[Any]) -> int:
+    def _cpus(self, row: Row[Any]) -> int:
         # A service that was started again with fewer CPUs must not wait for ever for more than there are.
         return min(int(row.cpus), self._cluster.resources.cpus)
 
-    def _hold(self, row: sa.Row[Any], gpu_ids: Iterable[int]) -> Job:
+    def _hold(self, row: Row[Any], gpu_ids: Iterable[int]) -> Job:
         settings = orjson.loads(row.settings)
-        held = self._held[row.seq] = _Held(row.id, row.attempt, self._cpus(row), tuple(gpu_ids))
+        attempt = AttemptName(row.id, row.attempt)
+        held = self._held[attempt] = _Held(self._cpus(row), tuple(gpu_ids))
         return Job(
-            experiment_seq=row.seq,
-            experiment_id=row.id,
-            attempt=row.attempt,
+            attempt=attempt,
             snapshot=row.snapshot,
             command=self._cluster.command(row.script, orjson.loads(row.arguments), row.interpreter),
             environment=self._cluster.environment(row, settings, held.gpu_ids),

@@ -88,6 +88,11 @@ def ending_of(folder: AttemptFolder) -> Ending | None:
         raise
 
 
+def is_before_boot(at: int | None) -> bool:
+    """Whether a time (microseconds since the epoch) is known to be before this machine was started."""
+    return at is not None and at < boot_time() * 1e6
+
+
 def wake(folder: AttemptFolder) -> None:
     """Let the supervisor look for a word in its folder, if it lives."""
     with suppress(OSError):

@@ -15,7 +15,7 @@ from typing import Any
 from grid.service.executors import evidence
 from grid.service.executors.evidence import State
 from grid.service.executors.output import last_lines
-from grid.service.executors.protocol import Ending, Job, Listener
+from grid.service.executors.protocol import AttemptName, Ending, Job, Listener
 from grid.service.executors.spawner_client import SpawnerClient
 from grid.service.system import failpoints
 from grid.service.system.workspace import AttemptFolder, Workspace, write_private
@@ -41,7 +41,7 @@ class LocalExecutor:
     def __init__(self, workspace: Workspace, *, grace_seconds: float) -> None:
         self._workspace = workspace
         self._grace_seconds = grace_seconds
-        self._attempts: dict[str, _Attempt] = {}
+        self._attempts: dict[AttemptName, _Attempt] = {}
         # The last one works; of those before it supervisors may be left, and tell of starts.
         self._spawners: list[SpawnerClient] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -56,27 +56,29 @@ class LocalExecutor:
         if (attempt := self._new(job)) is not None:
             self._send(attempt)
 
-    async def adopt(self, job: Job, *, was_running: bool) -> None:
+    async def adopt(self, job: Job, *, was_running: bool, handed_over_at: int | None) -> None:
         """Look what an earlier service left in the attempt's folder, and go on from there."""
         attempt = self._new(job)
         if attempt is None:
             return
-        attempt.was_running = was_running
-        if not was_running and evidence.state_of(attempt.folder) is State.UNCLAIMED:
+        # What was handed over before the machine started may have run: a disk that has lost its power may have lost the
+        # claim, too.
+        attempt.was_running = was_running or evidence.is_before_boot(handed_over_at)
+        if not attempt.was_running and evidence.state_of(attempt.folder) is State.UNCLAIMED:
             # Spawned or not, it has not claimed its folder: the claim sees to it that it runs once.
             self._send(attempt)
         else:
             self._watch(attempt)
 
-    async def cancel(self, experiment_id: str, attempt: int) -> None:
+    async def cancel(self, attempt: AttemptName) -> None:
         """Leave the word in the folder, and wake the supervisor."""
-        folder = self._workspace.attempt(experiment_id, attempt)
-        self._tell(folder, folder.cancel)
+        folder = self._workspace.attempt(*attempt)
+        self._tell(attempt, folder, folder.cancel)
 
-    async def stop(self, experiment_id: str, attempt: int) -> None:
+    async def stop(self, attempt: AttemptName) -> None:
         """Leave the word in the folder, and wake the supervisor."""
-        folder = self._workspace.attempt(experiment_id, attempt)
-        self._tell(folder, folder.stop)
+        folder = self._workspace.attempt(*attempt)
+        self._tell(attempt, folder, folder.stop)
 
     async def close(self) -> None:
         """Let the spawner end; supervisors and scripts go on."""
@@ -88,10 +90,9 @@ class LocalExecutor:
 
     def _new(self, job: Job) -> _Attempt | None:
         """Return what is to be known of an attempt from now on, or None where that is so already."""
-        folder = self._workspace.attempt(job.experiment_id, job.attempt)
-        if str(folder.path) in self._attempts:
+        if job.attempt in self._attempts:
             return None
-        attempt = self._attempts[str(folder.path)] = _Attempt(job, folder)
+        attempt = self._attempts[job.attempt] = _Attempt(job, self._workspace.attempt(*job.attempt))
         return attempt
 
     # The spawner
@@ -111,7 +112,7 @@ class LocalExecutor:
         text = json.dumps(
             {
                 "folder": str(attempt.folder.path),
-                "name": f"{job.experiment_id}-{job.attempt}",
+                "name": f"{job.attempt.experiment_id}-{job.attempt.number}",
                 "snapshot": str(self._workspace.snapshot(job.snapshot)),
                 "earlier": None if earlier is None else str(earlier),
                 "command": job.command,
@@ -126,14 +127,14 @@ class LocalExecutor:
 
     def _earlier(self, job: Job) -> Path | None:
         """Return the working copy of the last attempt whose script was started: only such a one is complete."""
-        for number in range(job.attempt - 1, 0, -1):
-            folder = self._workspace.attempt(job.experiment_id, number)
+        for number in range(job.attempt.number - 1, 0, -1):
+            folder = self._workspace.attempt(job.attempt.experiment_id, number)
             if os.path.lexists(folder.started) and folder.work.is_dir():
                 return folder.work
         return None
 
     def _on_report(self, event: str, path: str, *rest: str) -> None:
-        attempt = self._attempts.get(path)
+        attempt = self._attempts.get(_name_of(path))
         if attempt is None:
             return
         if event == "started":
@@ -162,9 +163,9 @@ class LocalExecutor:
 
     # Words to a supervisor
 
-    def _tell(self, folder: AttemptFolder, word: Path) -> None:
+    def _tell(self, attempt: AttemptName, folder: AttemptFolder, word: Path) -> None:
         if not self._write(folder, word):
-            self._background(self._insist(folder, word))
+            self._background(self._insist(attempt, folder, word))
 
     def _write(self, folder: AttemptFolder, word: Path) -> bool:
         """Leave a word, and wake the supervisor. One that is not there yet looks for words when it has claimed."""
@@ -178,8 +179,8 @@ class LocalExecutor:
             evidence.wake(folder)  # who runs already is told all the same
         return True
 
-    async def _insist(self, folder: AttemptFolder, word: Path) -> None:
-        while str(folder.path) in self._attempts:
+    async def _insist(self, attempt: AttemptName, folder: AttemptFolder, word: Path) -> None:
+        while attempt in self._attempts:
             await asyncio.sleep(1)
             if self._write(folder, word):
                 return
@@ -203,8 +204,8 @@ class LocalExecutor:
             text, final_line = await asyncio.to_thread(last_lines, attempt.folder.output)
             ending = dataclasses.replace(ending, last_lines=text, final_line=final_line)
         failpoints.reached("executor.end.before")
-        del self._attempts[str(attempt.folder.path)]
-        self._listener.on_ended(attempt.job.experiment_seq, attempt.job.attempt, ending)
+        del self._attempts[attempt.job.attempt]
+        self._listener.on_ended(attempt.job.attempt, ending)
 
     async def _ending(self, attempt: _Attempt) -> Ending | None:
         """Return how an attempt ended; None while it goes on, and while nobody can tell whether it does."""
@@ -235,7 +236,7 @@ class LocalExecutor:
     def _tell_start(self, attempt: _Attempt, started_at: int) -> None:
         if not attempt.is_started:
             attempt.is_started = True
-            self._listener.on_started(attempt.job.experiment_seq, attempt.job.attempt, started_at)
+            self._listener.on_started(attempt.job.attempt, started_at)
 
     def _background(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -248,6 +249,12 @@ class LocalExecutor:
             _log.error("an attempt is not watched any more", exc_info=error)
 
 
+def _name_of(folder: str) -> AttemptName:
+    """The attempt that has this folder in the workspace: the spawner knows it by that alone."""
+    path = Path(folder)
+    return AttemptName(path.parent.name, int(path.name.removeprefix("attempt-")))
+
+
 @dataclass(slots=True)
 class _Attempt:
     """What the executor knows of an attempt beyond its folder."""
@@ -255,7 +262,7 @@ class _Attempt:
     job: Job
     folder: AttemptFolder
     was_running: bool = False
-    """Whether its script is known to have been started: then it is not started again, whatever its folder says."""
+    """Whether its script was started, or may have been: then it is not started again, whatever its folder says."""
     is_handed: bool = False
     """Whether the spawner was told of it."""
     is_gone: bool = False

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from grid.shared.wire import Reason
 
 
+class AttemptName(NamedTuple):
+    """One attempt of one experiment: by this, everybody who says something of it names it."""
+
+    experiment_id: str
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One attempt of one experiment, as an executor is told to run it."""
+    """One attempt, as an executor is told to run it."""
 
-    experiment_seq: int
-    experiment_id: str
-    attempt: int
+    attempt: AttemptName
     snapshot: str
     """Digest of the source code."""
     command: tuple[str, ...]
@@ -53,10 +58,10 @@ class Ending:
 class Listener(Protocol):
     """Whom an executor tells what happens, on the event loop."""
 
-    def on_started(self, experiment_seq: int, attempt: int, started_at: int) -> None:
+    def on_started(self, attempt: AttemptName, started_at: int) -> None:
         """The script's process exists."""
 
-    def on_ended(self, experiment_seq: int, attempt: int, ending: Ending) -> None:
+    def on_ended(self, attempt: AttemptName, ending: Ending) -> None:
         """No process of the attempt is left."""
 
 
@@ -69,7 +74,7 @@ class Executor(Protocol):
     async def start(self, job: Job) -> None:
         """Run an attempt; repeated for the same attempt, it still runs once."""
 
-    async def adopt(self, job: Job, *, was_running: bool) -> None:
+    async def adopt(self, job: Job, *, was_running: bool, handed_over_at: int | None) -> None:
         """Go on with an attempt that an earlier service may have started, or start it where it had not.
 
         Parameters
@@ -78,12 +83,15 @@ class Executor(Protocol):
             The attempt.
         was_running
             Whether it was recorded that its script was started. Then it is not started, whatever else is to be found.
+        handed_over_at
+            When its turn came, in microseconds since the epoch; None where that is not known. Where the machine that it
+            is on was started since then, it may have run, and is not started either.
         """
 
-    async def cancel(self, experiment_id: str, attempt: int) -> None:
+    async def cancel(self, attempt: AttemptName) -> None:
         """Begin to end an attempt; its end is told to the listener."""
 
-    async def stop(self, experiment_id: str, attempt: int) -> None:
+    async def stop(self, attempt: AttemptName) -> None:
         """Begin to end an attempt because the service shuts down; its end is told to the listener."""
 
     async def close(self) -> None:

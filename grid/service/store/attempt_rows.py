@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from grid.service.store.tables import attempts, experiments
-from grid.shared.wire import ExperimentStatus
+from grid.shared.wire import ExperimentStatus, Reason
 
 _FAILED = (
     sa.select(attempts.c.reason, attempts.c.final_line, experiments.c.index, experiments.c.seq, experiments.c.attempt)
@@ -20,6 +20,11 @@ _FAILED = (
         attempts.c.number == experiments.c.attempt,
     )
     .order_by(experiments.c.index)
+)
+_COUNT = (
+    sa.select(sa.func.count())
+    .join_from(attempts, experiments)
+    .where(experiments.c.id == sa.bindparam("b_id"), attempts.c.reason == sa.bindparam("b_reason"))
 )
 _ENDED = sa.select(attempts).where(
     attempts.c.experiment_seq == sa.bindparam("b_seq"), attempts.c.number == sa.bindparam("b_number")
@@ -33,6 +38,11 @@ def of_experiments(connection: Connection, experiment_seqs: Sequence[int]) -> di
     for row in connection.execute(query):
         found[row.experiment_seq].append(row)
     return found
+
+
+def count(connection: Connection, experiment_id: str, reason: Reason) -> int:
+    """How many attempts of an experiment have ended for a reason."""
+    return connection.execute(_COUNT, {"b_id": experiment_id, "b_reason": reason.value}).scalar_one()
 
 
 def failure_groups(connection: Connection, run_seq: int) -> list[tuple[list[int], Row[Any]]]:

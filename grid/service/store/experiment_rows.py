@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import ColumnElement, Connection, Row
 
 from grid.service.store import removal_rows
 from grid.service.store.tables import attempts, events, experiments, runs, users
-from grid.shared.wire import UNFINISHED, ExperimentStatus
+from grid.shared.wire import ACTIVE, UNFINISHED, ExperimentStatus
+
+_ONE = experiments.c.id == sa.bindparam("b_id")
+_ONE_ATTEMPT = _ONE & (experiments.c.attempt == sa.bindparam("b_attempt"))
+_ALL_OF_RUN = experiments.c.run_seq == sa.bindparam("b_run_seq")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Which:
+    """Which experiments are meant."""
+
+    condition: ColumnElement[bool]
+    """One of those above, so that the statements with it are made once."""
+    meant: dict[str, str | int]
+    """The values of its parameters."""
+
+    @classmethod
+    def experiment(cls, experiment_id: str) -> Which:
+        """One experiment, whatever its attempt is."""
+        return cls(_ONE, {"b_id": experiment_id})
+
+    @classmethod
+    def attempt(cls, experiment_id: str, number: int) -> Which:
+        """One experiment, as long as that is its attempt."""
+        return cls(_ONE_ATTEMPT, {"b_id": experiment_id, "b_attempt": number})
+
+    @classmethod
+    def run(cls, run_seq: int) -> Which:
+        """All experiments of a run."""
+        return cls(_ALL_OF_RUN, {"b_run_seq": run_seq})
+
 
 _ORDER = {status.value: place for place, status in enumerate(ExperimentStatus)}
 
@@ -70,6 +102,47 @@ def indices_by_status(connection: Connection, run_seqs: Sequence[int]) -> dict[i
     for run_seq, status, index in rows:
         found[run_seq].setdefault(status, []).append(index)
     return {seq: dict(sorted(groups.items(), key=lambda group: _ORDER[group[0]])) for seq, groups in found.items()}
+
+
+def statuses(connection: Connection, which: Which) -> Sequence[tuple[int, ExperimentStatus]]:
+    """The index and the status of each of the experiments, in the order of the indices."""
+    query = sa.select(experiments.c.index, experiments.c.status).where(which.condition).order_by(experiments.c.index)
+    return [(index, ExperimentStatus(status)) for index, status in connection.execute(query, which.meant)]
+
+
+def request_cancel(connection: Connection, which: Which, at: int) -> None:
+    """Record that what has not ended of the experiments is to be cancelled; a request that is recorded stays."""
+    connection.execute(_cancel_request(which.condition), {**which.meant, "v_at": at})
+
+
+@functools.cache
+def _cancel_request(which: ColumnElement[bool]) -> sa.Update:
+    first = which & experiments.c.status.in_(UNFINISHED) & experiments.c.cancel_requested_at.is_(None)
+    at = sa.bindparam("v_at", type_=experiments.c.cancel_requested_at.type)
+    return sa.update(experiments).where(first).values(cancel_requested_at=at)
+
+
+_IS_CANCEL_REQUESTED = sa.select(experiments.c.cancel_requested_at).where(_ONE_ATTEMPT)
+_SETTINGS = sa.select(runs.c.settings).join_from(experiments, runs).where(_ONE)
+
+
+def is_cancel_requested(connection: Connection, experiment_id: str, number: int) -> bool:
+    """Whether it is recorded that an attempt is to be cancelled."""
+    meant = Which.attempt(experiment_id, number).meant
+    return connection.execute(_IS_CANCEL_REQUESTED, meant).scalar() is not None
+
+
+def active_attempts(connection: Connection, which: Which) -> list[tuple[str, int]]:
+    """The id and the attempt of those of the experiments that hold resources."""
+    active = which.condition & experiments.c.status.in_(ACTIVE)
+    query = sa.select(experiments.c.id, experiments.c.attempt).where(active)
+    return [(experiment_id, number) for experiment_id, number in connection.execute(query, which.meant)]
+
+
+def settings(connection: Connection, experiment_id: str) -> dict[str, Any]:
+    """The settings of an experiment's run."""
+    text = connection.execute(_SETTINGS, Which.experiment(experiment_id).meant).scalar_one()
+    return dict(orjson.loads(text))
 
 
 def unfinished(connection: Connection) -> int:

@@ -1,0 +1,162 @@
+"""The guarded statements that change a status; each change leaves an event, and each end the row of an attempt.
+
+Which changes there may be and why is decided by `grid.service.domain.lifecycle`, which alone calls them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, Connection, Row
+
+from grid.service.store.experiment_rows import Which
+from grid.service.store.tables import attempts, events, experiments
+from grid.shared.wire import ExperimentStatus
+
+ENDING = ("reason", "exit_code", "signal", "error", "started_at")
+"""The columns in which an experiment shows how its attempt ended, but for the time."""
+
+_EVENT = sa.insert(events)
+_ATTEMPT = sa.insert(attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An experiment whose status has changed."""
+
+    experiment_id: str
+    run_seq: int
+    index: int
+
+
+def change(  # noqa: PLR0913 - what a change is made of
+    connection: Connection,
+    which: Which,
+    sources: tuple[ExperimentStatus, ...],
+    to: ExperimentStatus,
+    *,
+    at: int,
+    columns: Mapping[str, Any],
+    output: Mapping[str, str | None] | None = None,
+) -> list[Changed]:
+    """Change the status of those of the experiments that have one of others.
+
+    Parameters
+    ----------
+    connection
+        The writer's, within its transaction.
+    which
+        The experiments.
+    sources
+        The statuses that they may have.
+    to
+        The new status.
+    at
+        Microseconds since the epoch.
+    columns
+        Others to set; all of `ENDING` and ``finished_at`` where an attempt ends. A start that is recorded stays.
+    output
+        What is kept of an attempt that ends, beyond those: ``last_lines`` and ``final_line``.
+
+    Returns
+    -------
+    list of Changed
+        Those that have.
+    """
+    reachable, update = _statements(which.condition, sources, to, tuple(columns))
+    rows = connection.execute(reachable, which.meant).all()
+    if not rows:
+        return []
+    connection.execute(update, {**which.meant, **{f"v_{name}": value for name, value in columns.items()}})
+    if output is not None:
+        ended = [
+            {
+                **columns,
+                **output,
+                "status": to.value,
+                "experiment_seq": row.seq,
+                "number": row.attempt,
+                "started_at": row.started_at or columns["started_at"],
+            }
+            for row in rows
+        ]
+        connection.execute(_ATTEMPT, ended)
+    _tell(connection, [(row, row.attempt) for row in rows], to, columns.get("reason"), at)
+    return _changed(rows)
+
+
+def change_to_next_attempt(
+    connection: Connection, which: Which, sources: tuple[ExperimentStatus, ...], to: ExperimentStatus, *, at: int
+) -> list[Changed]:
+    """Change the status of those of the experiments that have one of others, as that of an attempt that is yet to run.
+
+    Returns
+    -------
+    list of Changed
+        Those that have.
+    """
+    reachable, update = _statements_of_next_attempt(which.condition, sources, to)
+    rows = connection.execute(reachable, which.meant).all()
+    if rows:
+        connection.execute(update, which.meant)
+        _tell(connection, [(row, row.attempt + 1) for row in rows], to, None, at)
+    return _changed(rows)
+
+
+def _tell(
+    connection: Connection, rows: Iterable[tuple[Row[Any], int]], to: ExperimentStatus, reason: str | None, at: int
+) -> None:
+    told = [
+        {
+            "run_seq": row.run_seq,
+            "experiment_seq": row.seq,
+            "attempt": attempt,
+            "status": to.value,
+            "reason": reason,
+            "at": at,
+        }
+        for row, attempt in rows
+    ]
+    connection.execute(_EVENT, told)
+
+
+def _changed(rows: Iterable[Any]) -> list[Changed]:
+    return [Changed(row.id, row.run_seq, row.index) for row in rows]
+
+
+@functools.cache
+def _statements(
+    which: ColumnElement[bool], sources: tuple[ExperimentStatus, ...], to: ExperimentStatus, columns: tuple[str, ...]
+) -> tuple[sa.Select[Any], sa.Update]:
+    """Make the two statements of a change once: to make them costs more than to run them."""
+    guard = which & experiments.c.status.in_(sources)
+    new: dict[str, Any] = {name: sa.bindparam(f"v_{name}", type_=experiments.c[name].type) for name in columns}
+    if "started_at" in new:
+        new["started_at"] = sa.func.coalesce(experiments.c.started_at, new["started_at"])
+    return _reachable(guard), sa.update(experiments).where(guard).values(status=to.value, **new)
+
+
+@functools.cache
+def _statements_of_next_attempt(
+    which: ColumnElement[bool], sources: tuple[ExperimentStatus, ...], to: ExperimentStatus
+) -> tuple[sa.Select[Any], sa.Update]:
+    guard = which & experiments.c.status.in_(sources)
+    unknown = dict.fromkeys((*ENDING, "finished_at", "gpu_ids", "cancel_requested_at"), sa.null())
+    following = {"status": to.value, "attempt": experiments.c.attempt + 1}
+    return _reachable(guard), sa.update(experiments).where(guard).values(**following, **unknown)
+
+
+def _reachable(guard: ColumnElement[bool]) -> sa.Select[Any]:
+    known = (
+        experiments.c.seq,
+        experiments.c.id,
+        experiments.c.run_seq,
+        experiments.c.index,
+        experiments.c.attempt,
+        experiments.c.started_at,
+    )
+    return sa.select(*known).where(guard).order_by(experiments.c.seq).with_for_update()
