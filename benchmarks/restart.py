@@ -36,7 +36,7 @@ INSERT INTO attempts (experiment_seq, number, status, reason, exit_code, last_li
 def killed(folder: Path, runs: int = 10, experiments: int = 1_000, pairs: int = 9) -> None:
     """From the start of the process until it answers, beside an interpreter that only imports the server."""
     script = make_project(folder / "project", "import time; time.sleep(1000)\n")
-    with service_process(folder, "--cpus", "2") as service:
+    with service_process(folder, "--cpus", "2", is_fresh=True) as service:
         sessions.use(service.session())
         running = grid.Run(entrypoint=str(script), script_args="--n '[0, 1]'", cpus=1)
         running.start()

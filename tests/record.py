@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -18,7 +17,9 @@ from pathlib import Path
 import grid
 from grid.chain.endpoint import Endpoint
 from tests.contract.scenarios import CASSETTES, SCENARIOS, cassette, in_project, open_session
-from tests.support.services import clean_environment, end_everything
+from tests.support.commands import Forked
+from tests.support.environments import clean_environment
+from tests.support.services import end_everything
 from tests.support.waiting import wait_until
 
 
@@ -41,18 +42,13 @@ def record(name: str, folder: Path) -> None:
 def _recording_service() -> Iterator[Endpoint]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / ".grid"
-        with (Path(folder) / "service.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.contract.recording_service", str(home)],
-                env=clean_environment(Path(folder)),
-                cwd=Path(__file__).parents[1],
-                stdout=log,
-                stderr=log,
-            )
+        log = Path(folder) / "service.log"
+        environment = clean_environment(Path(folder))
+        process = Forked([str(home)], environment, log, log, module="tests.contract.recording_service")
         try:
             where = home / "service" / "service.json"
             wait_until(lambda: where.exists() or process.poll() is not None, "the recording service")
-            assert process.poll() is None, Path(log.name).read_text()
+            assert process.poll() is None, log.read_text()
             said = json.loads(where.read_text())
             yield Endpoint(said["url"], said["user_id"], said["api_key"])
         finally:

@@ -1,4 +1,4 @@
-"""A service that is the same every time: `python -m tests.contract.recording_service HOME`.
+"""A service that is the same every time: its `main` is told the home.
 
 Nothing is put in place of its parts but time and chance.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 from pathlib import Path
 
 from grid.service.command.server import serve
@@ -42,5 +41,8 @@ class FixedWorld(World):
         return "ada"
 
 
-if __name__ == "__main__":
-    asyncio.run(serve(Options(home=Path(sys.argv[1]), cpus=2, gpus=0), FixedWorld()))
+def main(arguments: list[str]) -> int:
+    """Serve the home that is the only argument, until told to stop."""
+    (home,) = arguments
+    asyncio.run(serve(Options(home=Path(home), cpus=2, gpus=0), FixedWorld()))
+    return 0

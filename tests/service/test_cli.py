@@ -21,7 +21,7 @@ from tests.support.services import ServiceProcess, clean_environment, service_pr
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """A service of the module's own."""
-    with service_process(tmp_path_factory.mktemp("service"), "--cpus", "1") as running:
+    with service_process(tmp_path_factory.mktemp("service"), "--cpus", "1", is_fresh=True) as running:
         yield running
 
 
@@ -66,7 +66,7 @@ def test_credentials(service: ServiceProcess, tmp_path: Path, monkeypatch: pytes
 
 def test_stop(tmp_path: Path) -> None:
     """`stop` comes back when the service has ended in good order; where there is none it is no error."""
-    with service_process(tmp_path, "--cpus", "1") as running:
+    with service_process(tmp_path, "--cpus", "1", is_fresh=True) as running:
         told = command(running.home, "stop")
         assert (told.returncode, told.stdout) == (0, f"stopped the service of {running.home}\n")
         assert running.process.wait(30) == 0
@@ -164,7 +164,7 @@ def test_key_stays_when_the_service_is_started_again(tmp_path: Path) -> None:
 
 def test_ctrl_c(tmp_path: Path) -> None:
     """A service in a terminal ends with Ctrl-C, in good order and without a traceback."""
-    with service_process(tmp_path, "--cpus", "1") as running:
+    with service_process(tmp_path, "--cpus", "1", is_fresh=True) as running:
         running.process.send_signal(2)
         assert running.process.wait(30) == 0
         assert "Traceback" not in running.log.read_text()
@@ -183,7 +183,7 @@ def test_database_of_another_home(tmp_path: Path) -> None:
     for folder in ("first", "second", "third"):
         (tmp_path / folder).mkdir()
     for home in (tmp_path / "first", tmp_path / "first"):
-        with service_process(home, "--cpus", "1", "--database", database):
+        with service_process(home, "--cpus", "1", "--database", database, is_fresh=True):
             pass
     told = command(tmp_path / "second" / ".grid", "serve", "--database", database)
     assert told.returncode == 78
@@ -191,5 +191,5 @@ def test_database_of_another_home(tmp_path: Path) -> None:
         assert word in told.stderr
     (tmp_path / "first" / ".grid").rename(tmp_path / "moved")
     (tmp_path / "moved").rename(tmp_path / "third" / ".grid")
-    with service_process(tmp_path / "third", "--cpus", "1", "--database", database):
+    with service_process(tmp_path / "third", "--cpus", "1", "--database", database, is_fresh=True):
         pass

@@ -83,7 +83,7 @@ async def execution(folder: Path, grace_seconds: float = 1) -> AsyncIterator[Exe
         await running.executor.close()
 
 
-async def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+async def until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
     """Return what the condition gives as soon as that is true, and let the event loop go on meanwhile."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -9,20 +9,14 @@ from pathlib import Path
 
 from grid.chain.endpoint import Endpoint
 from grid.session.session import Session
-from tests.support.services import ServiceProcess, clean_environment
+from tests.support.commands import run
+from tests.support.environments import clean_environment
+from tests.support.services import ServiceProcess
 
 
 def operate(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the service on a home; it may fail."""
-    return subprocess.run(
-        [sys.executable, "-m", "grid.service", *arguments],
-        env=clean_environment(home.parent),
-        capture_output=True,
-        text=True,
-        cwd="/",
-        timeout=60,
-        check=False,
-    )
+    return run([*arguments], clean_environment(home.parent))
 
 
 def operated(home: Path, *arguments: str) -> str:

@@ -14,23 +14,27 @@ from pathlib import Path
 import psutil
 
 from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.service.command import shutdown
 from grid.session.session import Session
+from tests.support.commands import Forked
+from tests.support.environments import clean_environment
 from tests.support.waiting import wait_until
 
 
-def clean_environment(home: Path, **more: str) -> dict[str, str]:
-    """The environment of a new user whose GRID_HOME is `home`."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GRID_")}
-    return {**inherited, "HOME": str(home), "GRID_HOME": str(home / ".grid"), **more}
-
-
 class ServiceProcess:
-    """`python -m grid.service serve`, as a process, for the GRID_HOME below `home`."""
+    """`python -m grid.service serve`, as a process, for the GRID_HOME below `home`.
 
-    def __init__(self, home: Path, *options: str, **environment: str) -> None:
+    It is forked by a process that has imported the service already; one that is given an environment of its own, or is
+    to be fresh, has an interpreter of its own.
+    """
+
+    process: Forked | subprocess.Popen[bytes]
+
+    def __init__(self, home: Path, *options: str, is_fresh: bool = False, **environment: str) -> None:
         self.home = home / ".grid"
+        self._is_fresh = is_fresh or bool(environment)
         self._environment = clean_environment(home, **environment)
-        self._command = [sys.executable, "-m", "grid.service", "serve", "--embedded", *options]
+        self._arguments = ["serve", "--embedded", *options]
         self.log = home / "service.log"
         self.start()
 
@@ -41,10 +45,13 @@ class ServiceProcess:
 
     def launch(self, *more: str) -> None:
         """Start it, and do not wait."""
+        arguments = [*self._arguments, *more]
+        if not self._is_fresh:
+            self.process = Forked(arguments, self._environment, self.log, self.log)
+            return
+        command = [sys.executable, "-m", "grid.service", *arguments]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._command, *more], env=self._environment, stdout=log, stderr=log, cwd="/"
-            )
+            self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log, cwd="/")
 
     def wait_until_it_answers(self) -> None:
         """Wait until it has said where it is; it must not have ended."""
@@ -63,6 +70,7 @@ class ServiceProcess:
     def set_environment(self, **more: str) -> None:
         """Let it find these variables, too, when it is started the next time."""
         self._environment |= more
+        self._is_fresh = True
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -72,7 +80,7 @@ class ServiceProcess:
     def stop(self) -> None:
         """End it in good order; what runs goes on."""
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(60)
 
     def _record(self) -> dict[str, str]:
         try:
@@ -83,7 +91,7 @@ class ServiceProcess:
 
 def end_everything(home: Path) -> None:
     """End the embedded service of a GRID_HOME and every experiment that is left of it."""
-    subprocess.run([sys.executable, "-m", "grid.service", "stop", "--home", str(home)], check=True, capture_output=True)
+    shutdown.stop(home)
     for attempt in home.glob("experiments/*/attempt-*"):
         try:
             # Not found by the pattern itself: it is a link that leads nowhere.
@@ -110,9 +118,9 @@ def _alive(pid: int, start: str) -> psutil.Process | None:
 
 
 @contextmanager
-def service_process(home: Path, *options: str, **environment: str) -> Iterator[ServiceProcess]:
+def service_process(home: Path, *options: str, is_fresh: bool = False, **environment: str) -> Iterator[ServiceProcess]:
     """Give a service that is running, and leave nothing of it behind."""
-    service = ServiceProcess(home, *options, **environment)
+    service = ServiceProcess(home, *options, is_fresh=is_fresh, **environment)
     try:
         yield service
     finally:

@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 TERMINAL = {"SUCCEEDED", "FAILED", "CANCELLED"}
 
 
-def wait_until(condition: Callable[[], _T], what: str, seconds: float = 30.0) -> _T:
+def wait_until(condition: Callable[[], _T], what: str, seconds: float = 60.0) -> _T:
     """Return what the condition gives as soon as that is true; fail when the deadline has passed."""
     deadline = time.monotonic() + seconds
     while True:
@@ -24,7 +24,7 @@ def wait_until(condition: Callable[[], _T], what: str, seconds: float = 30.0) ->
         time.sleep(0.01)
 
 
-def wait_for_run(run, seconds: float = 60.0) -> dict[str, list[str]]:
+def wait_for_run(run, seconds: float = 120.0) -> dict[str, list[str]]:
     """Wait until every experiment of a run has ended; return its status."""
 
     def ended():
