@@ -82,6 +82,8 @@ class RetryPolicy:
     deadline
         Seconds for all tries together: the last one is cut short by it. Where it is ``None`` each try has its whole
         time, and none begins later than twice that time after the first, so that a service which hangs gets two.
+    slowest_upload
+        Bytes a second: one try of an upload may take as long as its size at this speed, and a read time-out.
     reconnect
         Whether a line that fails is tried again; ``False`` leaves that to a caller who may know of another address.
 
@@ -97,10 +99,12 @@ class RetryPolicy:
     first_wait: float = 0.1
     max_wait: float = 5.0
     deadline: float | None = None
+    slowest_upload: float = 2.0**16
     reconnect: bool = True
 
     def __post_init__(self) -> None:
-        times = (self.connect_timeout, self.read_timeout, 1.0 if self.deadline is None else self.deadline)
+        times = [self.connect_timeout, self.read_timeout, self.slowest_upload]
+        times += [] if self.deadline is None else [self.deadline]
         usable = self.tries >= 1 and self.first_wait >= 0 and self.max_wait >= 0
         if not usable or not all(0 < seconds < math.inf for seconds in times):
             message = f"{self} is not allowed: it takes at least one try, and positive finite times in seconds"

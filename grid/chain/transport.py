@@ -61,7 +61,6 @@ _HANDSHAKES = (aiohttp.WSServerHandshakeError, aiohttp.ClientHttpProxyError)
 
 _IN_MEMORY = 1 << 20  # bytes; a larger upload is streamed
 _CHUNK = 1 << 18
-_SLOWEST_UPLOAD = 1 << 16  # bytes a second: an upload may take as long as its size at this speed, and a read time-out
 _FAREWELL = 0.5  # seconds that closing a WebSocket or a TLS connection may wait for the other side
 _HEARTBEAT = 30.0  # seconds between pings on a subscription's WebSocket, so that a dead line is noticed
 
@@ -202,7 +201,7 @@ class Transport:
             if answer.body:  # what takes an upload has nothing to say: this is somebody's page
                 raise self._failures.stranger(answer)
 
-        await self._repeat("the upload", policy, policy.read_timeout + size / _SLOWEST_UPLOAD, once)
+        await self._repeat("the upload", policy, policy.read_timeout + size / policy.slowest_upload, once)
 
     async def subscribe(
         self, query: Operation, variables: dict[str, Any], *, policy: RetryPolicy | None = None

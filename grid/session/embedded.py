@@ -24,6 +24,7 @@ from grid.shared.wire import grid_home
 
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.01
+_PAUSE_SECONDS = 1.0
 _IDLE_SECONDS = 30 * 60
 _LOG_BYTES = 5 * 1024**2
 _LOG_LINES = 15
@@ -32,13 +33,14 @@ _LOG_LINES = 15
 # before leaves it nothing to do. Then it starts the service, again and again for as long as it is written down there.
 #
 # It ends with the service where that ended well (0) or would not start again either (78, see `grid.service.command`).
-# One that has served is started again at once, however often. One that has not is given a second between two tries and
+# One that has served is started again at once, however often. One that has not is given a pause between two tries and
 # ten tries, or, where what is missing may come back (75: room on the disk), all the time that that takes.
 _KEEPER = """
 read -r record || exit 1
 exec </dev/null
 folder=$1
-shift
+pause=$2
+shift 2
 code=0
 failures=0
 once=
@@ -59,7 +61,7 @@ while [ "$(readlink "$folder/keeper")" = "$record" ]; do
     fi
     failures=$((failures + 1))
     [ "$failures" -lt 10 ] || break
-    [ "$failures" -eq 1 ] || sleep 1
+    [ "$failures" -eq 1 ] || sleep "$pause"
 done
 [ "$(readlink "$folder/keeper")" = "$record" ] && rm -f "$folder/keeper"
 exit "$code"
@@ -69,10 +71,15 @@ exit "$code"
 _ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); from grid.service.command.main import main; sys.exit(main())"
 
 
-def find_or_start() -> dict[str, Any]:
+def find_or_start(*, pause_seconds: float = _PAUSE_SECONDS) -> dict[str, Any]:
     """Return what the embedded service says of itself: ``url``, ``user_id``, ``api_key`` and more.
 
     Two processes that call this at once get the same service.
+
+    Parameters
+    ----------
+    pause_seconds
+        Between two tries of a keeper that is started here, where the service does not start.
 
     Raises
     ------
@@ -91,7 +98,7 @@ def find_or_start() -> dict[str, Any]:
             running = _read(folder)
             if running is None:
                 with locks.acquire(folder / homes.START_LOCK):
-                    running = _start(home, folder)
+                    running = _start(home, folder, pause_seconds)
         except OSError as error:
             raise homes.explained(error, home) from error
     except HomeRefused as error:
@@ -110,7 +117,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def _start(home: Path, folder: Path) -> dict[str, Any]:
+def _start(home: Path, folder: Path, pause_seconds: float) -> dict[str, Any]:
     """Wait for the service; start a keeper where nobody else brings it back."""
     keeper: subprocess.Popen[bytes] | None = None
     begun = 0
@@ -121,7 +128,7 @@ def _start(home: Path, folder: Path) -> dict[str, Any]:
                 raise _failure(folder, "does not answer", begun)
             # The last two in this order: who is written down there starts who takes the lock.
             if keeper is None and not _is_kept(folder) and not locks.is_held(folder / homes.LOCK):
-                keeper, begun = _launch(home, folder)
+                keeper, begun = _launch(home, folder, pause_seconds)
             # One that lost against another service has ended, too, and that service is what we want.
             elif keeper is not None and keeper.poll() is not None and not locks.is_held(folder / homes.LOCK):
                 raise _failure(folder, f"ended with code {keeper.returncode}", begun)
@@ -133,13 +140,13 @@ def _start(home: Path, folder: Path) -> dict[str, Any]:
     return running
 
 
-def _launch(home: Path, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+def _launch(home: Path, folder: Path, pause_seconds: float) -> tuple[subprocess.Popen[bytes], int]:
     """Start a keeper and write it down; return it, and where its part of the log begins."""
     idle = os.environ.get("GRID_IDLE_TIMEOUT", str(_IDLE_SECONDS))
     service = ["-c", _ENTRY, str(Path(__file__).parents[2]), "serve", "--home", str(home), "--embedded", "--idle", idle]
     with _log(folder / "service.log") as output:
         keeper = subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER, "grid-keeper", str(folder), sys.executable, *service],
+            ["/bin/sh", "-c", _KEEPER, "grid-keeper", str(folder), f"{pause_seconds:g}", sys.executable, *service],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,

@@ -71,21 +71,21 @@ def names_reached(service: Victim, *plans: str) -> set[str]:
 @pytest.mark.timeout(size(180, 3600))
 def test_service_killed_at_each_point(new_victim: NewVictim) -> None:
     """At whichever point the service dies, the next one goes on, nothing runs twice, and the records are true."""
-    fail_everywhere(new_victim, names_reached(new_victim()), "kill", most=9)
+    fail_everywhere(new_victim, names_reached(new_victim()), "kill", most=6)
 
 
 @pytest.mark.timeout(size(180, 3600))
 def test_service_killed_at_each_point_of_its_recovery(new_victim: NewVictim) -> None:
     """A service that dies while it goes on with what another left is no worse than one that dies at any other time."""
     names = names_reached(new_victim(), MIDDLE)
-    fail_everywhere(new_victim, names, "kill", before=(MIDDLE,), most=5)
+    fail_everywhere(new_victim, names, "kill", before=(MIDDLE,), most=4)
 
 
 @pytest.mark.timeout(size(180, 3600))
 def test_supervisor_killed_at_each_point(new_victim: NewVictim) -> None:
     """An attempt whose supervisor or spawner dies is lost, or ends as it truly ended; it is not executed again."""
     names = [name for name in names_reached(new_victim()) if name.startswith(("supervisor.", "spawner."))]
-    fail_everywhere(new_victim, names, "die", most=5, may_be_lost=True)
+    fail_everywhere(new_victim, names, "die", most=4, may_be_lost=True)
 
 
 @pytest.mark.timeout(size(180, 3600))

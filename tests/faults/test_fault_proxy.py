@@ -29,7 +29,9 @@ from tests.support.services import ServiceProcess, login_environment, service_pr
 from tests.support.waiting import wait_for_run
 
 QUICK = RetryPolicy(first_wait=0.001, max_wait=0.01)
-IMPATIENT = RetryPolicy(first_wait=0.001, max_wait=0.01, read_timeout=0.5, tries=100, deadline=60)
+IMPATIENT = RetryPolicy(
+    first_wait=0.001, max_wait=0.01, read_timeout=0.5, tries=100, deadline=60, slowest_upload=2.0**22
+)
 """Where nothing comes, the client has to give up before it can try again."""
 
 HARMLESS = {Fault.DELAY, Fault.AFTER_ANSWER}
@@ -65,7 +67,7 @@ def start(folder: Path) -> grid.Run:
     folder.mkdir()
     script = folder / "train.py"
     # An upload is read while it is sent where it is large.
-    script.write_text(f"# {folder}\n" + "# padding\n" * (150_000 if folder.name.startswith(UPLOAD) else 20_000))
+    script.write_text(f"# {folder}\n" + "# padding\n" * (110_000 if folder.name.startswith(UPLOAD) else 20_000))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", grid.GridWarning)
         return grid.create_run(str(script), script_args="--x '[1, 2, 3]'", localdir=True, cpus=1, name=folder.name)

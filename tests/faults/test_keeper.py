@@ -22,6 +22,7 @@ import pytest
 import grid
 from grid import errors
 from grid.service.command.home_lock import holder
+from grid.session import embedded
 from grid.shared.holder import Holder
 from tests.faults.ledger import kill_everything, processes_of
 from tests.faults.sizes import figure, seed, size
@@ -141,8 +142,9 @@ def test_service_whose_keeper_has_gone(grid_home: Path) -> None:
     assert not grid_home.exists()
 
 
-def test_home_that_was_removed(grid_home: Path) -> None:
+def test_home_that_was_removed(grid_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service whose home was removed ends, its keeper with it, and neither makes the home again."""
+    monkeypatch.setenv("GRID_IDLE_TIMEOUT", "20")  # it looks at its home twenty times meanwhile
     grid.login()
     shutil.rmtree(grid_home)
     wait_until(lambda: is_empty(grid_home), "the end of every process")
@@ -216,7 +218,7 @@ def test_service_that_never_starts(grid_home: Path, tmp_path: Path, monkeypatch:
     (grid_home / "service" / "service.log").write_text("a line of long ago\n")
     tries = break_service(tmp_path / "broken", monkeypatch, 1000)
     with pytest.raises(errors.EmbeddedServiceFailed, match="(?s)ended with code 1.*broken on purpose") as caught:
-        grid.login()
+        embedded.find_or_start(pause_seconds=0.01)
     assert str(grid_home / "service" / "service.log") in str(caught.value)
     assert "long ago" not in str(caught.value)
     assert tries.read_text() == "x" * 10
@@ -226,10 +228,8 @@ def test_service_that_never_starts(grid_home: Path, tmp_path: Path, monkeypatch:
 
 def test_keeper_that_was_not_written_down(grid_home: Path) -> None:
     """A keeper does nothing before it is written down: whoever starts it may die at any moment."""
-    from grid.session import embedded
-
     marker = grid_home / "marker"
-    command = ["/bin/sh", "-c", embedded._KEEPER, "grid-keeper", str(grid_home), "touch", str(marker)]
+    command = ["/bin/sh", "-c", embedded._KEEPER, "grid-keeper", str(grid_home), "1", "touch", str(marker)]
     done = subprocess.run(command, input="", text=True, timeout=60, check=False)
     assert (done.returncode, marker.exists()) == (1, False)
     done = subprocess.run(command, input="somebody else's\n", text=True, timeout=60, check=False)

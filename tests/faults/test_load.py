@@ -105,7 +105,7 @@ print(json.dumps({"seconds": seconds, "faults": faults, "finals": finals}))
 @pytest.mark.timeout(600)
 def test_many_clients_look_on(tmp_path: Path) -> None:
     """Every request of every client is answered, no status goes back, and in the end all see what the database says."""
-    clients, experiments = size(10, 50), size(24, 200)
+    clients, experiments = size(10, 50), size(16, 200)
     each, rest = divmod(clients, PROCESSES)
     assert not rest
     entrypoint = tmp_path / "train.py"

@@ -185,10 +185,11 @@ def test_second_signal_cuts_it_short(service: ServiceProcess, start: Start, tmp_
     assert facts_of(service, experiment)["reason"] == "SERVICE_STOPPED"
 
 
-def test_stop_of_an_embedded_service(grid_home: Path, tmp_path: Path) -> None:
+def test_stop_of_an_embedded_service(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded service is stopped with its keeper and its experiments, and does not come back."""
     import grid
 
+    monkeypatch.setenv("GRID_CANCEL_GRACE", "1")
     grid.login()
     keeper = Holder.read(grid_home / "service" / "keeper")
     run = starter(tmp_path)(FAMILY)

@@ -98,10 +98,11 @@ def test_what_is_written_is_done_though_nobody_was_told(new_victim: NewVictim) -
     assert judge(service.home, service.ledger) == []
 
 
-def test_database_locked_while_serving(new_victim: NewVictim) -> None:
+def test_database_locked_while_serving(new_victim: NewVictim, tmp_path: Path) -> None:
     """While another program has locked the database requests fail in words without a path; afterwards all goes on."""
-    service = new_victim()
-    database = service.home / "grid.sqlite3"
+    database = tmp_path / "victim-0" / ".grid" / "grid.sqlite3"
+    service = new_victim("--database", f"sqlite:///{database}?timeout=0.5")
+    assert database.exists()
     service.start()
     release = service.folder / "release"
     first = service.start_run(HELD, f"{service.ledger} {release} --how \"['exit-3', 'exit-0', 'signal-9']\"")
