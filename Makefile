@@ -37,7 +37,7 @@ demo: $(INSTALLED) ## Play the walk-through with a project of its own; leaves no
 	@$(RUN) examples/walk_through.py
 
 test: $(PREPARED) ## Run all tests.
-	@$(RUN) -m pytest -n 2 $(PYTEST)
+	@$(RUN) -m pytest -n 2 --dist worksteal $(PYTEST)
 
 soak: $(PREPARED) ## Run the long versions of the fault tests, which take hours, and print what they have measured.
 	@figures=$$(mktemp) && trap 'rm -f "$$figures"' EXIT && \

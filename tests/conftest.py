@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 
 from grid.session import session as sessions
 from tests.support.services import ServiceProcess, end_everything, service_process
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C mean what it means at a prompt: who is started in the background inherits that it means nothing."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
