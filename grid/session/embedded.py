@@ -112,9 +112,11 @@ def _read(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         record: dict[str, Any] = json.loads((folder / homes.RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # damaged is as good as none: a service that lives writes it again
+        said = Holder(record["pid"], record["start"], record["boot"], "", record["host"])
+    except (FileNotFoundError, ValueError, KeyError):  # damaged is as good as none: who lives writes it again
         return None
-    return record
+    # Between its lock and the removal of this, the next service has what one that was killed has said.
+    return record if said.is_alive() else None
 
 
 def _start(home: Path, folder: Path, pause_seconds: float) -> dict[str, Any]:

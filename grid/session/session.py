@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from grid.models import Model, Viewer
 
 _M = TypeVar("_M", bound="Model")
+
+_PATIENCE_SECONDS = 30.0
+"""How long an embedded service is asked again that is there and does not answer."""
 
 _current: Session | None = None
 
@@ -152,20 +156,18 @@ class Session:
 
         if not self.is_embedded:
             return loop.run(send(self.policy))
-        try:
-            return loop.run(send(self._impatient))
-        except (ConnectionFailed, AuthenticationFailed) as error:
-            # The service has gone, or it has come back elsewhere: everything that we ask for may be asked again.
-            moved = self._find_again()
-            if isinstance(error, AuthenticationFailed) and not moved:
-                raise
-        try:
-            return loop.run(send(self.policy))
-        except ConnectionFailed:
-            # It was about to go when we looked, and looked alive.
-            if not self._find_again():
-                raise
-        return loop.run(send(self.policy))
+        policy, deadline = self._impatient, time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return loop.run(send(policy))
+            except (ConnectionFailed, AuthenticationFailed) as error:
+                # The service has gone, has come back elsewhere, or is about to go and looks alive: everything that we
+                # ask for may be asked again. How long that takes depends on the machine, so it is no number of tries.
+                late = time.monotonic() > deadline
+                moved = self._find_again()
+                if late or (isinstance(error, AuthenticationFailed) and not moved):
+                    raise
+            policy = self.policy
 
     @property
     def _impatient(self) -> RetryPolicy:

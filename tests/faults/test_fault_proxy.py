@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import warnings
 from collections import Counter
@@ -233,6 +234,19 @@ def test_login_that_is_spoiled(paused_service: ServiceProcess, fault: Fault) -> 
         session = log_in(proxy, paused_service, IMPATIENT if fault in SILENT else QUICK)
         assert session.viewer.username == paused_service.username
         assert proxy.faults()[: len(proxy.exchanges) - 1] == [fault] * (len(proxy.exchanges) - 1)
+
+
+def test_embedded_service_is_asked_until_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a service lives the client asks it for so long, and not so often: a machine may be slow."""
+    with service_process(tmp_path, "--cpus", "1") as service, Proxy(service.endpoint.url) as proxy:
+        monkeypatch.setenv("GRID_HOME", str(service.home))
+        record = service.home / "service" / "service.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), "url": proxy.url}))
+        endpoint = Endpoint(proxy.url, service.endpoint.user_id, service.endpoint.api_key)
+        session = Session(endpoint, is_embedded=True, policy=RetryPolicy(tries=2, first_wait=0.001, max_wait=0.001))
+        proxy.plan = once("Clusters", Fault.REFUSED, 20)
+        assert session.execute(models.Clusters).clusters[0].name == "local"
+        assert proxy.faults() == [Fault.REFUSED] * 20
 
 
 def test_page_is_believed_until_the_service_has_answered(paused_service: ServiceProcess) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,11 @@ import pytest
 
 import grid
 from grid import errors
+from grid.chain.endpoint import RetryPolicy
 from grid.service.command.home_lock import holder
 from grid.session import embedded
+from grid.session import session as sessions
+from grid.shared import homes
 from grid.shared.holder import Holder
 from tests.faults.ledger import kill_everything, processes_of
 from tests.faults.sizes import figure, seed, size
@@ -105,6 +109,32 @@ def test_killed_again_and_again(grid_home: Path) -> None:
     assert grid.list_runs() == []
     longest = f"{statistics.median(times):.2f} s (median), {max(times):.2f} s (longest)"
     figure(f"keeper: {KILLS} kills, serving again after {longest}")
+
+
+def test_call_while_it_is_brought_back(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call waits for the next service, however long that takes, and is not misled by what the last one said."""
+    passing = tmp_path / "passing"
+    passing.write_bytes(bytes(10_000))
+    monkeypatch.setenv("GRID_FAILPOINTS", f"database.commit.before:1+:wait={passing}")
+    monkeypatch.setenv("GRID_FAILPOINTS_LOG", str(tmp_path / "hits"))
+    grid.login()
+    # A client that counted its tries would have one.
+    sessions.current().policy = RetryPolicy(tries=1)
+    killed = serving(grid_home)
+    said = grid_home / "service" / homes.RECORD
+    of_the_last = said.read_bytes()
+    passing.write_bytes(b"")
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: owner(grid_home) not in (killed, None), "the start of a service")
+    wait_until(lambda: not said.exists(), "a service that knows better")
+    said.write_bytes(of_the_last)  # for a moment it has the lock, and this is there still
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(grid.list_runs)
+        start_lock = grid_home / "service" / homes.START_LOCK
+        wait_until(lambda: asked.done() or embedded._is_held(start_lock), "a client that waits")
+        passing.write_bytes(bytes(10_000))
+        assert asked.result(60) == []
+    assert record(grid_home)["pid"] != killed
 
 
 @pytest.mark.timeout(size(180, 900))
