@@ -168,7 +168,7 @@ def test_what_answers_is_no_service(stranger: Stranger) -> None:
 @pytest.mark.parametrize("stranger", [None], ids=["silence"], indirect=True)
 def test_no_answer_in_time(stranger: Stranger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that is silent for GRID_HTTP_TIMEOUT seconds is given up; the error says how to wait longer."""
-    monkeypatch.setenv("GRID_HTTP_TIMEOUT", "0.2")
+    monkeypatch.setenv("GRID_HTTP_TIMEOUT", "0.5")
 
     with pytest.raises(errors.RequestTimeout, match="GRID_HTTP_TIMEOUT") as caught:
         log_in(stranger.url)

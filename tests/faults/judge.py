@@ -25,7 +25,7 @@ _UNEXPLAINED = ("LOST", "START_FAILED")
 """The reasons of an attempt whose supervisor somebody killed."""
 
 
-def judge(home: Path, ledger: Path, *, may_be_lost: bool = False, seconds: float = 20) -> list[str]:
+def judge(home: Path, ledger: Path, *, may_be_lost: bool = False, seconds: float = 60) -> list[str]:
     """Compare what a service recorded with what the scripts wrote; return what is wrong, in words.
 
     Parameters

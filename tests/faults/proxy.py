@@ -162,7 +162,7 @@ class Proxy:
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._listen(started)), name="fault-proxy")
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

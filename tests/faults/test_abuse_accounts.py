@@ -286,7 +286,7 @@ def listening(service: ServiceProcess, authorization: str | None) -> Iterator[Cl
     """Give a WebSocket over which the greeting was sent."""
     headers = {} if authorization is None else {"Authorization": authorization}
     url = service.endpoint.graphql_url.replace("http", "ws", 1)
-    with connect(url, subprotocols=["graphql-transport-ws"], additional_headers=headers, open_timeout=30) as socket:
+    with connect(url, subprotocols=["graphql-transport-ws"], additional_headers=headers, open_timeout=60) as socket:
         socket.send(json.dumps({"type": "connection_init"}))
         yield socket
 

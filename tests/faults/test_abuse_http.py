@@ -284,7 +284,7 @@ def opened(
         sock=socket_to(host, port),
         subprotocols=[protocol],  # type: ignore[list-item]
         additional_headers=more,
-        open_timeout=30,
+        open_timeout=60,
         proxy=None,
     )
 
@@ -313,7 +313,7 @@ def test_websockets_without_a_key(service: ServiceProcess, messages: list[Any]) 
         for message in messages:
             line.send(json.dumps(message))
         with pytest.raises(ConnectionClosed) as caught:
-            line.recv(timeout=30)
+            line.recv(timeout=60)
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code in (4401, 4403)
     assert "Query" not in caught.value.rcvd.reason
@@ -346,12 +346,12 @@ def test_too_many_wrong_keys(own_service: ServiceProcess) -> None:
         authorization = basic(service.endpoint.user_id, "wrong")
         line.send(json.dumps({"type": "connection_init", "payload": {"authorization": authorization}}))
         with pytest.raises(ConnectionClosed) as caught:
-            line.recv(timeout=30)
+            line.recv(timeout=60)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.reason.startswith("TOO_MANY_REQUESTS")
     with opened(service, dict([key_of(service)])) as line:
         line.send(json.dumps({"type": "connection_init"}))
-        assert json.loads(line.recv(timeout=30)) == {"type": "connection_ack"}
+        assert json.loads(line.recv(timeout=60)) == {"type": "connection_ack"}
 
 
 def test_many_users_from_one_address(own_service: ServiceProcess) -> None:

@@ -224,16 +224,16 @@ def test_subscriptions_of_one_connection(service: ServiceProcess, session: Sessi
     try:
         with opened(service, dict([key_of(service)])) as line:
             send(line, "connection_init")
-            assert json.loads(line.recv(timeout=30))["type"] == "connection_ack"
+            assert json.loads(line.recv(timeout=60))["type"] == "connection_ack"
             for number in range(101):
                 send(line, "subscribe", id=str(number), payload=watched)
-            answers = [json.loads(line.recv(timeout=30)) for _ in range(101)]
+            answers = [json.loads(line.recv(timeout=60)) for _ in range(101)]
             (refusal,) = (answer for answer in answers if answer["type"] == "error")
             assert (refusal["id"], refusal["payload"][0]["extensions"]["code"]) == ("100", "LIMIT_EXCEEDED")
             assert "100" in refusal["payload"][0]["message"]
             send(line, "complete", id="0")
             send(line, "subscribe", id="again", payload=watched)
-            assert json.loads(line.recv(timeout=30))["id"] == "again"
+            assert json.loads(line.recv(timeout=60))["id"] == "again"
     finally:
         run.cancel()
         ask(service.endpoint, 'mutation { resumeCluster(name: "local") { name } }')
@@ -269,12 +269,12 @@ def test_messages_that_are_none(service: ServiceProcess, message: Any) -> None:
     before = service.log.stat().st_size
     with opened(service, dict([key_of(service)])) as line:
         send(line, "connection_init")
-        assert json.loads(line.recv(timeout=30))["type"] == "connection_ack"
+        assert json.loads(line.recv(timeout=60))["type"] == "connection_ack"
         line.send(message if isinstance(message, str) else json.dumps(message))
         try:
             send(line, "ping")
             while True:
-                answer = json.loads(line.recv(timeout=30))
+                answer = json.loads(line.recv(timeout=60))
                 assert "INTERNAL" not in json.dumps(answer)
                 if answer["type"] == "pong":
                     break

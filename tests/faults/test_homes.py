@@ -431,7 +431,7 @@ def test_services_started_at_the_same_moment(tmp_path: Path) -> None:
             wait_until((home / "service" / "service.json").exists, "the service")
             assert Holder.read(home / "service" / "owner") == Holder.of(serving.pid)
             serving.send_signal(signal.SIGTERM)
-            assert serving.wait(30) == 0
+            assert serving.wait(60) == 0
         finally:
             for process in started:
                 if process.poll() is None:

@@ -203,7 +203,7 @@ def test_stop_is_not_misled(grid_home: Path, changed: str) -> None:
             assert bystander.poll() is None
             Holder.of(bystander.pid).write(grid_home / "service" / "keeper")
             stop(grid_home)
-            assert bystander.wait(30) == -signal.SIGKILL
+            assert bystander.wait(60) == -signal.SIGKILL
         finally:
             bystander.kill()
 

@@ -44,7 +44,7 @@ class Clients:
         """Begin; return what says, when both are answered, whether one was told that the experiment had not ended."""
         name = f"{self._run}-exp{index}"
         asked = [self._pool.submit(self._service.cancel, name) for _ in range(2)]
-        return lambda: any(each.result(30)["pending"] for each in asked)
+        return lambda: any(each.result(60)["pending"] for each in asked)
 
 
 @pytest.fixture

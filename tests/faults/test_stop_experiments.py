@@ -99,7 +99,7 @@ def test_stop_with_experiments(service: ServiceProcess, start: Start) -> None:
     told = stop(service.home)
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout == f"stopped the service of {service.home} and what ran\n"
-    assert service.process.wait(30) == 0
+    assert service.process.wait(60) == 0
     judge(service, run, pids)
 
 
@@ -141,7 +141,7 @@ def test_stop_without_experiments_leaves_them(service: ServiceProcess, start: St
     pids = families(service, *run)
     command = [sys.executable, "-m", "grid.service", "stop", "--home", str(service.home)]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
-    assert service.process.wait(30) == 0
+    assert service.process.wait(60) == 0
     assert all(map(is_alive, pids))
     service.start()
     sessions.use(service.session())
@@ -170,7 +170,7 @@ def test_second_signal_cuts_it_short(service: ServiceProcess, start: Start, tmp_
     wait_until((folder_of(service, experiment) / "stop").exists, "the word that it shall end")
     assert service.process.poll() is None
     service.process.terminate()
-    assert service.process.wait(30) == 1
+    assert service.process.wait(60) == 1
     said = service.log.read_text().splitlines()[-1]
     assert said.startswith("error: not every experiment has ended (a second signal has cut it short): ")
     assert experiment.name in said

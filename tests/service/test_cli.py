@@ -69,7 +69,7 @@ def test_stop(tmp_path: Path) -> None:
     with service_process(tmp_path, "--cpus", "1", is_fresh=True) as running:
         told = command(running.home, "stop")
         assert (told.returncode, told.stdout) == (0, f"stopped the service of {running.home}\n")
-        assert running.process.wait(30) == 0
+        assert running.process.wait(60) == 0
         told = command(running.home, "stop")
         assert (told.returncode, told.stdout) == (0, f"no service has {running.home}\n")
 
@@ -166,7 +166,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
     """A service in a terminal ends with Ctrl-C, in good order and without a traceback."""
     with service_process(tmp_path, "--cpus", "1", is_fresh=True) as running:
         running.process.send_signal(2)
-        assert running.process.wait(30) == 0
+        assert running.process.wait(60) == 0
         assert "Traceback" not in running.log.read_text()
 
 

@@ -66,7 +66,7 @@ class Gate:
     def __call__(self, _: Connection) -> None:
         """Wait."""
         self.entered.set()
-        assert self.open.wait(30)
+        assert self.open.wait(60)
 
 
 async def as_one_group(database: Database, *writes, cancelled: int | None = None) -> list[object]:

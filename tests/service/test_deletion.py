@@ -392,7 +392,7 @@ def test_killed_between_rows_and_files(tmp_path: Path, point: str, what: str) ->
         service.start()
         with pytest.raises(OSError, match=r".*"):
             delete(service, *ids[what])
-        assert service.process.wait(30) == -9
+        assert service.process.wait(60) == -9
         assert point in log.read_text()
         assert len(rows(service, "removals")) == {"run": 3, "experiment": 1}[what]
         service.start()

@@ -35,7 +35,7 @@ async def socket(url: str, headers: dict[str, str] | None = None, *, init: Any =
     ):
         if init is not None:
             await ws.send_json({"type": "connection_init", "payload": init})
-            assert await ws.receive_json(timeout=10) == {"type": "connection_ack"}
+            assert await ws.receive_json(timeout=60) == {"type": "connection_ack"}
         yield ws
 
 
@@ -44,7 +44,7 @@ async def operate(ws: Any, text: str, variables: dict[str, Any] | None = None, k
     await ws.send_json({"type": "subscribe", "id": key, "payload": {"query": text, "variables": variables}})
     messages: list[dict[str, Any]] = []
     while not messages or messages[-1]["type"] == "next":
-        message = await ws.receive_json(timeout=10)
+        message = await ws.receive_json(timeout=60)
         assert message["id"] == key
         messages.append(message)
     return messages
@@ -182,7 +182,7 @@ def test_connections_are_closed_with_the_protocols_codes(
             for message in messages:
                 await ws.send_str(message if isinstance(message, str) else json.dumps(message))
             while not ws.closed:
-                received = await ws.receive(timeout=10)
+                received = await ws.receive(timeout=60)
                 assert "secret" not in str(received)
             assert ws.close_code == code
 
@@ -194,7 +194,7 @@ def test_other_subprotocols_are_not_accepted(url: str) -> None:
 
     async def go() -> None:
         async with aiohttp.ClientSession() as session, session.ws_connect(url, protocols=("graphql-ws",)) as ws:
-            await ws.receive(timeout=10)
+            await ws.receive(timeout=60)
             assert ws.close_code == 4406
 
     asyncio.run(go())
@@ -207,11 +207,11 @@ def test_a_slow_mutation_leaves_the_socket_free(url: str) -> None:
         async with socket(url, GOOD, init={}) as ws:
             await ws.send_json({"type": "subscribe", "id": "slow", "payload": {"query": "mutation { wait }"}})
             await ws.send_json({"type": "ping"})
-            assert await ws.receive_json(timeout=10) == {"type": "pong"}
+            assert await ws.receive_json(timeout=60) == {"type": "pong"}
             await ws.send_json({"type": "subscribe", "id": "quick", "payload": {"query": "mutation { release }"}})
             data = {}
             while len(data) < 2:
-                message = await ws.receive_json(timeout=10)
+                message = await ws.receive_json(timeout=60)
                 if message["type"] == "next":
                     data[message["id"]] = message["payload"]["data"]
             assert data == {"slow": {"wait": 1}, "quick": {"release": 2}}
@@ -233,12 +233,12 @@ def test_a_subscription_ends_with_complete_and_with_its_connection(url: str, cap
         before = TOTAL.closed
         async with socket(url, GOOD, init={}) as ws:
             await ws.send_json({"type": "subscribe", "id": "1", "payload": endless})
-            await ws.receive_json(timeout=10)
+            await ws.receive_json(timeout=60)
             await ws.send_json({"type": "complete", "id": "1"})
             await ended(before + 1)
         async with socket(url, GOOD, init={}) as ws:
             await ws.send_json({"type": "subscribe", "id": "1", "payload": endless})
-            await ws.receive_json(timeout=10)
+            await ws.receive_json(timeout=60)
         await ended(before + 2)
 
     asyncio.run(go())
@@ -253,7 +253,7 @@ def test_operations_of_a_connection_are_counted(url: str) -> None:
             for index in range(101):
                 payload = {"query": "mutation { wait }"}
                 await ws.send_json({"type": "subscribe", "id": str(index), "payload": payload})
-            message = await ws.receive_json(timeout=10)
+            message = await ws.receive_json(timeout=60)
             assert (message["type"], message["id"]) == ("error", "100")
             assert message["payload"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
 

@@ -273,7 +273,7 @@ def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: 
         bystander = int(shell.stdout.readline()) if "echo" in leader else shell.pid
         try:
             if bystander != shell.pid:
-                shell.wait(30)  # and leaves its session to the other
+                shell.wait(60)  # and leaves its session to the other
             claim.unlink()
             claim.symlink_to(f"{shell.pid} {process_start(bystander)} an-earlier-boot")
             again = restart(service, run)

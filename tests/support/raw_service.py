@@ -58,7 +58,7 @@ class Server:
         started = threading.Event()
         self.thread = threading.Thread(target=lambda: asyncio.run(self.listen(started)))
         self.thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -182,7 +182,7 @@ def serving(app: Any, **settings: Any) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not server.started:
         assert thread.is_alive()
         assert time.monotonic() < deadline
@@ -192,7 +192,7 @@ def serving(app: Any, **settings: Any) -> Iterator[str]:
         yield f"http://{host}:{port}/some/where"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
 
 
 @contextmanager

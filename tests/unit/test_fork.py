@@ -27,7 +27,7 @@ class Server:
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)))
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
 
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._release, self._end = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
@@ -117,7 +117,7 @@ def read_until(process: subprocess.Popen[str], line: str) -> None:
 def finish(process: subprocess.Popen[str]) -> tuple[str, str, int]:
     """Return what else a script printed, what it complained about, and how it ended."""
     try:
-        output, complaints = process.communicate(timeout=40)
+        output, complaints = process.communicate(timeout=60)
     finally:
         process.kill()
     return output, complaints, process.returncode
@@ -163,7 +163,7 @@ waiting.join()
 print(ask("after"))
 """
     process = start(script, server.url)
-    assert server.holding.wait(20)
+    assert server.holding.wait(60)
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()

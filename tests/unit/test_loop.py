@@ -35,7 +35,7 @@ def outcome(process: subprocess.Popen[str], given: str = "") -> tuple[str, str, 
     """Return what a script printed, what it complained about, and how it ended."""
     with process:
         try:
-            output, complaints = process.communicate(given, timeout=30)
+            output, complaints = process.communicate(given, timeout=60)
         finally:
             process.kill()
     return output, complaints, process.returncode

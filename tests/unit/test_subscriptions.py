@@ -55,7 +55,7 @@ def watch(play: Any, stop_after: int | None = None, prepare: Any = None) -> tupl
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         port = runner.addresses[0][1]
-        policy = RetryPolicy(tries=1, connect_timeout=5, read_timeout=0.2 if prepare is silent else 5)
+        policy = RetryPolicy(tries=1, connect_timeout=60, read_timeout=0.2 if prepare is silent else 60)
         transport = Transport(Endpoint(f"http://127.0.0.1:{port}", "ada", KEY), policy)
         error = None
         source = transport.subscribe(Query("runStatusChanged"), {"name": "x"})
@@ -65,7 +65,7 @@ def watch(play: Any, stop_after: int | None = None, prepare: Any = None) -> tupl
                 if len(results) == stop_after:
                     break
             await source.aclose()
-            await asyncio.wait_for(done.wait(), 5)
+            await asyncio.wait_for(done.wait(), 60)
         except errors.GridError as caught:
             error = caught
         assert transport.requests_sent == 1
