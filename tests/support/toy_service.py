@@ -15,8 +15,8 @@ import uvicorn
 from ariadne import MutationType, QueryType, SubscriptionType, make_executable_schema
 
 from grid.service.api.errors import ApiError
+from grid.service.http.connection import HttpProtocol
 from grid.service.http.graphql_http import make_graphql_app
-from grid.service.http.protocol import HttpProtocol
 from grid.shared.wire import ErrorCode
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from grid._version import __version__
 from grid.service.command.home_lock import Hold, taken
 from grid.service.command.shutdown import end_experiments
 from grid.service.http.app import Application
+from grid.service.http.connection import HttpProtocol
 from grid.service.http.guards import is_loopback
-from grid.service.http.protocol import HttpProtocol
 from grid.service.store import experiment_rows
 from grid.service.store.faults import DatabaseUnavailable, StatementFailed
 from grid.service.system.settings import MAX_BODY_BYTES, OptionError, Options, TryLater

@@ -11,7 +11,7 @@ from enum import Enum
 
 from grid.service.executors.protocol import Ending
 from grid.service.executors.supervisor.cgroups import Cgroup
-from grid.service.executors.supervisor.processes import descendants, leftovers
+from grid.service.executors.supervisor.process_tree import descendants, leftovers
 from grid.service.system import failpoints
 from grid.service.system.machine import boot_time
 from grid.service.system.workspace import AttemptFolder

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from grid.service.executors.supervisor.cgroups import Cgroup, oom_kills_of_machine, own
 from grid.service.executors.supervisor.points import reached
-from grid.service.executors.supervisor.processes import become_subreaper, children, descendants, reap
+from grid.service.executors.supervisor.process_tree import become_subreaper, children, descendants, reap
 from grid.service.executors.supervisor.working_copy import Copier, remove_unchanged
 from grid.service.system.attempt_files import CANCEL, CGROUP, CLAIM, EXIT, OUTPUT, STARTED, STOP, WORK
 from grid.shared.processes import boot_id, process_start

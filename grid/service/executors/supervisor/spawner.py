@@ -14,7 +14,7 @@ from contextlib import suppress
 from grid.service.executors.supervisor.attempt import AWAITED, Supervisor, report
 from grid.service.executors.supervisor.cgroups import are_usable
 from grid.service.executors.supervisor.points import reached
-from grid.service.executors.supervisor.processes import become_subreaper, children, libc, reap
+from grid.service.executors.supervisor.process_tree import become_subreaper, children, libc, reap
 from grid.shared.processes import boot_id
 
 

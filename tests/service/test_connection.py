@@ -104,7 +104,7 @@ def test_who_listens_hears_the_end_at_once(url: str, case: str) -> None:
 @pytest.mark.parametrize("limit", ["SECONDS", "BYTES"])
 def test_nobody_is_read_from_for_ever(url: str, monkeypatch: pytest.MonkeyPatch, case: str, limit: str) -> None:
     """A client that sends on and on is cut off after a while, and after so much."""
-    monkeypatch.setattr(f"grid.service.http.protocol._LINGER_{limit}", {"SECONDS": 0.05, "BYTES": 1 << 20}[limit])
+    monkeypatch.setattr(f"grid.service.http.connection._LINGER_{limit}", {"SECONDS": 0.05, "BYTES": 1 << 20}[limit])
     lines, _ = EARLY[case]
     with opened(url, lines) as connection, pytest.raises((ConnectionResetError, BrokenPipeError)):
         send(connection, lines, 100_000)
