@@ -26,7 +26,7 @@ from grid.chain.endpoint import RetryPolicy
 from grid.service.command.home_lock import holder
 from grid.session import embedded
 from grid.session import session as sessions
-from grid.shared import homes
+from grid.shared import homes, locks
 from grid.shared.holder import Holder
 from tests.faults.ledger import kill_everything, processes_of
 from tests.faults.sizes import figure, seed, size
@@ -131,7 +131,7 @@ def test_call_while_it_is_brought_back(grid_home: Path, tmp_path: Path, monkeypa
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(grid.list_runs)
         start_lock = grid_home / "service" / homes.START_LOCK
-        wait_until(lambda: asked.done() or embedded._is_held(start_lock), "a client that waits")
+        wait_until(lambda: asked.done() or locks.is_held(start_lock), "a client that waits")
         passing.write_bytes(bytes(10_000))
         assert asked.result(60) == []
     assert record(grid_home)["pid"] != killed
