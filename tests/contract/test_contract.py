@@ -189,7 +189,7 @@ def test_registry_that_composes_otherwise(schema: GraphQLSchema, monkeypatch: py
 
     def less(registry: Registry, name: str) -> Any:
         query = compose(registry, name)
-        return type(query)(query.name, query.version, query.kind, query.text.replace("  username\n", ""), query.path)
+        return type(query)(query.name, query.version, query.kind, query.text.replace("  username\n", "  id\n"), query.path)
 
     monkeypatch.setattr(Registry, "get", less)
 
@@ -557,7 +557,7 @@ def test_command_line_on_other_queries(two_versions: Path, monkeypatch: pytest.M
 
 def test_command_line_with_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is not there is named, and a schema that cannot be parsed is reported at its line."""
-    (tmp_path / "broken.graphql").write_text("type Query {\n  a: Int\n", encoding="utf-8")
+    (tmp_path / "broken.graphql").write_text("type Query {\n  a: Int\n  }}\n", encoding="utf-8")
 
     assert schema_tools.main(["check", "--queries", "no_such_package"]) == 1
     assert "there is no package 'no_such_package'" in capsys.readouterr().err
