@@ -29,7 +29,7 @@ from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
 from grid.service.executors.local import LocalExecutor
 from grid.service.http import guards, uploads
-from grid.service.http.authorization import credentials
+from grid.service.http.authorization import claimed_user, credentials
 from grid.service.http.graphql_http import make_graphql_app
 from grid.service.store import cluster_rows, experiment_rows, queue_rows, secret_rows
 from grid.service.store.database import Database
@@ -167,7 +167,7 @@ class Application:
             user = await self.accounts.authenticate(*credentials(authorization))
         except (ApiError, Unauthenticated):
             address = request.client.host if request.client else ""
-            wait = math.ceil(self.failed_logins.note(address, guards.claimed_user(authorization)))
+            wait = math.ceil(self.failed_logins.note(address, claimed_user(authorization)))
             if wait:
                 message = f"too many wrong keys were sent: the next is looked at in {wait} s"
                 raise ApiError(ErrorCode.TOO_MANY_REQUESTS, message, {"retryAfterSeconds": wait}) from None

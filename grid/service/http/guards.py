@@ -5,7 +5,6 @@ Who may call is decided by `accounts`, what may be asked by `limits`.
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import re
 import socket
@@ -23,7 +22,7 @@ from grid.service.api.errors import ApiError, coded, internal
 from grid.service.system.settings import Options
 from grid.shared.wire import ErrorCode
 
-__all__ = ["FailedLogins", "claimed_user", "guarded", "is_loopback", "refuse"]
+__all__ = ["FailedLogins", "guarded", "is_loopback", "refuse"]
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _AUTHORITY = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::[0-9]{1,5})?")
@@ -232,13 +231,3 @@ class FailedLogins:
         while len(self._buckets) > _MOST_KEPT:
             self._buckets.popitem(last=False)
         return wait
-
-
-def claimed_user(authorization: str | None) -> str:
-    """Return the user that an ``Authorization`` header names, right or wrong; empty where it names none."""
-    encoded = (authorization or "").partition(" ")[2]
-    try:
-        name, colon, _ = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:
-        return ""
-    return name[:200] if colon else ""
