@@ -53,6 +53,11 @@ class NoSpace(HomeRefused):
     """Its disk is full, so that the next try may succeed."""
 
 
+def service_folder(home: Path) -> Path:
+    """Return the folder of a home that holds the files named above, whether it exists or not."""
+    return home / "service"
+
+
 def prepare(home: Path) -> Path:
     """Make a home and its folder ``service``, readable by their user only; return the latter.
 
@@ -74,7 +79,7 @@ def prepare(home: Path) -> Path:
             f"needs are not safe; {_ELSEWHERE}"
         )
         raise HomeRefused(message)
-    service = home / "service"
+    service = service_folder(home)
     try:
         if home.exists() and not home.is_dir():
             message = f"GRID_HOME {home} is a file and has to be a folder; {_ELSEWHERE}"
@@ -99,7 +104,7 @@ def refuse_elsewhere(home: Path) -> None:
     HomeRefused
         If so.
     """
-    path = home / "service" / OWNER
+    path = service_folder(home) / OWNER
     holder = Holder.read(path)
     if holder is not None and holder.is_elsewhere():
         message = (

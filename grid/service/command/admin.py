@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid._version import __version__
+from grid.service.command import options
 from grid.service.system.settings import OptionError, TryLater
 from grid.shared import homes, locks
 
@@ -82,14 +83,10 @@ def _add_teams(commands: Any, running: _Running) -> None:
 
 def _command(commands: Any, running: _Running, name: str, action: _Action, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    parser.add_argument("--home", type=_path, help="where everything is kept (GRID_HOME; else ~/.grid)")
+    parser.add_argument("--home", type=options.path, help="where everything is kept (GRID_HOME; else ~/.grid)")
     parser.add_argument("--database", default="", help="what `serve` was given as --database (default: in the home)")
     parser.set_defaults(command=lambda home, given: _run(action, home, given, running))
     return parser
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
 
 
 class _Operator:

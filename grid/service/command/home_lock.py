@@ -29,19 +29,8 @@ class NotKept(Exception):
     """The keeper that has started this service is not to do so any more."""
 
 
-class Hold:
-    """That this process has a home."""
-
-    def __init__(self, lock: locks.Lock) -> None:
-        self._lock = lock
-
-    def is_lost(self) -> bool:
-        """Whether somebody has removed the home meanwhile."""
-        return self._lock.is_lost()
-
-
 @contextmanager
-def taken(workspace: Workspace, *, kept_by: str = "") -> Iterator[Hold]:
+def taken(workspace: Workspace, *, kept_by: str = "") -> Iterator[locks.Lock]:
     """Have a home, whose folders are made where they are not there.
 
     Parameters
@@ -80,7 +69,7 @@ def taken(workspace: Workspace, *, kept_by: str = "") -> Iterator[Hold]:
         try:
             # Looked at now: who ends a keeper removes this, and then looks who has the lock.
             _require_keeper(workspace, kept_by)
-            yield Hold(lock)
+            yield lock
         finally:
             if _says(owner, ours):
                 owner.unlink()
@@ -94,13 +83,13 @@ def holder(home: Path) -> Holder | None:
     HomeRefused
         If somebody has it, and it cannot be told who.
     """
-    path = home / "service" / homes.OWNER
+    service = homes.service_folder(home)
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
-        if not locks.is_held(home / "service" / homes.LOCK):
+        if not locks.is_held(service / homes.LOCK):
             return None
         # One that has just taken the lock is about to write itself down.
-        if (found := Holder.read(path)) is not None and found.is_alive():
+        if (found := Holder.read(service / homes.OWNER)) is not None and found.is_alive():
             return found
         time.sleep(_POLL_SECONDS)
     message = f"a service has {home} that cannot be told from here, perhaps in another container: stop it there"

@@ -130,7 +130,7 @@ def _credentials(home: Path, _: argparse.Namespace) -> int:
 def _running(home: Path) -> dict[str, Any] | None:
     homes.refuse_elsewhere(home)
     try:
-        record: dict[str, Any] = json.loads((home / "service" / homes.RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((homes.service_folder(home) / homes.RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     process = Holder(record["pid"], record["start"], record["boot"], "", record["host"])

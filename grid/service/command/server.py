@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 
 from grid._version import __version__
-from grid.service.command.home_lock import Hold, taken
+from grid.service.command.home_lock import taken
 from grid.service.command.shutdown import end_experiments
 from grid.service.http.app import Application
 from grid.service.http.connection import HttpProtocol
@@ -29,6 +29,7 @@ from grid.service.system.workspace import PRIVATE_FILE, Workspace, write_private
 from grid.service.system.world import World
 from grid.shared import homes
 from grid.shared.holder import Holder
+from grid.shared.locks import Lock
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ async def serve(options: Options, world: World | None = None) -> None:
     """
     world = world or World()
     workspace = Workspace(options.home)
-    with taken(workspace, kept_by=options.kept_by) as hold, _socket(options) as listening:
+    with taken(workspace, kept_by=options.kept_by) as lock, _socket(options) as listening:
         application = Application(options, world)
         with _in_words(application):
             await application.open()
@@ -65,13 +66,13 @@ async def serve(options: Options, world: World | None = None) -> None:
                 _log.info("serving %s at %s", options.home, url)
                 if not is_loopback(options.host):
                     _log.warning("%s speaks plain HTTP: keys can be read on the way, see docs/security.md", url)
-                await _serve_until_stopped(application, listening, hold, orders)
+                await _serve_until_stopped(application, listening, lock, orders)
         finally:
             await application.close()
         _log.info("stopped")
 
 
-async def _serve_until_stopped(application: Application, listening: socket.socket, hold: Hold, orders: _Orders) -> None:
+async def _serve_until_stopped(application: Application, listening: socket.socket, lock: Lock, orders: _Orders) -> None:
     while True:
         server = _Server(
             uvicorn.Config(
@@ -87,7 +88,7 @@ async def _serve_until_stopped(application: Application, listening: socket.socke
         )
         # One of its own, which it closes. Ours stays: who calls meanwhile waits, and is not refused.
         serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
-        watching = asyncio.create_task(_watch(application, hold))
+        watching = asyncio.create_task(_watch(application, lock))
         asked = asyncio.create_task(orders.asked.wait())
         await asyncio.wait({serving, watching, asked}, return_when=asyncio.FIRST_COMPLETED)
         try:
@@ -105,7 +106,7 @@ async def _serve_until_stopped(application: Application, listening: socket.socke
                 await end_experiments(application, orders.insisted)
             return
         # A run may have been started between the look and the end of the last answer.
-        if hold.is_lost() or not await _has_work(application):
+        if lock.is_lost() or not await _has_work(application):
             return
         _log.info("somebody has called meanwhile: serving on")
 
@@ -214,12 +215,12 @@ async def _announced(application: Application, workspace: Workspace, listening: 
         path.unlink(missing_ok=True)
 
 
-async def _watch(application: Application, hold: Hold) -> None:
+async def _watch(application: Application, lock: Lock) -> None:
     """Come back when there is nothing to do any more."""
     idle = application.options.idle_seconds
     while True:
         await asyncio.sleep(min(idle / _IDLE_CHECKS, _WATCH_SECONDS) if idle else _WATCH_SECONDS)
-        if hold.is_lost():
+        if lock.is_lost():
             _log.warning("%s has been removed: stopping", application.options.home)
             return
         try:

@@ -133,7 +133,7 @@ async def _end_experiments(options: Options) -> None:
 
 
 def _end_keeper(home: Path) -> bool:
-    link = home / "service" / homes.KEEPER
+    link = homes.service_folder(home) / homes.KEEPER
     keeper = Holder.read(link)
     if keeper is None or keeper.is_elsewhere():
         return False
@@ -167,7 +167,7 @@ def _end(process: Holder, number: signal.Signals, seconds: float, what: str) -> 
 def _no_login(home: Path) -> Iterator[None]:
     """Keep every `login()` from starting a service meanwhile: it waits."""
     try:
-        lock = locks.acquire(home / "service" / homes.START_LOCK, seconds=_STOP_SECONDS)
+        lock = locks.acquire(homes.service_folder(home) / homes.START_LOCK, seconds=_STOP_SECONDS)
     except (FileNotFoundError, NotADirectoryError):  # there is no home
         yield
         return

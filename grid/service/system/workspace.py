@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grid.service.system import attempt_files, failpoints
+from grid.shared import homes
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
@@ -99,7 +100,7 @@ class Workspace:
     @property
     def service(self) -> Path:
         """Where the embedded service says where it is: see ``grid.session.embedded``."""
-        return self.home / "service"
+        return homes.service_folder(self.home)
 
     @property
     def snapshots(self) -> Path:
