@@ -1,1 +1,1 @@
-"""What Grid costs, each figure beside a baseline that is measured in the same run: `make bench`."""
+"""Benchmarks of Grid, each beside a baseline that is measured in the same run: `make bench`."""

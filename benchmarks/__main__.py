@@ -1,4 +1,4 @@
-"""Runs the benchmarks that are named on the command line, or all."""
+"""Runs the benchmarks that are named on the command line, or all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import client, experiments, interrupt, processes, restart, server
 
-# Each with the arguments of its smallest size, which only shows that it still works.
+# Each with the arguments for its smallest size, which only shows that it still works.
 BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "imports": (processes.imports, {"pairs": 1}),
     "sessions": (processes.sessions, {"cold": 1, "warm": 1}),
@@ -25,14 +25,14 @@ BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run them; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what Grid costs.")
+    """Run the benchmarks; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the speed of Grid.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; all if none is named")
-    parser.add_argument("--smallest", action="store_true", help="measure so little that the figures mean nothing")
+    parser.add_argument("--smallest", action="store_true", help="measure so little that the figures are meaningless")
     options = parser.parse_args(arguments)
     unknown = set(options.names) - BENCHMARKS.keys()
     if unknown:
-        parser.error(f"no benchmark is named {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; the benchmarks are {', '.join(BENCHMARKS)}")
     for name in options.names or BENCHMARKS:
         benchmark, smallest = BENCHMARKS[name]
         with tempfile.TemporaryDirectory() as folder:

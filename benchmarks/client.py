@@ -1,4 +1,4 @@
-"""The client's own share: loading a run, decoding an experiment."""
+"""What the client itself costs: loading a run, decoding an experiment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.services import service_process
 
 
 def loading(folder: Path, experiments: int = 1_000, pairs: int = 9) -> None:
-    """`Run(name)` and all of its experiments, beside the same answers fetched with aiohttp and `json.loads`."""
+    """Measure `Run(name)` and all of its experiments, beside the same answers fetched with aiohttp and `json.loads`."""
     script = make_project(folder / "project", "print()")
     with service_process(folder) as service:
         session = service.session()
@@ -72,11 +72,11 @@ def loading(folder: Path, experiments: int = 1_000, pairs: int = 9) -> None:
 
 
 def decoding(_: Path, number: int = 20_000, pairs: int = 9) -> None:
-    """One experiment, beside a call of its constructor as one would write it by hand."""
+    """Measure decoding one experiment, beside a call of its constructor as one would write it by hand."""
     payload = _sample(ExperimentRecord)
     by_hand = _by_hand(ExperimentRecord)
     ours, theirs = decode(ExperimentRecord, payload), by_hand(payload)
-    assert ours == theirs, f"decoded are {ours}, by hand {theirs}"
+    assert ours == theirs, f"decoded {ours}, but by hand {theirs}"
     measured = beside(
         timed(lambda: [decode(ExperimentRecord, payload) for _ in range(number)]),
         timed(lambda: [by_hand(payload) for _ in range(number)]),
@@ -91,8 +91,8 @@ def decoding(_: Path, number: int = 20_000, pairs: int = 9) -> None:
     )
 
 
-# How the wire has a value, and what one would write by hand to read it. Payload and constructor call are both derived
-# from the model, so that a field that is added later is in either.
+# A value as it is on the wire, and what one would write by hand to read it. Payload and constructor call are both
+# derived from the model, so that a field that is added later is in both.
 _KINDS: dict[Any, tuple[Any, str]] = {
     int: (1, "{}"),
     float: (0.5, "{}"),
@@ -104,7 +104,7 @@ _KINDS: dict[Any, tuple[Any, str]] = {
 
 
 def _sample(hint: Any) -> Any:
-    """Return a value as the wire has it, for the hint of a field or a whole model."""
+    """Return a value as it is on the wire, for the type hint of a field or a whole model."""
     if hint in _KINDS:
         return _KINDS[hint][0]
     if NoneType in get_args(hint):
@@ -113,7 +113,7 @@ def _sample(hint: Any) -> Any:
         return {camel_case(name): _sample(inner) for name, inner in _fields(hint).items()}
     if isinstance(hint, type) and issubclass(hint, Enum):
         return next(iter(hint)).value
-    message = f"no sample is known of {hint}: add one to _KINDS"
+    message = f"there is no sample for {hint}: add one to _KINDS"
     raise NotImplementedError(message)
 
 
@@ -132,7 +132,7 @@ def _by_hand(model: type[Any]) -> Callable[[Any], Any]:
         values = [f"{name}={read(inner, f'{value}[{camel_case(name)!r}]')}" for name, inner in _fields(hint).items()]
         return f"{hint.__name__}({', '.join(values)})"
 
-    return eval(f"lambda given: {read(model, 'given')}", names)  # noqa: S307  # made of our own names alone
+    return eval(f"lambda given: {read(model, 'given')}", names)  # noqa: S307  # made of our own names only
 
 
 def _fields(model: Any) -> dict[str, Any]:

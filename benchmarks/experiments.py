@@ -1,4 +1,4 @@
-"""Experiments that do nothing, so that what is measured is ours."""
+"""Experiments that do nothing, so that only Grid's own share is measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.services import service_process
 
 
 def trivial(folder: Path, number: int = 200, pairs: int = 7) -> None:
-    """Trivial experiments of one CPU, from `start()` to the last end, beside `xargs -P2` with the same commands."""
+    """Measure trivial experiments with one CPU each, from `start()` to the last end, beside `xargs -P2`."""
     script = make_project(folder / "project", "pass\n")
 
     def plain() -> None:

@@ -1,4 +1,4 @@
-"""How soon the prompt is back after Ctrl-C."""
+"""How soon the prompt returns after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ except KeyboardInterrupt:
 
 
 def prompt(folder: Path, delay: float = 1.5) -> None:
-    """A call that waits for a service that does not answer, beside `time.sleep`."""
+    """Measure a call that waits for a service that does not answer, beside `time.sleep`."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         ours = _interrupted(f"login(user_id='a', api_key='b', url='{url}')", delay, folder)

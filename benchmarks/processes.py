@@ -1,4 +1,4 @@
-"""Whole processes: what an import costs, and what it takes until a script has its list of runs."""
+"""Whole processes: the cost of an import, and the time until a script has its list of runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _python(code: str, home: Path) -> None:
 
 
 def imports(folder: Path, pairs: int = 15) -> None:
-    """`import grid` and the names of the walk-through, beside a bare interpreter."""
+    """Measure `import grid` and the imports of the walk-through, beside a bare interpreter."""
     bare = timed(lambda: _python("pass", folder))
     for code, target in (("import grid", "60 ms more"), ("from grid import login, Run, list_runs", "200 ms more")):
         measured = beside(timed(lambda code=code: _python(code, folder)), bare, pairs)
@@ -25,7 +25,7 @@ def imports(folder: Path, pairs: int = 15) -> None:
 
 
 def sessions(folder: Path, cold: int = 5, warm: int = 7) -> None:
-    """A process that imports, logs in and lists runs: with no service yet, and with one."""
+    """Measure a process that imports, logs in and lists runs, without a service at first, and then with one."""
     code = "from grid import login, list_runs; login(); list_runs()"
     bare = timed(lambda: _python("pass", folder))
     numbers = itertools.count()

@@ -1,4 +1,4 @@
-"""How figures are taken and printed."""
+"""How figures are measured and printed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pairs:
-    """What was measured of two things in turns: ours, theirs, ours, theirs."""
+    """Measurements of two things in turns: ours, theirs, ours, theirs."""
 
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
@@ -28,7 +28,7 @@ class Pairs:
 
     @property
     def difference(self) -> float:
-        """The median of what ours is above theirs."""
+        """The median of the differences, ours minus theirs."""
         return statistics.median(ours - theirs for ours, theirs in zip(self.ours, self.theirs, strict=True))
 
     def __str__(self) -> str:
@@ -37,16 +37,16 @@ class Pairs:
 
 
 def beside(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> Pairs:
-    """Measure two things in turns, and return what both have returned.
+    """Measure two things in turns, and return all measurements.
 
-    A machine that is busy for a while is then busy for both, so their ratio holds where neither figure does.
+    A machine that is busy for a while is then busy for both, so that their ratio holds even if neither figure does.
     """
     measured = [(ours(), theirs()) for _ in range(pairs)]
     return Pairs(*zip(*measured, strict=True))
 
 
 def timed(action: Callable[[], object]) -> Callable[[], float]:
-    """Return a function that does the action and returns how many seconds it took."""
+    """Return a function that performs the action and returns how many seconds it took."""
 
     def measure() -> float:
         begun = time.perf_counter()
@@ -64,5 +64,5 @@ def line(what: str, value: str, baseline: str, pairs: Pairs | None, target: str)
 
 
 def milliseconds(value: float) -> str:
-    """Seconds as milliseconds."""
+    """Return seconds, formatted as milliseconds."""
     return f"{value * 1e3:.1f} ms"

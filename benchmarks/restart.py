@@ -1,4 +1,4 @@
-"""Starting a service again that was killed, with 10,000 experiments in its store and some that run."""
+"""Restarting a service that was killed, with 10,000 experiments in its store and some running."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.projects import make_project
 from tests.support.services import ServiceProcess, service_process
 from tests.support.waiting import wait_until
 
-# Of ten experiments nine have ended, one of those badly.
+# Of every ten experiments, nine have ended, and one of these has failed.
 _ENDED = """
 UPDATE experiments SET status = iif("index" % 10 = 1, 'FAILED', 'SUCCEEDED'), reason = 'EXIT_CODE',
     exit_code = iif("index" % 10 = 1, 1, 0), started_at = created_at, finished_at = created_at
@@ -34,7 +34,7 @@ INSERT INTO attempts (experiment_seq, number, status, reason, exit_code, last_li
 
 
 def killed(folder: Path, runs: int = 10, experiments: int = 1_000, pairs: int = 9) -> None:
-    """From the start of the process until it answers, beside an interpreter that only imports the server."""
+    """Measure the time from the start of the process to an answer, beside an interpreter that imports the server."""
     script = make_project(folder / "project", "import time; time.sleep(1000)\n")
     with service_process(folder, "--cpus", "2", is_fresh=True) as service:
         sessions.use(service.session())
@@ -49,7 +49,7 @@ def killed(folder: Path, runs: int = 10, experiments: int = 1_000, pairs: int = 
             connection.executescript(_ENDED)
         bare = [sys.executable, "-c", "import grid.service.command.server"]
         measured = beside(lambda: _again(service), timed(lambda: subprocess.run(bare, check=True, cwd=folder)), pairs)
-        # The store is as the service would have written it itself, and what ran still runs.
+        # The store looks as if the service itself had written it, and running experiments are still running.
         sessions.use(service.session())
         assert grid.Run(ended.name).status().keys() == {"QUEUED", "SUCCEEDED", "FAILED"}
         assert grid.Run(running.name).status().keys() == {"RUNNING"}

@@ -1,4 +1,4 @@
-"""The service's own speed: small queries from many clients, beside the same server answering a constant."""
+"""The speed of the service: small queries from many clients, beside the same server with a constant answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
 
 
 def requests(folder: Path, clients: int = 50, seconds: float = 2.0, pairs: int = 5) -> None:
-    """`{ viewer { username } }` from 50 clients at once, each asking again as soon as it is answered."""
+    """Measure `{ viewer { username } }` from 50 clients at once, each asking again as soon as it has an answer."""
     body = json.dumps({"query": "{ viewer { username } }"}).encode()
     slowest: dict[int, list[float]] = {}
 
@@ -74,7 +74,7 @@ def _request(port: int, body: bytes, authorization: str) -> bytes:
 
 
 async def _load(port: int, request: bytes, clients: int, seconds: float) -> list[float]:
-    """How long each request took, in so many seconds; each client asks once before, to warm up."""
+    """Return how long each request took within the given time; each client asks once before, to warm up."""
     times: list[float] = []
     warm = asyncio.Barrier(clients)
 

@@ -1,6 +1,6 @@
-"""Plays a Python prompt with Grid on a project of its own in a temporary folder: what `make demo` runs.
+"""Plays a Python session with Grid on a project of its own in a temporary folder; `make demo` runs this.
 
-Nothing outside that folder is touched, and nothing is left of it: no file, no process.
+Nothing outside that folder is touched, and nothing is left behind: no file and no process.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Start it.
 >>> r.status()
 >>> r.experiments
 
-Watch until all is done.
+Watch until all experiments have ended.
 
 >>> import time
 >>> def watch(run):
@@ -60,7 +60,7 @@ Watch until all is done.
 >>> e = r.experiments[f'{r.name}-exp0']
 >>> e
 
-What an experiment printed and the files that it made stay in its folder.
+The output of an experiment, and the files that it made, stay in its folder.
 
 >>> import os
 >>> from pathlib import Path
@@ -68,7 +68,7 @@ What an experiment printed and the files that it made stay in its folder.
 >>> print((folder / 'output').read_text())
 >>> os.listdir(folder / 'work')
 
-Start a second run, whose first experiment would take hours, and cancel that one.
+Start a second run, whose first experiment would take hours, and cancel that experiment.
 
 >>> second = Run(
 ...     entrypoint='./Demo_Project/run.py',
@@ -114,9 +114,9 @@ def main() -> int:
 
 
 def make_project(folder: Path) -> None:
-    """Copy the demo project and make it a git repository with a remote, as a user's own project is."""
+    """Copy the demo project and make it a git repository with a remote, like a user's own project."""
     shutil.copytree(DEMO_PROJECT, folder)
-    # Nothing of the user's own set-up: there may be no identity, or a hook, or commits may have to be signed.
+    # Ignore the user's own git configuration: it may lack an identity, have hooks, or require signed commits.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     identity = ("-c", "user.name=Demo", "-c", "user.email=demo@example.org")
@@ -130,16 +130,16 @@ def make_project(folder: Path) -> None:
 
 
 def play(text: str) -> None:
-    """Print prose as comments and examples as a Python prompt shows them, with what they really print.
+    """Print prose as comments, and examples as a Python prompt shows them, with their real output.
 
     Parameters
     ----------
     text
-        Prose and examples as in a docstring; the examples without their output.
+        Prose and examples as in a docstring, but without the output of the examples.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
     warnings.simplefilter("always")
-    # As a prompt shows them, but on stdout, in one piece with the rest.
+    # As a prompt shows them, but on stdout, in order with the rest.
     warnings.showwarning = lambda message, category, file, line, *_: print(
         warnings.formatwarning(message, category, file, line, ""), end=""
     )
@@ -147,23 +147,23 @@ def play(text: str) -> None:
         if isinstance(part, doctest.Example):
             first, *rest = part.source.splitlines()
             if rest and rest[-1].startswith(" "):
-                rest.append("")  # which ends a block at a prompt
+                rest.append("")  # an empty line ends a block at a prompt
             print("\n".join([f">>> {first}", *(f"... {line}".rstrip() for line in rest)]), flush=True)
-            # Compiled as a prompt does, so that a value is shown.
+            # Compiled as at a prompt, so that a value is shown.
             exec(compile(part.source, "<stdin>", "single"), names)  # noqa: S102 - the text above, and nothing else
         elif part.strip():
             print(f"\n# {part.strip()}\n", flush=True)
 
 
 def end_service(home: Path) -> None:
-    """Cancel what still runs, and end the embedded service."""
+    """Cancel what is still running, and end the embedded service."""
     if not (home / "service").exists():
         return
     try:
         for run in grid.runs.values():
             run.cancel()
     except grid.GridError as error:
-        print(f"cannot cancel what still runs: {error}", file=sys.stderr)
+        print(f"cannot cancel what is still running: {error}", file=sys.stderr)
     stop = [sys.executable, "-m", "grid.service", "stop", "--home", str(home)]
     subprocess.run(stop, check=True, stdout=subprocess.DEVNULL)
 

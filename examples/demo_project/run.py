@@ -12,7 +12,7 @@ RADIUS_SQUARED = 0.6
 
 
 class Point:
-    """A place in the square from -1 to 1: its features, and 1.0 where it lies inside the circle."""
+    """A point in the square from -1 to 1: its features, and its label, 1.0 if it lies inside the circle."""
 
     def __init__(self, x: float, y: float) -> None:
         self.features = (1.0, x, y, x * x, y * y)
@@ -20,7 +20,7 @@ class Point:
 
 
 def train_epoch(points: list[Point], weights: list[float], rate: float) -> tuple[float, float]:
-    """Take one step down the gradient for each point; return the mean loss and the share that was told right."""
+    """Take one step down the gradient for each point; return the mean loss and the accuracy."""
     loss, right = 0.0, 0
     for point in points:
         score = sum(map(float.__mul__, weights, point.features))
@@ -34,7 +34,7 @@ def train_epoch(points: list[Point], weights: list[float], rate: float) -> tuple
 
 
 def main() -> None:
-    """Train, print the progress, and write the result into the folder that the script runs in."""
+    """Train, print the progress, and write the result to the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--max_epochs", type=int, default=10)
     parser.add_argument("--learning_rate", type=float, default=1e-3)

@@ -28,4 +28,4 @@ def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         main(["decodign"])
 
-    assert "no benchmark is named decodign; there are imports, sessions, loading" in capsys.readouterr().err
+    assert "there is no benchmark decodign; the benchmarks are imports, sessions, loading" in capsys.readouterr().err

@@ -392,7 +392,7 @@ def test_second_service_is_refused(tmp_path: Path) -> None:
             told = run(SERVE, running.home)
             assert (told.returncode, told.stderr) == (
                 78,
-                f"error: another service has {running.home}: stop it, or choose another GRID_HOME\n",
+                f"error: another service uses {running.home}: stop it, or choose another GRID_HOME\n",
             )
         assert running.session().viewer.username == running.username
         assert Holder.read(running.home / "service" / "owner") == Holder.of(running.process.pid)
@@ -425,7 +425,7 @@ def test_services_started_at_the_same_moment(tmp_path: Path) -> None:
             for process in refused():
                 assert process.returncode == 78
                 assert process.communicate()[1].endswith(
-                    f"error: another service has {home}: stop it, or choose another GRID_HOME\n"
+                    f"error: another service uses {home}: stop it, or choose another GRID_HOME\n"
                 )
             (serving,) = (each for each in started if each.poll() is None)
             wait_until((home / "service" / "service.json").exists, "the service")

@@ -52,7 +52,7 @@ def test_two_logins_at_once(tmp_path: Path) -> None:
             assert len(keepers) == 1, before
             log = (home / "service" / "service.log").read_text()
             assert log.count("serving ") == (1 if before == "a new home" else 2), before
-            assert "another service has" not in log
+            assert "another service uses" not in log
         finally:
             end_everything(home)
         wait_until(lambda home=home: not processes_of(home, home / "no ledger"), "the end of every process")

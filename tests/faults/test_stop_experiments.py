@@ -98,7 +98,7 @@ def test_stop_with_experiments(service: ServiceProcess, start: Start) -> None:
     pids = families(service, *list(run)[:2])
     told = stop(service.home)
     assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout == f"stopped the service of {service.home} and what ran\n"
+    assert told.stdout == f"stopped the service of {service.home} and its experiments\n"
     assert service.process.wait(60) == 0
     judge(service, run, pids)
 
@@ -131,7 +131,8 @@ def test_stop_where_no_service_runs(
     end(service)
     assert all(map(is_alive, pids))
     told = stop(service.home)
-    assert (told.returncode, told.stdout) == (0, f"no service has {service.home}; nothing runs any more\n"), told.stderr
+    said = f"no service was running in {service.home}; no experiments run now\n"
+    assert (told.returncode, told.stdout) == (0, said), told.stderr
     judge(service, run, pids)
 
 
@@ -172,7 +173,7 @@ def test_second_signal_cuts_it_short(service: ServiceProcess, start: Start, tmp_
     service.process.terminate()
     assert service.process.wait(60) == 1
     said = service.log.read_text().splitlines()[-1]
-    assert said.startswith("error: not every experiment has ended (a second signal has cut it short): ")
+    assert said.startswith("error: not every experiment has ended (cut short by a second signal): ")
     assert experiment.name in said
     assert f"stop --stop-experiments --home {service.home}" in said
     assert not (service.home / "service" / "service.json").exists()
@@ -212,10 +213,10 @@ def test_stop_where_there_is_nothing(tmp_path: Path) -> None:
     """A home that is not there is not made by stopping it; one where nothing runs is left as it is."""
     home = tmp_path / ".grid"
     told = stop(home)
-    assert (told.returncode, told.stdout) == (0, f"no service has {home}; nothing runs any more\n")
+    assert (told.returncode, told.stdout) == (0, f"no service was running in {home}; no experiments run now\n")
     assert not home.exists()
     with service_process(tmp_path, "--cpus", "1") as running:
         running.stop()
         told = stop(home)
-        assert (told.returncode, told.stdout) == (0, f"no service has {home}; nothing runs any more\n")
+        assert (told.returncode, told.stdout) == (0, f"no service was running in {home}; no experiments run now\n")
         assert not os.path.lexists(home / "service" / "owner")

@@ -168,7 +168,7 @@ def test_disable_and_enable(service: ServiceProcess) -> None:
     assert username(endpoint) == "emma"
     for _ in range(2):
         told = operated(service.home, "users", "disable", "emma")
-        assert told == "disabled emma: every key of theirs is refused; their runs go on and stay\n"
+        assert told == "disabled emma: their keys are refused; their runs continue and are kept\n"
         assert is_refused(endpoint)
         assert row_of(operated(service.home, "users", "list"), "emma")[3] == "disabled"
     for _ in range(2):
@@ -216,10 +216,10 @@ def test_without_a_service(tmp_path: Path) -> None:
     home = tmp_path / ".grid"
     told = operate(home, "users", "add", "hana")
     assert (told.returncode, json.loads(told.stdout)["URL"]) == (0, "")
-    assert 'write its address under "URL"' in told.stderr
+    assert 'fill in its address under "URL"' in told.stderr
     told = operate(home, "users", "add", "ines", "--url", "https://grid.example.org")
     assert json.loads(told.stdout)["URL"] == "https://grid.example.org"
-    assert "write its address" not in told.stderr
+    assert "fill in its address" not in told.stderr
     disabled = endpoint_of(told.stdout)
     operated(home, "users", "disable", "ines")
     rotated = json.loads(operated(home, "users", "rotate", "hana"))
@@ -236,7 +236,7 @@ def test_home_that_is_none(tmp_path: Path) -> None:
     for arguments in (["users", "list"], ["users", "disable", "x"], ["teams", "list"], ["teams", "join", "x", "y"]):
         told = operate(tmp_path / ".grid", *arguments, "--home", str(home))
         assert (told.returncode, told.stdout) == (78, "")
-        assert told.stderr.startswith(f"error: no service has been in {home}")
+        assert told.stderr.startswith(f"error: no service has ever used {home}")
     assert not home.exists()
 
 
@@ -259,7 +259,7 @@ def test_service_of_another_version(service: ServiceProcess) -> None:
     finally:
         file.write_text(record)
     assert (told.returncode, told.stdout) == (78, "")
-    assert "is of version 0.0.0" in told.stderr
+    assert "has version 0.0.0" in told.stderr
     assert "stop it first" in told.stderr
 
 
@@ -296,7 +296,7 @@ def test_own_key_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         before = service.endpoint
         told = operate(service.home, "users", "rotate", service.username)
         after = endpoint_of(told.stdout)
-        assert "login() there finds the new one" in told.stderr
+        assert "login() there uses the new one" in told.stderr
         assert is_refused(before)
         assert username(after) == service.username
         for name in ("api-key", "service.json"):
@@ -354,7 +354,7 @@ def test_teams(service: ServiceProcess) -> None:
     for name in ("nora", "mona", "nora"):
         assert operated(service.home, "teams", "join", "vision", name) == f"{name} is in vision\n"
     assert row_of(operated(service.home, "teams", "list"), "vision")[2] == "mona,nora"
-    assert operated(service.home, "teams", "leave", "vision", "mona") == "mona is no more in vision\n"
+    assert operated(service.home, "teams", "leave", "vision", "mona") == "mona is no longer in vision\n"
     told = operate(service.home, "teams", "leave", "vision", "mona")
     assert (told.returncode, told.stdout) == (1, "")
     assert "the user 'mona' is not in the team 'vision'" in told.stderr

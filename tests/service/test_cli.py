@@ -45,7 +45,7 @@ def test_status(service: ServiceProcess, tmp_path: Path) -> None:
     for word in (service.endpoint.url, str(service.home), str(service.process.pid), grid.__version__):
         assert word in told.stdout
     told = command(tmp_path / ".grid", "status")
-    assert (told.returncode, told.stdout) == (3, f"no service has {tmp_path / '.grid'}\n")
+    assert (told.returncode, told.stdout) == (3, f"no service is running in {tmp_path / '.grid'}\n")
 
 
 def test_credentials(service: ServiceProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_credentials(service: ServiceProcess, tmp_path: Path, monkeypatch: pytes
     assert list_runs() == []
     told = command(tmp_path / ".grid", "credentials")
     assert told.returncode == 3
-    assert "no service has" in told.stderr
+    assert "no service is running in" in told.stderr
 
 
 def test_stop(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_stop(tmp_path: Path) -> None:
         assert (told.returncode, told.stdout) == (0, f"stopped the service of {running.home}\n")
         assert running.process.wait(60) == 0
         told = command(running.home, "stop")
-        assert (told.returncode, told.stdout) == (0, f"no service has {running.home}\n")
+        assert (told.returncode, told.stdout) == (0, f"no service is running in {running.home}\n")
 
 
 def test_stop_is_not_misled(service: ServiceProcess, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_second_service_of_a_home(service: ServiceProcess) -> None:
     """A home has one service: another is refused in words, with the code that says not to try again."""
     told = command(service.home, "serve", "--embedded")
     assert told.returncode == 78
-    assert told.stderr.endswith(f"error: another service has {service.home}: stop it, or choose another GRID_HOME\n")
+    assert told.stderr.endswith(f"error: another service uses {service.home}: stop it, or choose another GRID_HOME\n")
     assert "Traceback" not in told.stderr
     assert command(service.home, "status").returncode == 0
 
@@ -103,11 +103,11 @@ def test_second_service_of_a_home(service: ServiceProcess) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "why"),
     [
-        (["--cpus", "0"], {}, "--cpus='0': a whole number of at least 1"),
-        (["--cpus", "1.5"], {}, "--cpus='1.5': a whole number"),
-        (["--gpus", "-1"], {}, "--gpus='-1': a whole number of at least 0"),
-        (["--grace", "soon"], {}, "--grace='soon': a number of at least 0"),
-        (["--idle", "inf"], {}, "--idle='inf': a number"),
+        (["--cpus", "0"], {}, "--cpus='0': expected a whole number of at least 1"),
+        (["--cpus", "1.5"], {}, "--cpus='1.5': expected a whole number"),
+        (["--gpus", "-1"], {}, "--gpus='-1': expected a whole number of at least 0"),
+        (["--grace", "soon"], {}, "--grace='soon': expected a number of at least 0"),
+        (["--idle", "inf"], {}, "--idle='inf': expected a number"),
         ([], {"GRID_LOCAL_CPUS": "many"}, "GRID_LOCAL_CPUS='many'"),
         (["--host", "203.0.113.1"], {}, "cannot listen on 203.0.113.1:0"),
         (["--port", "70000"], {}, "cannot listen on 127.0.0.1:70000"),

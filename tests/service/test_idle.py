@@ -63,7 +63,7 @@ def test_run_that_is_started_while_it_stops(tmp_path: Path) -> None:
         wait_until(lambda: "idle for 6 s" in running.log.read_text(), "a service that finds itself idle")
         passing.write_bytes(bytes(10_000))
         starting.join(60)
-        wait_until(lambda: "somebody has called meanwhile" in running.log.read_text(), "a service that looks again")
+        wait_until(lambda: "there is work again" in running.log.read_text(), "a service that looks again")
         release.touch()
         assert running.process.wait(60) == 0
         assert rows(running.home, "SELECT status FROM experiments") == [{"status": "SUCCEEDED"}] * 2
@@ -74,7 +74,7 @@ def test_database_error_while_it_looks(tmp_path: Path) -> None:
     with service_process(tmp_path, "--cpus", "1", "--idle", "1") as running:
         with database_of(running) as connection:
             connection.execute("ALTER TABLE experiments RENAME TO hidden")
-        wait_until(lambda: "it cannot be told" in running.log.read_text(), "a look that fails")
+        wait_until(lambda: "cannot tell whether there is work" in running.log.read_text(), "a look that fails")
         assert running.process.poll() is None
         with database_of(running) as connection:
             connection.execute("ALTER TABLE hidden RENAME TO experiments")

@@ -1,4 +1,4 @@
-"""What resolvers are given: the service behind them, who asks, and whose runs are meant."""
+"""What resolvers are given: the service behind them, the user who asks, and the owner of the runs they ask for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Info = GraphQLResolveInfo
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts of an open application that resolvers call: the domain, and the database for what is only read."""
+    """The parts of an open application that resolvers call: the domain, and the database for plain reads."""
 
     options: Options
     database: Database
@@ -35,13 +35,13 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Whose request it is, and the service that answers it: made once for each operation."""
+    """The user who makes a request, and the service that answers it. Each operation has its own."""
 
     service: Service
     user: User
 
 
 async def readable_owner(info: Info, owner: str | None) -> User | None:
-    """Return whose runs are meant: the viewer's where no owner is named; None where the viewer may not read them."""
+    """Return the owner of the runs asked for, the viewer if no owner is named; None if the viewer may not read them."""
     user: User | None = await info.context.service.accounts.readable(info.context.user, owner)
     return user

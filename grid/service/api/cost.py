@@ -1,4 +1,4 @@
-"""What an operation costs: the fields of its answer, worked out before it is executed.
+"""What an operation costs: the number of fields in its answer, computed before it is executed.
 
 The size and depth of documents and the size of bodies are limited in `limits`.
 """
@@ -40,15 +40,15 @@ __all__ = ["MAX_COST", "CostPlan"]
 
 MAX_COST = 100_000
 
-# How many elements a list is taken to have that says nothing of its length.
+# How many elements a list is assumed to have if nothing states its length.
 _LIST_SIZE = 10
 
-# What a field costs that does far more than to be answered: these expand a sweep of up to 10,000 experiments.
+# Fields that cost far more than an answer: these expand a sweep of up to 10,000 experiments.
 _WEIGHTS = {"Query.estimate": 10_000, "Mutation.startRun": 10_000}
 
 
 class _Sum:
-    """A cost: a constant, and so many times the cost of each of some lists whose length is a variable."""
+    """A cost: a constant plus, for each list whose length is a variable, a multiple of that list's cost."""
 
     __slots__ = ("constant", "lists")
 
@@ -66,7 +66,7 @@ class _Sum:
 
 
 class _Length:
-    """The length of a page, where a variable decides it."""
+    """The length of a page that is set by a variable."""
 
     __slots__ = ("default", "field", "index", "variable")
 
@@ -78,10 +78,10 @@ class _Length:
 
 
 class CostPlan:
-    """What an operation costs, worked out as far as it can be without its variables.
+    """What an operation costs, computed as far as possible without its variables.
 
-    A field costs 1, and what is selected below it as often as it can stand in the answer: the elements of a page as
-    often as the argument `first` says, those of another list 10 times.
+    A field costs 1. What is selected below a list counts once for each element: as many as the argument `first` says
+    for a page, and 10 for any other list.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class CostPlan:
     Raises
     ------
     ApiError
-        When a page size that the document itself states is not allowed.
+        If a page size that the document itself states is not allowed.
     """
 
     def __init__(self, schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> None:
@@ -109,14 +109,14 @@ class CostPlan:
             if node.default_value is not None
         }
         self._lengths: list[_Length] = []
-        # Each list's length and the cost of one element, an inner list before the one that it stands in.
+        # Each list's length and the cost of one element; an inner list comes before the list that contains it.
         self._lists: list[tuple[int, _Sum]] = []
         self._spread: dict[tuple[str, int | _Length], _Sum] = {}
         root = schema.get_root_type(operation.operation)
         self._total = self._selections(operation.selection_set, root, _LIST_SIZE)
 
     def check(self, variables: dict[str, Any], max_cost: int = MAX_COST) -> int:
-        """Hold a request against the limits.
+        """Check a request against the limits.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class CostPlan:
         Raises
         ------
         ApiError
-            When a page size or the cost is not allowed.
+            If a page size or the cost is not allowed.
         """
         lengths = [self._length(length, variables) for length in self._lengths]
         lists: list[int] = []
@@ -154,14 +154,14 @@ class CostPlan:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            # It does not fit the variable's type, or is the null of a page that may go without a size.
+            # Either it does not fit the variable's type, or it is null and the page size is optional.
             return _LIST_SIZE
         return _page_size(value, length.field)
 
     def _selections(
         self, selection_set: SelectionSetNode, parent: GraphQLNamedType | None, elements: int | _Length
     ) -> _Sum:
-        """Add up a selection; `elements` is how many elements a list in it has that does not say it."""
+        """Add up a selection; `elements` is the assumed length of lists in it that do not state their own."""
         total = _Sum()
         for selection in selection_set.selections:
             if isinstance(selection, FieldNode):
@@ -188,7 +188,7 @@ class CostPlan:
     def _below(self, node: FieldNode, parent: GraphQLNamedType | None, elements: int | _Length) -> _Sum:
         field = getattr(parent, "fields", {}).get(node.name.value)
         if field is None:
-            # `__schema` and `__type`, which every schema has: their types know their fields.
+            # `__schema` and `__type` are in every schema, but not among the fields of its root type.
             named = self._schema.get_type({"__schema": "__Schema", "__type": "__Type"}.get(node.name.value, ""))
             return self._selections(node.selection_set, named, _LIST_SIZE) if node.selection_set else _Sum()
         is_list = _is_list(field.type)
@@ -198,7 +198,7 @@ class CostPlan:
             page = self._page(node, first, f"{parent}.{node.name.value}")
         if node.selection_set is None:
             return _Sum()
-        # The lists inside a connection are the page: its other fields stand in the answer once.
+        # The lists inside a connection are the page; its other fields appear in the answer once.
         inside = page if page is not None and not is_list else _LIST_SIZE
         element = self._selections(node.selection_set, get_named_type(field.type), inside)
         if not is_list:
@@ -213,7 +213,7 @@ class CostPlan:
         return total
 
     def _page(self, node: FieldNode, first: GraphQLArgument, field: str) -> int | _Length:
-        # Schema first: the default stands in the schema's text, which every version of graphql-core keeps alike.
+        # The default is taken from the schema's text, which every version of graphql-core keeps in the same form.
         default = (_literal(first.ast_node.default_value) if first.ast_node else None) or _LIST_SIZE
         for argument in node.arguments or ():
             if argument.name.value == "first":
@@ -240,7 +240,7 @@ def _page_size(size: int, field: str) -> int:
     if 1 <= size <= MAX_PAGE_SIZE:
         return size
     code = ErrorCode.INVALID_ARGUMENT if size < 1 else ErrorCode.LIMIT_EXCEEDED
-    message = f"the argument first of {field} is {size}: 1 to {MAX_PAGE_SIZE} are allowed"
+    message = f"the argument first of {field} is {size}: it must be from 1 to {MAX_PAGE_SIZE}"
     if size > 1:
-        message += "; get what is left with `after` and the page's endCursor"
+        message += "; get the rest with `after` and the page's endCursor"
     raise ApiError(code, message, {"argument": "first", "minimum": 1, "maximum": MAX_PAGE_SIZE})

@@ -1,6 +1,6 @@
-"""GraphQL documents, parsed and validated once and kept.
+"""GraphQL documents, parsed and validated once and then kept.
 
-What depends on a request's variables is not decided here, only prepared, as a cost plan.
+Nothing here depends on a request's variables: their share of the cost is only prepared, as a cost plan.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Document", "DocumentRefused", "Documents", "Operation"]
 
 _MAX_DOCUMENTS = 1_000
-# A parsed document weighs some 300 bytes for each character of its text at worst, so this bounds the cache to about
-# 150 MB whatever clients send. Real documents have 500 characters.
+# A parsed document takes at most some 300 bytes for each character of its text, so this bounds the cache to about
+# 150 MB whatever clients send. Real documents have about 500 characters.
 _MAX_CHARACTERS = 512 * 1024
-# Of a name in a message.
+# How many characters of a name a message shows.
 _SHOWN = 200
 
 
@@ -45,7 +45,7 @@ class DocumentRefused(Exception):
     Parameters
     ----------
     errors
-        Why, formatted and coded.
+        The reasons, formatted and with their codes.
     """
 
     def __init__(self, errors: Sequence[dict[str, Any]]) -> None:
@@ -76,7 +76,7 @@ class Operation:
         self._plan: CostPlan | None = None
 
     def check_limits(self, variables: dict[str, Any] | None) -> None:
-        """Hold the operation with these variables against the limits on page sizes and cost.
+        """Check the operation, with these variables, against the limits on page sizes and cost.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class Operation:
         Raises
         ------
         ApiError
-            When a page size or the cost is not allowed.
+            If a page size or the cost is not allowed.
         """
         if self._plan is None:
             self._plan = CostPlan(self._schema, self._document, self._node)
@@ -128,25 +128,25 @@ class Document:
         Raises
         ------
         ApiError
-            When there is no such operation, or no name says which of several.
+            If there is no such operation, or no name is given and the document holds several.
         """
         chosen = self._only if name is None else self._by_name.get(name)
         if chosen is None:
-            names = ", ".join(sorted(known[:_SHOWN] for known in self._by_name if known)) or "none that has a name"
+            names = ", ".join(sorted(known[:_SHOWN] for known in self._by_name if known)) or "none with a name"
             asked = "operationName is missing" if name is None else f"operationName is {name[:_SHOWN]!r}"
             raise ApiError(ErrorCode.BAD_REQUEST, f"{asked}: the document holds these operations: {names}")
         return chosen
 
 
 class Documents:
-    """The documents of one schema, the most recently used ones kept.
+    """The documents of one schema; the most recently used ones are kept.
 
     Parameters
     ----------
     schema
         The schema that documents are validated for.
     max_depth
-        How deep fields may be nested.
+        How deeply fields may be nested.
     """
 
     def __init__(self, schema: GraphQLSchema, *, max_depth: int = MAX_DEPTH) -> None:
@@ -159,7 +159,7 @@ class Documents:
         return len(self._kept)
 
     def load(self, text: str) -> Document:
-        """Parse and validate a document, or find it among the kept ones.
+        """Parse and validate a document, or return it from the cache.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class Documents:
         Raises
         ------
         DocumentRefused
-            When it is too large, too deep, no GraphQL, or does not fit the schema.
+            If it is too large, nested too deeply, not GraphQL, or does not fit the schema.
         """
         document = self._kept.get(text)
         if document is not None:
@@ -195,10 +195,10 @@ class Documents:
             check_counts(ast)
             if check_depth(ast, self._max_depth):
                 check_selections(ast)
-                # Validated without the rules of any request: the outcome is kept for all of them.
+                # No rule may depend on a request: the outcome is kept for all of them.
                 errors = validate(self._schema, ast, specified_rules)
             else:
-                # Other rules would go round in circles first, and say the same in the end.
+                # Fragments form a cycle. Only the rule about cycles runs: others would follow it before they fail.
                 errors = validate(self._schema, ast, [NoFragmentCyclesRule])
         except ApiError as error:
             raise DocumentRefused([coded(error, error.code)]) from None

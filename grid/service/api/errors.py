@@ -1,8 +1,7 @@
 """Errors as the API's clients see them: a message for people, a code for programs.
 
-The domain and the store raise errors of their own, which know nothing of codes: a table here has the code of each. What
-a fault of the service says stays in the log; which HTTP status an answer has is decided by `operations` and
-`graphql_http`.
+The domain and the store raise errors of their own, which know nothing of codes: a table here gives each its code. The
+details of an internal fault stay in the log. `operations` and `graphql_http` decide the HTTP status of an answer.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ _MOST_CHARACTERS = 2_000
 
 
 class ApiError(GraphQLError):
-    """An error that a client is meant to read and act on: about the request, or translated from what lies below.
+    """An error that clients read and act on: about the request, or translated from an error of the domain or the store.
 
     Parameters
     ----------
     code
-        What programs act on.
+        The code that programs act on.
     message
         What was asked, what is wrong, what to do.
     extensions
-        More for programs, put beside the code.
+        More values for programs, beside the code.
     nodes
-        The places in the document that it is about, where there are any.
+        The places in the document that it is about, if any.
     """
 
     def __init__(
@@ -58,11 +57,11 @@ class ApiError(GraphQLError):
 
 
 class _Row(NamedTuple):
-    """What a client gets for an error of the domain or of the store, beside its message."""
+    """What a client gets, besides the message, for an error of the domain or the store."""
 
     code: ErrorCode
     extensions: tuple[str, ...] = ()
-    """Those of the error's values that programs get, too, each under its own name."""
+    """The attributes of the error that programs get as well, each under its own name."""
 
 
 TABLE: Mapping[type[BaseException], _Row] = {
@@ -107,12 +106,12 @@ def translated(error: BaseException) -> ApiError | None:
     Parameters
     ----------
     error
-        Whatever was raised.
+        The error that was raised.
 
     Returns
     -------
     ApiError or None
-        The error itself where it is one already; None for what is in no row: that is a fault of the service.
+        The error itself if it already is one; None if the table has no row for it, which makes it an internal fault.
     """
     if isinstance(error, ApiError):
         return error
@@ -130,12 +129,12 @@ def coded(error: GraphQLError, code: ErrorCode) -> dict[str, Any]:
     error
         The error.
     code
-        The code of an error that carries none.
+        The code to use if the error does not carry one.
 
     Returns
     -------
     dict
-        The error as it stands in an answer.
+        The error as it appears in an answer.
     """
     formatted = _short(error)
     formatted["extensions"] = {"code": code.value, **(error.extensions or {})}
@@ -143,17 +142,17 @@ def coded(error: GraphQLError, code: ErrorCode) -> dict[str, Any]:
 
 
 def internal(fault: BaseException) -> dict[str, Any]:
-    """Log a fault of the service, and say no more of it than where in the log it stands.
+    """Log an internal fault, and give the client nothing but a reference to its place in the log.
 
     Parameters
     ----------
     fault
-        The exception that nobody expected.
+        The unexpected exception.
 
     Returns
     -------
     dict
-        The error as it stands in an answer: without path, trace or the fault's own words.
+        The error as it appears in an answer: without path, trace or the message of the fault.
     """
     reference = secrets.token_hex(4)
     _log.error("internal error, reference %s", reference, exc_info=fault)
@@ -164,19 +163,19 @@ def internal(fault: BaseException) -> dict[str, Any]:
 
 
 def format_error(error: GraphQLError, debug: bool = False) -> dict[str, Any]:  # noqa: ARG001, FBT001, FBT002
-    """Format an error that was met while an operation was executed.
+    """Format an error that occurred while an operation was executed.
 
     Parameters
     ----------
     error
         The error, as graphql-core located it.
     debug
-        Ariadne passes it; ignored: there is no mode in which clients see the service's insides.
+        Passed by Ariadne and ignored: in no mode do clients see the internals of the service.
 
     Returns
     -------
     dict
-        The error as it stands in an answer.
+        The error as it appears in an answer.
     """
     cause: BaseException = error
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
@@ -185,8 +184,8 @@ def format_error(error: GraphQLError, debug: bool = False) -> dict[str, Any]:  #
         if "code" in (error.extensions or {}):
             return _short(error)
         if cause.nodes:
-            # graphql-core names a place in the document for an argument that does not fit, as a null variable where a
-            # value must be. A result that does not fit its type has no place of its own: that is the service's fault.
+            # graphql-core gives a place in the document to an argument that does not fit, such as a null variable for a
+            # required value. A result that does not fit its type has no place of its own: that is the service's fault.
             return coded(error, ErrorCode.GRAPHQL_VALIDATION_FAILED)
     refusal = translated(cause)
     if refusal is not None:
@@ -200,7 +199,7 @@ def format_error(error: GraphQLError, debug: bool = False) -> dict[str, Any]:  #
 
 
 def _short(error: GraphQLError) -> dict[str, Any]:
-    """Format an error with no more of what was given than people read."""
+    """Format an error, its message cut to a length that people can read."""
     formatted: dict[str, Any] = dict(error.formatted)
     if len(error.message) > _MOST_CHARACTERS:
         formatted["message"] = error.message[:_MOST_CHARACTERS] + "…"

@@ -1,7 +1,7 @@
 """What one request may ask for: size and depth of the document and of its variables.
 
-What a document may hold is counted in `shapes`, what an operation costs is worked out in `cost`; the size of a body is
-limited by `http/bodies`.
+The contents of a document are counted in `shapes`, the cost of an operation is computed in `cost`, and the size of a
+body is limited by `http/bodies`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ __all__ = [
 MAX_DEPTH = 20
 
 _MAX_CHARACTERS = 100_000
-# Validation compares selections of the same name in pairs: this many tokens take it half a second at worst.
+# Validation compares selections of the same name in pairs; with this many tokens it takes half a second at worst.
 MAX_TOKENS = 4_000
-# Brackets of any kind inside each other, and selections inside each other through fragments. It keeps every recursive
-# walk, here and in graphql-core, far from the interpreter's limit.
+# How deeply brackets of any kind may be nested, and selections through fragments. This keeps every recursive walk, here
+# and in graphql-core, far from the interpreter's limit.
 _MAX_NESTING = 100
-# Values of the variables: all of them, inside each other, and a text's characters.
+# Values in the variables: how many in all, how deeply nested, and how many characters in a string.
 _MAX_VALUES = 10_000
 _MAX_VARIABLE_DEPTH = 20
 _MAX_TEXT = MAX_SCRIPT_ARGS
@@ -52,7 +52,7 @@ _TOKEN = re.compile(
 
 
 def check_text(text: str) -> None:
-    """Refuse a document that is too large or too deep to be parsed.
+    """Refuse a document that is too large or nested too deeply to be parsed.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def check_text(text: str) -> None:
     Raises
     ------
     ApiError
-        When it has too many characters or tokens, or too many brackets inside each other.
+        If it has too many characters or tokens, or brackets that are nested too deeply.
     """
     if len(text) > _MAX_CHARACTERS:
         raise exceeded("characters of the document", len(text), _MAX_CHARACTERS, "send large values as variables")
@@ -80,29 +80,29 @@ def check_text(text: str) -> None:
             raise exceeded("tokens of the document", f"more than {MAX_TOKENS}", MAX_TOKENS, "split it into several")
         if depth > _MAX_NESTING:
             raise exceeded(
-                "brackets inside each other", f"more than {_MAX_NESTING}", _MAX_NESTING, "nest it less deeply"
+                "levels of nested brackets", f"more than {_MAX_NESTING}", _MAX_NESTING, "nest it less deeply"
             )
 
 
 def check_depth(document: DocumentNode, max_depth: int = MAX_DEPTH) -> bool:
-    """Refuse a document whose fields are nested too deeply, those of its fragments included.
+    """Refuse a document whose fields, including those of its fragments, are nested too deeply.
 
     Parameters
     ----------
     document
         The parsed document.
     max_depth
-        How many fields may stand inside each other.
+        How deeply fields may be nested.
 
     Returns
     -------
     bool
-        False where fragments spread each other in a circle, and no depth can be said: validation refuses that.
+        False if fragments spread each other in a cycle and there is no depth: validation refuses such a document.
 
     Raises
     ------
     ApiError
-        When there are more.
+        If they are nested more deeply.
     """
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     order = _inner_first(fragments)
@@ -119,17 +119,17 @@ def check_depth(document: DocumentNode, max_depth: int = MAX_DEPTH) -> bool:
 
 
 def check_variables(variables: dict[str, Any] | None) -> None:
-    """Refuse variables that are too many, too large or too deep to be looked at one by one.
+    """Refuse variables that are too many, too large or nested too deeply to be checked one by one.
 
     Parameters
     ----------
     variables
-        As the client sent them.
+        The variables as the client sent them.
 
     Raises
     ------
     ApiError
-        When they hold too many values, lists and objects inside each other, or a text that is too long.
+        If they hold too many values, lists and objects that are nested too deeply, or a string that is too long.
     """
     values = 0
     level: list[Any] = [variables] if variables else []
@@ -138,11 +138,11 @@ def check_variables(variables: dict[str, Any] | None) -> None:
         for value in level:
             values += len(value)
             if values > _MAX_VALUES:
-                raise exceeded("values of the variables", f"more than {_MAX_VALUES}", _MAX_VALUES, "send fewer at once")
+                raise exceeded("values in the variables", f"more than {_MAX_VALUES}", _MAX_VALUES, "send fewer at once")
             for each in (*value, *value.values()) if isinstance(value, dict) else value:
                 if isinstance(each, str):
                     if len(each) > _MAX_TEXT:
-                        what = "characters of a text in the variables"
+                        what = "characters of a string in the variables"
                         raise exceeded(what, len(each), _MAX_TEXT, "send a shorter one")
                 elif isinstance(each, (dict, list)):
                     inner.append(each)
@@ -150,19 +150,19 @@ def check_variables(variables: dict[str, Any] | None) -> None:
             return
         level = inner
     given = f"more than {_MAX_VARIABLE_DEPTH}"
-    raise exceeded("values of the variables inside each other", given, _MAX_VARIABLE_DEPTH, "nest them less deeply")
+    raise exceeded("levels of nested values in the variables", given, _MAX_VARIABLE_DEPTH, "nest them less deeply")
 
 
 def _refuse_depth(depths: tuple[int, int], max_depth: int) -> None:
     fields, selections = depths
     if fields > max_depth:
-        raise exceeded("fields inside each other", fields, max_depth, "nest them less deeply")
+        raise exceeded("levels of nested fields", fields, max_depth, "nest them less deeply")
     if selections > _MAX_NESTING:
-        raise exceeded("fragments inside each other", selections, _MAX_NESTING, "nest them less deeply")
+        raise exceeded("levels of nested fragments", selections, _MAX_NESTING, "nest them less deeply")
 
 
 def _depth(selection_set: SelectionSetNode, known: dict[str, tuple[int, int]]) -> tuple[int, int]:
-    """Count fields inside each other, and selections of any kind inside each other."""
+    """Return how deeply fields are nested, and how deeply selections of any kind are."""
     fields = selections = 0
     for selection in selection_set.selections:
         if isinstance(selection, FragmentSpreadNode):
@@ -176,7 +176,7 @@ def _depth(selection_set: SelectionSetNode, known: dict[str, tuple[int, int]]) -
 
 
 def _inner_first(fragments: dict[str, FragmentDefinitionNode]) -> list[str] | None:
-    """Sort fragments so that each stands after those it spreads; None where they form a cycle."""
+    """Sort fragments so that each comes after those it spreads; None if they form a cycle."""
     order: list[str] = []
     done: set[str] = set()
     for root, fragment in fragments.items():
@@ -214,7 +214,7 @@ def _spreads(fragment: FragmentDefinitionNode) -> set[str]:
 
 
 def exceeded(what: str, given: object, limit: int, remedy: str, key: str = "given") -> ApiError:
-    """Make the error that says what was asked for, what is allowed, and what to do instead.
+    """Return the error that says what was given, what is allowed, and what to do instead.
 
     Parameters
     ----------
@@ -227,12 +227,12 @@ def exceeded(what: str, given: object, limit: int, remedy: str, key: str = "give
     remedy
         What the client can do.
     key
-        The name that `given` has among the error's extensions.
+        The name of `given` in the error's extensions.
 
     Returns
     -------
     ApiError
-        With the code `LIMIT_EXCEEDED`.
+        An error with the code `LIMIT_EXCEEDED`.
     """
     return ApiError(
         ErrorCode.LIMIT_EXCEEDED,

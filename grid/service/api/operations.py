@@ -1,4 +1,4 @@
-"""One GraphQL operation, whatever carries it: its parameters checked, its context, its execution, its answer.
+"""One GraphQL operation, whichever transport carries it: its parameters, context, execution and answer.
 
 Nothing here reads a request or writes a response: see `graphql_http` and `graphql_ws`.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Operations", "Refused", "bad_request", "checked", "dump", "refuse"]
 
-# graphql-core 3.3 would take one made for incremental delivery, which costs a quarter more; 3.2 has only one.
+# By default graphql-core 3.3 uses an executor for incremental delivery, which takes a quarter longer; 3.2 has only one.
 _PLAIN_EXECUTOR = getattr(graphql, "Executor", None)
 _STATUS = {
     ErrorCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
@@ -45,7 +45,7 @@ _CHALLENGE = ((b"www-authenticate", b'Basic realm="grid"'),)
 
 
 class Refused(Exception):
-    """The request gets errors and nothing else; `status` None is decided by the media type of the answer."""
+    """The request is answered with errors alone. If `status` is None, the media type of the answer decides it."""
 
     def __init__(
         self,
@@ -62,20 +62,20 @@ class Refused(Exception):
 def bad_request(
     message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> Refused:
-    """Make a message the answer to what is not a GraphQL request."""
+    """Return the refusal of something that is not a GraphQL request."""
     error = ApiError(ErrorCode.BAD_REQUEST, message)
     return Refused([coded(error, error.code)], status, headers)
 
 
 class Operations:
-    """What a schema's operations need to be answered.
+    """Loads and executes the operations of a schema.
 
     Parameters
     ----------
     schema
         The executable schema.
     context_value
-        Called for every operation; what it returns is the resolvers' context.
+        Called for every operation; its result is the resolvers' context.
     execution_context_class
         The class that executes operations, in place of graphql-core's.
     """
@@ -89,10 +89,10 @@ class Operations:
         self._documents = Documents(schema)
 
     async def context(self, connection: Request | WebSocket, params: dict[str, Any]) -> Any:
-        """Ask the application who it is, and turn a refusal into the answer that HTTP has for it."""
+        """Let the application identify the caller, and turn a refusal into an answer with the fitting HTTP status."""
         try:
             return await self._context_value(connection, params)
-        except Exception as raised:  # noqa: BLE001 - the application's code, of whose faults nothing may reach the client
+        except Exception as raised:  # noqa: BLE001 - the application's code: details of its faults must not reach the client
             error = raised if isinstance(raised, GraphQLError) else translated(raised)
             if error is None:
                 raise Refused([internal(raised)], HTTPStatus.INTERNAL_SERVER_ERROR) from None
@@ -104,7 +104,7 @@ class Operations:
             raise Refused([refusal], _STATUS.get(code, HTTPStatus.BAD_REQUEST), headers) from None
 
     def load(self, params: dict[str, Any]) -> tuple[DocumentNode, Operation]:
-        """Find the operation that is asked for, within the limits."""
+        """Return the requested operation and its document, or refuse them if they exceed the limits."""
         try:
             check_variables(params.get("variables"))
             document = self._documents.load(params["query"])
@@ -137,7 +137,7 @@ class Operations:
                 **self._executor(),
             )
             result = outcome if isinstance(outcome, ExecutionResult) else await outcome
-        except Exception as fault:  # noqa: BLE001 - resolvers' faults are in the result: this one is an executor's
+        except Exception as fault:  # noqa: BLE001 - resolvers' faults are in the result: this is the executor's
             raise Refused([internal(fault)], HTTPStatus.INTERNAL_SERVER_ERROR) from None
         return _answer(result)
 
@@ -152,25 +152,25 @@ class Operations:
                 context_value=context,
                 variable_values=params.get("variables"),
                 operation_name=operation.name,
-                # The subscriptions of graphql-core 3.2 take no such class.
+                # In graphql-core 3.2, subscriptions take no such class.
                 **(self._executor() if _PLAIN_EXECUTOR else {}),
             )
             stream = await outcome if isawaitable(outcome) else outcome
-        except Exception as fault:  # noqa: BLE001 - resolvers' faults are in the result: this one is an executor's
+        except Exception as fault:  # noqa: BLE001 - resolvers' faults are in the result: this is the executor's
             raise Refused([internal(fault)]) from None
         if isinstance(stream, ExecutionResult):
             raise Refused(_answer(stream)["errors"])
         return _answers(cast("AsyncGenerator[ExecutionResult, None]", stream))
 
     def _executor(self) -> dict[str, Any]:
-        """Name the class that executes, as the installed graphql-core calls it."""
+        """Return the class that executes, under the argument that the installed graphql-core takes it by."""
         if _PLAIN_EXECUTOR is None:
             return {"execution_context_class": self._execution_context_class}
         return {"executor_class": self._execution_context_class or _PLAIN_EXECUTOR}
 
 
 def refuse(error: ApiError) -> Refused:
-    """Make the answer that consists of this error alone, with the status that HTTP has for its code."""
+    """Return the refusal that consists of this error alone."""
     return Refused([coded(error, error.code)])
 
 
@@ -178,7 +178,7 @@ def _answer(result: ExecutionResult) -> dict[str, Any]:
     if not result.errors:
         return {"data": result.data}
     if result.data is None and all(error.path is None for error in result.errors):
-        # Nothing was executed: the variables do not fit.
+        # Nothing was executed, because the variables do not fit.
         return {"errors": [coded(error, ErrorCode.GRAPHQL_VALIDATION_FAILED) for error in result.errors]}
     return {"errors": [format_error(error) for error in result.errors], "data": result.data}
 
@@ -192,16 +192,16 @@ async def _answers(stream: AsyncGenerator[ExecutionResult, None]) -> AsyncGenera
 def checked(params: Any) -> dict[str, Any]:
     """Return the parameters of a request if they are what GraphQL over HTTP allows."""
     if isinstance(params, list):
-        message = f"a batch of {len(params)}: batches are not supported, send one operation a request"
+        message = f"a batch of {len(params)}: batches are not supported, send one operation per request"
         raise bad_request(message)
     if not isinstance(params, dict):
         raise bad_request("a GraphQL request is a JSON object with the key `query`")
     query = params.get("query")
     if not isinstance(query, str) or not query:
-        raise bad_request("the parameter query is missing or no text: it must be a GraphQL document")
+        raise bad_request("the parameter query is missing or not a string: it must be a GraphQL document")
     name = params.get("operationName")
     if name is not None and not isinstance(name, str):
-        raise bad_request("the parameter operationName must be text or null")
+        raise bad_request("the parameter operationName must be a string or null")
     if name == "":
         params["operationName"] = None
     for key in ("variables", "extensions"):
@@ -212,7 +212,7 @@ def checked(params: Any) -> dict[str, Any]:
 
 
 def dump(answer: dict[str, Any]) -> bytes:
-    """Write an answer as JSON; one that cannot be written is a fault of a resolver."""
+    """Serialize an answer as JSON. If that fails, it is a fault of a resolver."""
     try:
         return orjson.dumps(answer)
     except TypeError as fault:

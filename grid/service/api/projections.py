@@ -1,4 +1,4 @@
-"""From rows to what GraphQL answers with: plain dicts by the schema's field names, for default resolvers."""
+"""Turns rows into what GraphQL answers with: plain dicts with the schema's field names, for default resolvers."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ Object = dict[str, Any]
 
 
 def moment(microseconds: int | None) -> str | None:
-    """A time as the `DateTime` scalar writes it."""
+    """Return a time as the scalar `DateTime` writes it."""
     if microseconds is None:
         return None
     return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
 
 
 class Statuses:
-    """The statuses of a page of runs, read in one statement when the first of them is asked for.
+    """The statuses of a page of runs, read in one statement when the first one is requested.
 
-    For one run alone the indices are read at once, so that its counts and its names are of the same moment.
+    For a single run the indices are read right away, so that its counts and its names show the same moment.
     """
 
     def __init__(self, database: Database, rows: Sequence[Row[Any]]) -> None:
@@ -48,7 +48,7 @@ class Statuses:
         self._indices: dict[int, dict[str, list[int]]] | None = None
 
     async def of(self, run_seq: int) -> Object:
-        """The fields of a `RunStatus`."""
+        """Return the fields of a `RunStatus` of one of the runs."""
         if self._counts is None and len(self._rows) > 1:
             self._counts = await self._database.read(
                 lambda connection: experiment_rows.status_counts(connection, list(self._rows))
@@ -57,13 +57,13 @@ class Statuses:
             counts = self._counts[run_seq]
         else:
             counts = [(status, len(indices)) for status, indices in (await self._read_indices())[run_seq].items()]
-        # Read before what it belongs to: at worst a client looks once more than it had to.
+        # The revision was read before the statuses: at worst a client asks once more than necessary.
         revision = self._rows[run_seq].revision
         groups = [{"status": status, "count": count, "of": self, "run": run_seq} for status, count in counts]
         return {"revision": revision, "groups": groups}
 
     async def names(self, run_seq: int, status: str) -> list[str]:
-        """The names of a run's experiments that have a status."""
+        """Return the names of a run's experiments that have this status."""
         prefix = f"{self._rows[run_seq].name}-exp"
         return [f"{prefix}{index}" for index in (await self._read_indices())[run_seq].get(status, [])]
 
@@ -76,7 +76,7 @@ class Statuses:
 
 
 class Attempts:
-    """The ended attempts of a page of experiments, read in one statement when those of the first are asked for."""
+    """The ended attempts of a page of experiments, read in one statement when the first ones are requested."""
 
     def __init__(self, database: Database, seqs: Sequence[int]) -> None:
         self._database = database
@@ -84,7 +84,7 @@ class Attempts:
         self._reading: asyncio.Task[dict[int, list[Row[Any]]]] | None = None
 
     async def of(self, experiment_seq: int) -> list[Row[Any]]:
-        """The attempts of one of them."""
+        """Return the ended attempts of one of these experiments."""
         if self._reading is None:
             read = self._database.read(lambda connection: attempt_rows.of_experiments(connection, self._seqs))
             self._reading = asyncio.ensure_future(read)
@@ -92,7 +92,7 @@ class Attempts:
 
 
 def run_object(row: Row[Any], statuses: Statuses) -> Object:
-    """The fields of a `Run`, but for its connections."""
+    """Return the fields of a `Run` except its connections."""
     deleted = orjson.loads(row.deleted_indices)
     return {
         "seq": row.seq,
@@ -108,14 +108,14 @@ def run_object(row: Row[Any], statuses: Statuses) -> Object:
         "createdAt": moment(row.created_at),
         "experimentCount": row.experiment_count - len(deleted),
         "deletedIndices": deleted,
-        # What an earlier version did not know, its runs do not have.
+        # Runs that were started by an earlier version lack what it did not know.
         "settings": {"timeout": None, "maxRetries": 0, "autoResume": False, **orjson.loads(row.settings)},
     }
 
 
 def experiment_object(row: Row[Any], attempts: Attempts) -> Object:
-    """The fields of an `Experiment`, but for what its attempts tell."""
-    # The command as a person would type it: which interpreter "python" is, the cluster decides.
+    """Return the fields of an `Experiment` except those that come from its attempts."""
+    # The command as a person would type it; the cluster decides which interpreter "python" is.
     runner = RUNNERS.get(PurePosixPath(row.script).suffix, "python")
     return {
         "seq": row.seq,
@@ -141,7 +141,7 @@ def experiment_object(row: Row[Any], attempts: Attempts) -> Object:
 
 
 def attempt_object(row: Row[Any]) -> Object:
-    """The fields of an `Attempt`."""
+    """Return the fields of an `Attempt`."""
     return {
         "number": row.number,
         "status": row.status,
@@ -153,7 +153,7 @@ def attempt_object(row: Row[Any]) -> Object:
 
 
 def failure_object(row: Row[Any]) -> Object | None:
-    """The fields of the `Failure` of an attempt that has ended; None where it succeeded."""
+    """Return the fields of the `Failure` of an ended attempt; None if it succeeded."""
     if row.status == ExperimentStatus.SUCCEEDED:
         return None
     return {
@@ -167,7 +167,7 @@ def failure_object(row: Row[Any]) -> Object | None:
 
 
 def failure_group_object(run_name: str, indices: Sequence[int], example: Row[Any]) -> Object:
-    """The fields of a `FailureGroup`."""
+    """Return the fields of a `FailureGroup`."""
     return {
         "reason": example.reason,
         "finalLine": example.final_line,
@@ -178,7 +178,7 @@ def failure_group_object(run_name: str, indices: Sequence[int], example: Row[Any
 
 
 def instance_type_object(each: InstanceType) -> Object:
-    """The fields of an `InstanceType`."""
+    """Return the fields of an `InstanceType`."""
     return {
         "name": each.name,
         "nickname": each.nickname,
@@ -194,7 +194,7 @@ def instance_type_object(each: InstanceType) -> Object:
 def page_object(
     rows: Sequence[Row[Any]], first: int, total: int, node: Callable[[Row[Any]], Object], key: str
 ) -> Object:
-    """The fields of a connection, from one row more than the page has where another page follows."""
+    """Return the fields of a connection; `rows` has one row more than the page if another page follows."""
     shown = rows[:first]
     return {
         "nodes": [node(row) for row in shown],
@@ -211,28 +211,28 @@ def _cursor(place: int) -> str:
 
 
 def place_of(cursor: str | None) -> int | None:
-    """Read a cursor that a page gave."""
+    """Return the place that a cursor of a page stands for."""
     if cursor is None:
         return None
     try:
         place = base64.urlsafe_b64decode(cursor.encode()).decode("ascii")
-        if not place.isdecimal() or len(place) > 18:  # noqa: PLR2004 - what 64 bits hold
+        if not place.isdecimal() or len(place) > 18:  # noqa: PLR2004 - fits into 64 bits
             raise ValueError
         return int(place)
     except (binascii.Error, ValueError):
-        message = f"after={cursor[:80]!r} is not a cursor: give the endCursor of the page before"
+        message = f"after={cursor[:80]!r} is not a cursor: pass the endCursor of the previous page"
         raise ApiError(ErrorCode.INVALID_ARGUMENT, message) from None
 
 
-def read_page(  # noqa: PLR0913, PLR0917 - what a page is made of
+def read_page(  # noqa: PLR0913, PLR0917 - all that makes up a page
     connection: Connection, database: Database, run_seq: int, total: int, first: int, after: int | None
 ) -> Object:
-    """A page of a run's experiments."""
+    """Return a page of a run's experiments, read within one transaction."""
     rows = experiment_rows.page(connection, run_seq, first, after)
     attempts = Attempts(database, [row.seq for row in rows])
     return page_object(rows, first, total, lambda row: experiment_object(row, attempts), "index")
 
 
 def cancellation_object(ended: list[str], pending: list[str], grace_seconds: float) -> Object:
-    """The names that a cancel has ended, those that still end, and how long these may take."""
+    """Return the fields of a `Cancellation`."""
     return {"ended": ended, "pending": pending, "graceSeconds": grace_seconds}

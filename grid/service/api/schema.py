@@ -1,6 +1,6 @@
-"""The schema that is executed: the schema file, bound to the resolvers of every noun.
+"""The executable schema: the schema file, bound to the resolvers of every noun.
 
-A file of `resolvers` names what it binds to the schema in its `BINDABLES`. A new file is added to the list here.
+A file of `resolvers` lists what it binds to the schema in its `BINDABLES`. Add a new file to the list here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,6 @@ NOUNS = (viewer, runs, experiments, snapshots, clusters, subscriptions, scalars)
 
 
 def executable_schema() -> GraphQLSchema:
-    """Make the schema whose fields are answered by the resolvers."""
+    """Return the schema with its fields bound to their resolvers."""
     bindables = [bindable for noun in NOUNS for bindable in noun.BINDABLES]
     return make_executable_schema(load_schema_from_path(SCHEMA_PATH), *bindables)

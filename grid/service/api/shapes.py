@@ -1,7 +1,7 @@
 """What a document may hold: how many operations, fragments, variables, directives and values, aliases and repetitions.
 
-It is counted before the document is validated, which compares fields of one name in pairs. The size and the depth of a
-document are limited in `limits`; what its execution costs is worked out in `cost`.
+These are counted before validation, which compares fields of the same name in pairs. The size and the depth of a
+document are limited in `limits`; the cost of executing it is computed in `cost`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SPLIT = "split it into several documents"
 
 
 def check_counts(document: DocumentNode) -> None:
-    """Refuse a document that holds too many of anything, as it is written.
+    """Refuse a document whose text holds too many of anything.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def check_counts(document: DocumentNode) -> None:
     Raises
     ------
     ApiError
-        When it has too many operations, fragments, variables, directives or values.
+        If it has too many operations, fragments, variables, directives or values.
     """
     operations = fragments = variables = 0
     directives: list[DirectiveNode] = []
@@ -84,7 +84,7 @@ def check_counts(document: DocumentNode) -> None:
 
 
 def _count(values: list[ValueNode]) -> int:
-    """Count values, those inside of others included."""
+    """Count values, including nested ones."""
     count = 0
     while values:
         value = values.pop()
@@ -97,17 +97,17 @@ def _count(values: list[ValueNode]) -> int:
 
 
 def check_selections(document: DocumentNode) -> None:
-    """Refuse a document that asks too often for the same, its fragments counted wherever they are spread.
+    """Refuse a document that asks for the same too often; fragments count wherever they are spread.
 
     Parameters
     ----------
     document
-        The parsed document, whose depth is within the limits and whose fragments form no cycle.
+        The parsed document. Its depth must be within the limits, and its fragments must not form a cycle.
 
     Raises
     ------
     ApiError
-        When an operation has too many selections or aliases, or too many fields of one name in one place.
+        If an operation has too many selections or aliases, or too many fields of one name in one place.
     """
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     counter = _Counter({name: node.selection_set for name, node in fragments.items()})
@@ -121,21 +121,21 @@ class _Counter:
     def __init__(self, fragments: dict[str, SelectionSetNode]) -> None:
         self.aliases = 0
         self._fragments = fragments
-        # Of the whole document: a fragment that each of many operations spreads is walked once for each.
+        # Of the whole document: a fragment that many operations spread is walked once for each of them.
         self._selections = 0
 
     def count(self, place: list[SelectionSetNode]) -> None:
-        """Count what stands in one place of the answer, and then what stands below it."""
+        """Count the fields in one place of the answer, and then those below it."""
         fields: dict[str, list[FieldNode]] = {}
         while place:
             for selection in place.pop().selections:
                 self._selections += 1
                 if self._selections > MAX_SELECTIONS:
-                    raise _more("selections of the document, through its fragments", MAX_SELECTIONS)
+                    raise _more("selections of the document, with its fragments", MAX_SELECTIONS)
                 if isinstance(selection, FieldNode):
                     self._add(selection, fields)
                 elif isinstance(selection, FragmentSpreadNode):
-                    # One that is not defined is for validation to say.
+                    # Validation reports one that is not defined.
                     place += [self._fragments[name] for name in (selection.name.value,) if name in self._fragments]
                 else:
                     place.append(cast("InlineFragmentNode", selection).selection_set)
@@ -153,7 +153,7 @@ class _Counter:
         same = fields.setdefault(key, [])
         same.append(field)
         if len(same) > MAX_REPEATED:
-            raise _more(f"fields in one place that are all named {key[:50]!r}", MAX_REPEATED, "ask for it once")
+            raise _more(f"fields in one place that are named {key[:50]!r}", MAX_REPEATED, "ask for it once")
 
 
 def _refuse(what: str, given: int, limit: int, remedy: str = _SPLIT) -> None:
@@ -162,5 +162,5 @@ def _refuse(what: str, given: int, limit: int, remedy: str = _SPLIT) -> None:
 
 
 def _more(what: str, limit: int, remedy: str = _SPLIT) -> ApiError:
-    """Make the error of what is not counted to its end."""
+    """Return the error for a count that was broken off at its limit."""
     return exceeded(what, f"more than {limit}", limit, remedy)

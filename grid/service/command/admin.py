@@ -1,7 +1,7 @@
-"""The operator's commands `users` and `teams`. What they change is in force at once, whether a service runs or not.
+"""The operator's commands `users` and `teams`. Changes take effect immediately, whether or not a service is running.
 
-What may be done with users and teams is decided by `accounts.Directory`. Here are arguments, the files that hold the
-key of the home's own user, and what is printed: a key once, to stdout, and nowhere else.
+`accounts.Directory` decides what may be done with users and teams. This file handles arguments, the files that hold the
+key of the home's own user, and output: a key is printed once, to stdout, and nowhere else.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def add_commands(commands: Any, running: _Running) -> None:
     commands
         What `ArgumentParser.add_subparsers` returns.
     running
-        Returns what the service of a home says of itself; None where none runs.
+        Returns the record of the service that is running in a home; None if there is none.
     """
     for group, text, add in (
-        ("users", "Who may call: add, list, disable, enable, rotate.", _add_users),
-        ("teams", "Who may read whose runs: add, list, join, leave.", _add_teams),
+        ("users", "Manage who may call the service: add, list, disable, enable, rotate.", _add_users),
+        ("teams", "Manage who may read whose runs: add, list, join, leave.", _add_teams),
     ):
         parser = commands.add_parser(group, help=text, description=text)
         add(parser.add_subparsers(required=True, metavar="command"), running)
@@ -56,44 +56,44 @@ def add_commands(commands: Any, running: _Running) -> None:
 
 def _add_users(commands: Any, running: _Running) -> None:
     for name, action, text in (
-        ("add", _add_user, "Add a user, and print the key, which is not shown again."),
-        ("rotate", _rotate, "Give a user a new key and print it. Every older key of theirs stops working at once."),
-        ("disable", _disable, "Refuse a user's keys from now on. Their runs go on and stay."),
+        ("add", _add_user, "Add a user and print the key, which is not shown again."),
+        ("rotate", _rotate, "Give a user a new key and print it. All their older keys stop working at once."),
+        ("disable", _disable, "Refuse a user's keys from now on. Their runs continue and are kept."),
         ("enable", _enable, "Accept the keys of a disabled user again."),
     ):
         parser = _command(commands, running, name, action, text)
         parser.add_argument("user", metavar="NAME", help="the user's name")
         if action in (_add_user, _rotate):
-            parser.add_argument("--url", help="the service's address as the user reaches it (default: its own)")
+            parser.add_argument("--url", help="the address at which the user reaches the service (default: its own)")
     _command(commands, running, "list", _list_users, "List users: name, id, when they were added, state, teams.")
 
 
 def _add_teams(commands: Any, running: _Running) -> None:
     for name, action, text in (
-        ("add", _add_team, "Add a team that nobody is in."),
-        ("join", _join, "Let a user into a team: its users may read each other's runs."),
-        ("leave", _leave, "Take a user out of a team, at once."),
+        ("add", _add_team, "Add an empty team."),
+        ("join", _join, "Add a user to a team: its members may read each other's runs."),
+        ("leave", _leave, "Remove a user from a team, effective at once."),
     ):
         parser = _command(commands, running, name, action, text)
         parser.add_argument("team", metavar="TEAM", help="the team's name")
         if action is not _add_team:
             parser.add_argument("user", metavar="USER", help="the user's name")
-    _command(commands, running, "list", _list_teams, "List teams and who is in them.")
+    _command(commands, running, "list", _list_teams, "List teams and their members.")
 
 
 def _command(commands: Any, running: _Running, name: str, action: _Action, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    parser.add_argument("--home", type=options.path, help="where everything is kept (GRID_HOME; else ~/.grid)")
-    parser.add_argument("--database", default="", help="what `serve` was given as --database (default: in the home)")
+    parser.add_argument("--home", type=options.path, help="the folder that holds everything (GRID_HOME; else ~/.grid)")
+    parser.add_argument("--database", default="", help="the --database that `serve` was given (default: in the home)")
     parser.set_defaults(command=lambda home, given: _run(action, home, given, running))
     return parser
 
 
 class _Operator:
-    """What a command works with: the home, its database, its users and teams, and its service where one runs."""
+    """What a command works with: the home, its database, its users and teams, and its service if one is running."""
 
     def __init__(self, workspace: Workspace, given: argparse.Namespace, running: _Running) -> None:
-        # Imported here: the other commands of the service need none of it.
+        # Imported here: the other commands do not need these.
         from grid.service.domain.accounts import Directory  # noqa: PLC0415
         from grid.service.store.database import Database  # noqa: PLC0415
         from grid.service.system.world import World  # noqa: PLC0415
@@ -107,24 +107,24 @@ class _Operator:
             self._database = Database(given.database or workspace.database)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._database.close()
 
     def running(self) -> dict[str, Any] | None:
-        """Return what the home's service says of itself; None where none runs."""
+        """Return the record of the service that is running in the home; None if there is none."""
         return self._running(self.workspace.home)
 
     def transact(self, statements: Callable[[Connection, Directory], _T]) -> _T:
-        """Run statements in one transaction, committed when it returns."""
+        """Run statements in one transaction, which is committed before this returns."""
         return asyncio.run(self._database.write(lambda connection: statements(connection, self.directory)))
 
     @property
     def key_file(self) -> Path:
-        """Where the key of the home's own user is."""
+        """The file that holds the key of the home's own user."""
         return self.workspace.service / "api-key"
 
     def is_own(self, connection: Connection, user: User) -> bool:
-        """Whether it is the home's own user: the system account, whom the service itself gives a key."""
+        """Return whether this is the home's own user: the system account, whose key the service itself makes."""
         try:
             key = self.key_file.read_text(encoding="ascii").strip()
         except FileNotFoundError:
@@ -142,7 +142,7 @@ def _run(action: _Action, home: Path, given: argparse.Namespace, running: _Runni
 
     workspace = Workspace(home)
     if not (given.database or workspace.database.exists() or action in (_add_user, _add_team)):
-        message = f"no service has been in {home}, and so nobody is there; choose another folder by --home or GRID_HOME"
+        message = f"no service has ever used {home}, so it has no users; choose another folder with --home or GRID_HOME"
         raise OptionError(message)
     try:
         homes.prepare(home)
@@ -157,7 +157,7 @@ def _run(action: _Action, home: Path, given: argparse.Namespace, running: _Runni
     except homes.HomeRefused as error:
         raise OptionError(str(error)) from error
     except DatabaseUnavailable as error:
-        message = f"the database cannot be used: it {error.fault.words}; {error.fault.advice}. Then say it again"
+        message = f"the database cannot be used: it {error.fault.words}; {error.fault.advice}. Then run this again"
         raise (TryLater if error.fault.passes else OptionError)(message) from error
     except OSError as error:
         raise OptionError(str(homes.explained(error, home))) from error
@@ -183,8 +183,8 @@ def _rotate(operator: _Operator) -> None:
         is_own = operator.is_own(connection, directory.user(connection, operator.given.user))
         user = directory.replace_keys(connection, operator.given.user, key)
         if is_own:
-            # Within the transaction: a service that starts meanwhile reads the file within one, too, and so can neither
-            # bring back the old key nor miss the new one. Where the commit fails, its next start accepts the new one.
+            # Within the transaction: a service that starts meanwhile also reads the file within one, so it can neither
+            # bring back the old key nor miss the new one. If the commit fails, its next start accepts the new key.
             try:
                 write_private(operator.key_file, key.encode())
             except OSError as error:
@@ -197,11 +197,11 @@ def _rotate(operator: _Operator) -> None:
         _tell_service(operator, key)
     _print_credentials(operator, user, key)
     if is_own:
-        sys.stderr.write(f"It is the key of {operator.workspace.home} itself: login() there finds the new one.\n")
+        sys.stderr.write(f"This is the key of {operator.workspace.home} itself: login() there uses the new one.\n")
 
 
 def _tell_service(operator: _Operator, key: str) -> None:
-    """Let those who log in to the service that runs find the new key; one that is starting is waited for."""
+    """Put the new key where logins find it, if a service is running; wait for one that is starting."""
     from grid.service.system.workspace import write_private  # noqa: PLC0415
 
     try:
@@ -212,8 +212,8 @@ def _tell_service(operator: _Operator, key: str) -> None:
     except locks.StillHeld:
         home = operator.workspace.home
         sys.stderr.write(
-            f"warning: the service of {home} has been starting for {_START_SECONDS:g} s, and perhaps\n"
-            "tells login() the old key: stop it (python -m grid.service stop); the next login() starts it anew.\n"
+            f"warning: the service of {home} has been starting for {_START_SECONDS:g} s, and may still\n"
+            "give login() the old key: stop it (python -m grid.service stop); the next login() starts it again.\n"
         )
 
 
@@ -222,11 +222,11 @@ def _print_credentials(operator: _Operator, user: User, key: str) -> None:
     url = operator.given.url or (record["url"] if record else "")
     sys.stdout.write(json.dumps({"UserID": user.id, "APIKey": key, "URL": url}, indent=2) + "\n")
     sys.stdout.flush()
-    # A name that may stand in a sentence: it was checked, or is in the database already.
-    missing = "" if url else 'No service runs, and --url was not given: write its address under "URL".\n'
+    # The name is safe to print: it was checked, or comes from the database.
+    missing = "" if url else 'No service is running, and --url was not given: fill in its address under "URL".\n'
     sys.stderr.write(
-        f"{user.name} keeps this as ~/.grid/credentials.json (chmod 600), or gives it to login() as user_id, api_key\n"
-        f"and url. The key is kept nowhere else, and not shown again.\n{missing}"
+        f"{user.name} saves this as ~/.grid/credentials.json (chmod 600), or passes it to login() as user_id, api_key\n"
+        f"and url. The key is stored nowhere else and will not be shown again.\n{missing}"
     )
 
 
@@ -236,15 +236,15 @@ def _disable(operator: _Operator) -> None:
 
         if operator.is_own(connection, directory.user(connection, operator.given.user)):
             message = (
-                f"{operator.given.user!r} cannot be disabled: it is the user of {operator.workspace.home} itself, as "
-                "whom login() on this machine comes; give it another key with users rotate, or end the service with "
+                f"{operator.given.user!r} cannot be disabled: it is the user of {operator.workspace.home} itself, whom "
+                "login() on this machine logs in; give it another key with users rotate, or stop the service with "
                 "python -m grid.service stop"
             )
             raise AccountError(message)
         directory.disable(connection, operator.given.user)
 
     operator.transact(write)
-    sys.stdout.write(f"disabled {operator.given.user}: every key of theirs is refused; their runs go on and stay\n")
+    sys.stdout.write(f"disabled {operator.given.user}: their keys are refused; their runs continue and are kept\n")
 
 
 def _enable(operator: _Operator) -> None:
@@ -288,7 +288,7 @@ def _join(operator: _Operator) -> None:
 def _leave(operator: _Operator) -> None:
     given = operator.given
     operator.transact(lambda connection, directory: directory.leave(connection, given.team, given.user))
-    sys.stdout.write(f"{given.user} is no more in {given.team}\n")
+    sys.stdout.write(f"{given.user} is no longer in {given.team}\n")
 
 
 def _list_teams(operator: _Operator) -> None:
@@ -308,17 +308,17 @@ def _list_teams(operator: _Operator) -> None:
     _print_table(("NAME", "CREATED", "USERS"), rows)
 
 
-# What several of them need
+# What several commands need
 
 
 @contextmanager
 def _unchanged(workspace: Workspace, running: Callable[[], dict[str, Any] | None]) -> Iterator[None]:
-    """Keep services from starting, so that a database is made or migrated once, and not beneath one that runs."""
+    """Keep services from starting, so that a database is made or migrated only once, and not beneath a running one."""
     try:
         with _settled(workspace, running) as record:
             if record is not None and record["version"] != __version__:
                 message = (
-                    f"the service of {workspace.home} is of version {record['version']}, and this is {__version__}: "
+                    f"the service of {workspace.home} has version {record['version']}, and this is {__version__}: "
                     "stop it first (python -m grid.service stop)"
                 )
                 raise OptionError(message)
@@ -330,9 +330,9 @@ def _unchanged(workspace: Workspace, running: Callable[[], dict[str, Any] | None
 
 @contextmanager
 def _settled(workspace: Workspace, running: Callable[[], dict[str, Any] | None]) -> Iterator[dict[str, Any] | None]:
-    """Wait for a service that is starting; yield what the one that runs says of itself.
+    """Wait for a service that is starting; yield the record of the one that is running.
 
-    Where none runs that is None, and none can start meanwhile: its lock is held.
+    If none is running, that is None, and none can start meanwhile, because its lock is held here.
     """
     record: dict[str, Any] | None = None
 

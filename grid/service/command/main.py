@@ -19,9 +19,9 @@ from grid.shared.homes import HomeRefused, NoSpace
 from grid.shared.wire import grid_home
 
 EXIT_REFUSED = 78
-"""The service cannot serve as it was told to, and starting it again would not help (EX_CONFIG of sysexits.h)."""
+"""The service cannot serve as configured, and starting it again will not help (EX_CONFIG of sysexits.h)."""
 EXIT_TRY_LATER = 75
-"""The service cannot serve now, and may at the next try (EX_TEMPFAIL)."""
+"""The service cannot serve now, but another try may help (EX_TEMPFAIL)."""
 EXIT_NOT_DONE = 1
 """Something has not ended that should have."""
 
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _refused(error: Exception, code: int) -> int:
-    """Say why nothing came of it; return the exit code."""
+    """Print why a command failed; return the exit code."""
     sys.stderr.write(f"error: {error}\n")
     return code
 
@@ -51,28 +51,28 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--home", type=options.path, help="where everything is kept (GRID_HOME; else ~/.grid)")
+        sub.add_argument("--home", type=options.path, help="the folder that holds everything (GRID_HOME; else ~/.grid)")
         sub.set_defaults(command=command)
         return sub
 
     options.add_to_serve(
-        add("serve", _serve, "Serve in the foreground until SIGTERM or Ctrl-C. What runs then goes on.")
+        add("serve", _serve, "Serve in the foreground until SIGTERM or Ctrl-C. Running experiments continue.")
     )
     options.add_to_stop(
-        add("stop", _stop, "Stop the service of a home. What runs goes on, and is known after the next start.")
+        add("stop", _stop, "Stop the service of a home. Running experiments continue; the next start finds them again.")
     )
-    add("status", _status, "Say whether a service has a home, and where it listens.")
-    add("credentials", _credentials, "Print user id, key and address in the form of credentials.json. They are secret.")
+    add("status", _status, "Print whether a service is running, and where it listens.")
+    add("credentials", _credentials, "Print user id, address and secret key in the format of credentials.json.")
     admin.add_commands(commands, _running)
     return parser
 
 
 def _serve(home: Path, given: argparse.Namespace) -> int:
-    # Until the service has handlers of its own. SIGTERM would end the process there and then, as if killed: this end is
-    # a good one, and a keeper must not undo it.
+    # Until the service has handlers of its own. By default, SIGTERM would end the process as if it were killed; this
+    # must be a regular end, which a keeper does not undo.
     for each in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(each, signal.default_int_handler)
-    # Imported here: the other commands need nothing of it, and it takes most of a second.
+    # Imported here: the other commands do not need these, and they take most of a second.
     from grid.service.command.home_lock import NotKept  # noqa: PLC0415
     from grid.service.command.server import serve  # noqa: PLC0415
     from grid.service.command.shutdown import ExperimentsLeft  # noqa: PLC0415
@@ -88,18 +88,18 @@ def _serve(home: Path, given: argparse.Namespace) -> int:
     except DatabaseUnavailable as error:
         return _refused(error, EXIT_TRY_LATER)  # the log names the file
     except (KeyboardInterrupt, NotKept):
-        return 0  # told to stop before it served
+        return 0  # it was told to stop before it served
     return 0
 
 
 def _stop(home: Path, given: argparse.Namespace) -> int:
-    from grid.service.command.shutdown import NotStopped, stop, stop_with_experiments  # noqa: PLC0415 - needed by this alone
+    from grid.service.command.shutdown import NotStopped, stop, stop_with_experiments  # noqa: PLC0415 - only this needs it
 
-    ended, missing = f"stopped the service of {home}", f"no service has {home}"
+    ended, missing = f"stopped the service of {home}", f"no service is running in {home}"
     try:
         if given.stop_experiments:
             was_running = stop_with_experiments(options.for_stop(home, given))
-            ended, missing = f"{ended} and what ran", f"{missing}; nothing runs any more"
+            ended, missing = f"{ended} and its experiments", f"no service was running in {home}; no experiments run now"
         else:
             was_running = stop(home)
     except NotStopped as error:
@@ -111,8 +111,8 @@ def _stop(home: Path, given: argparse.Namespace) -> int:
 def _status(home: Path, _: argparse.Namespace) -> int:
     record = _running(home)
     if record is None:
-        sys.stdout.write(f"no service has {home}\n")
-        return 3  # what init scripts say of a service that is not running
+        sys.stdout.write(f"no service is running in {home}\n")
+        return 3  # what init scripts return for a service that is not running
     sys.stdout.write(f"{record['url']}  home {home}  process {record['pid']}  version {record['version']}\n")
     return 0
 
@@ -120,7 +120,7 @@ def _status(home: Path, _: argparse.Namespace) -> int:
 def _credentials(home: Path, _: argparse.Namespace) -> int:
     record = _running(home)
     if record is None:
-        sys.stderr.write(f"error: no service has {home}\n")
+        sys.stderr.write(f"error: no service is running in {home}\n")
         return 3
     credentials = {"UserID": record["user_id"], "APIKey": record["api_key"], "URL": record["url"]}
     sys.stdout.write(json.dumps(credentials, indent=2) + "\n")

@@ -1,6 +1,6 @@
-"""Serves an application over HTTP until it is told to stop, and says in `$GRID_HOME/service` where it is.
+"""Serves an application over HTTP until it is told to stop, and announces its address in `$GRID_HOME/service`.
 
-SIGTERM and SIGINT stop it, and what runs goes on unless the options say otherwise; SIGUSR1 stops it and what runs.
+SIGTERM and SIGINT stop it, and running experiments continue unless the options say otherwise; SIGUSR1 also ends them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from grid.shared.locks import Lock
 _log = logging.getLogger(__name__)
 
 _IDLE_CHECKS = 20
-"""How many times within the idle time it is looked whether the service is idle."""
+"""How many times within the idle time the service checks whether it is idle."""
 _WATCH_SECONDS = 5.0
-"""How often it is looked at least whether the home is still there."""
+"""How often, at least, the service checks whether its home still exists."""
 
 
 async def serve(options: Options, world: World | None = None) -> None:
@@ -45,13 +45,13 @@ async def serve(options: Options, world: World | None = None) -> None:
     Raises
     ------
     HomeRefused
-        If the home cannot be used, or another service has it.
+        If the home cannot be used, or another service uses it.
     OptionError
-        If the address or the database is not to be had.
+        If the address or the database cannot be used.
     NotKept
-        If the keeper that has started it has been told to end.
+        If the keeper that started it has been told to end.
     ExperimentsLeft
-        If experiments were to end with it, and some have not.
+        If experiments were to end with it and some have not.
     """
     world = world or World()
     workspace = Workspace(options.home)
@@ -65,7 +65,7 @@ async def serve(options: Options, world: World | None = None) -> None:
                 orders.listen()
                 _log.info("serving %s at %s", options.home, url)
                 if not is_loopback(options.host):
-                    _log.warning("%s speaks plain HTTP: keys can be read on the way, see docs/security.md", url)
+                    _log.warning("%s speaks plain HTTP: keys can be read in transit, see docs/security.md", url)
                 await _serve_until_stopped(application, listening, lock, orders)
         finally:
             await application.close()
@@ -86,14 +86,14 @@ async def _serve_until_stopped(application: Application, listening: socket.socke
                 timeout_graceful_shutdown=5,
             )
         )
-        # One of its own, which it closes. Ours stays: who calls meanwhile waits, and is not refused.
+        # uvicorn closes its duplicate. Ours stays open, so that clients that call meanwhile wait and are not refused.
         serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
         watching = asyncio.create_task(_watch(application, lock))
         asked = asyncio.create_task(orders.asked.wait())
         await asyncio.wait({serving, watching, asked}, return_when=asyncio.FIRST_COMPLETED)
         try:
             if orders.experiments_too:
-                # Served meanwhile: whoever waits for these experiments sees how they end.
+                # It still serves: clients that wait for these experiments see how they end.
                 await end_experiments(application, orders.insisted)
         finally:
             server.should_exit = True
@@ -102,17 +102,17 @@ async def _serve_until_stopped(application: Application, listening: socket.socke
             await asyncio.gather(watching, asked, return_exceptions=True)
             await serving
         if orders.asked.is_set():
-            if orders.experiments_too:  # asked for while the last answers were sent, or already done
+            if orders.experiments_too:  # asked for while the last answers were sent; or already done
                 await end_experiments(application, orders.insisted)
             return
-        # A run may have been started between the look and the end of the last answer.
+        # A run may have been started between the check for idleness and the end of the last answer.
         if lock.is_lost() or not await _has_work(application):
             return
-        _log.info("somebody has called meanwhile: serving on")
+        _log.info("there is work again: continuing to serve")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, without its way with signals: it raises them again at its end, which would then be no good one."""
+    """uvicorn's server without its signal handling: it raises signals again at its end, which must be a regular end."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -120,7 +120,7 @@ class _Server(uvicorn.Server):
 
 
 class _Orders:
-    """What signals have said so far."""
+    """What signals have asked for so far."""
 
     def __init__(self, *, with_experiments: bool) -> None:
         self._with_experiments = with_experiments
@@ -129,7 +129,7 @@ class _Orders:
         self.experiments_too = False
 
     def listen(self) -> None:
-        """From here on signals say what to do, until the process ends."""
+        """Handle signals from now on, until the process ends."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_signal_handler(signal.SIGINT, self._stop)
@@ -155,15 +155,15 @@ def _socket(options: Options) -> Iterator[socket.socket]:
         message = f"cannot listen on {options.host}:{options.port}: {getattr(error, 'strerror', None) or error}"
         raise OptionError(message) from error
     with listening:
-        # What it accepts inherits this. asyncio sees to it only for sockets that it made itself; without it the second
-        # part of an answer waits for 40 ms until the first is acknowledged.
+        # Accepted connections inherit this option. asyncio sets it only on sockets that it made itself; without it the
+        # second part of an answer waits for 40 ms until the first is acknowledged.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listening
 
 
 @contextmanager
 def _in_words(application: Application) -> Iterator[None]:
-    """Say in words for the operator what keeps a service from starting."""
+    """Explain to the operator what keeps a service from starting."""
     try:
         yield
     except OSError as error:
@@ -174,7 +174,7 @@ def _in_words(application: Application) -> Iterator[None]:
 
 
 def _api_key(workspace: Workspace, world: World) -> str:
-    """The key of this home's own user, who is the system account."""
+    """Return the key of this home's own user, the system account; make one if there is none."""
     path = workspace.service / "api-key"
     try:
         return path.read_text(encoding="ascii").strip()
@@ -186,12 +186,12 @@ def _api_key(workspace: Workspace, world: World) -> str:
 
 @asynccontextmanager
 async def _announced(application: Application, workspace: Workspace, listening: socket.socket) -> AsyncIterator[str]:
-    """Let clients find the service, and give its address."""
+    """Let clients find the service, and yield its address."""
     host, world = application.options.host, application.world
     path = workspace.service / homes.RECORD
     with _in_words(application):
-        _api_key(workspace, world)  # made where there is none
-        # Read within a transaction, because `users rotate` replaces it within one: the old key cannot come back.
+        _api_key(workspace, world)  # made if there is none
+        # Read within a transaction, because `users rotate` replaces it within one: so the old key cannot come back.
         user = await application.add_user(world.account(), lambda: _api_key(workspace, world))
         key = _api_key(workspace, world)
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
@@ -216,7 +216,7 @@ async def _announced(application: Application, workspace: Workspace, listening: 
 
 
 async def _watch(application: Application, lock: Lock) -> None:
-    """Come back when there is nothing to do any more."""
+    """Return when the service has been idle for long enough, or its home has been removed."""
     idle = application.options.idle_seconds
     while True:
         await asyncio.sleep(min(idle / _IDLE_CHECKS, _WATCH_SECONDS) if idle else _WATCH_SECONDS)
@@ -228,12 +228,12 @@ async def _watch(application: Application, lock: Lock) -> None:
                 _log.info("idle for %g s: stopping", idle)
                 return
         except (DatabaseUnavailable, StatementFailed):
-            _log.exception("it cannot be told whether there is something to do; looking again")
+            _log.exception("cannot tell whether there is work to do; will check again")
 
 
 async def _has_work(application: Application) -> bool:
     try:
         return await application.database.read(experiment_rows.unfinished) > 0
     except (DatabaseUnavailable, StatementFailed):
-        _log.exception("it cannot be told whether there is something to do")
+        _log.exception("cannot tell whether there is work to do")
         return True

@@ -1,9 +1,9 @@
-"""Ending what has a home: the keeper, then the service, and what runs where that is asked for.
+"""Ending what holds a home: first the keeper, then the service and, on request, its experiments.
 
-The operator's command `stop` does all of it; a service that is told to stop ends its experiments by the same function.
+The command `stop` does all of this; a service that is told to stop ends its experiments with the same function.
 
-The keeper comes first. Without its link it starts nothing more, and a service that it has just started ends by itself
-as soon as it has the lock: so whoever has the lock then is the last one.
+The keeper comes first. Without its link it starts no more services, and a service that it has just started ends by
+itself once it has the lock. So the service that then holds the lock is the last one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grid.service.command import home_lock as homes_of_services
+from grid.service.command import home_lock
 from grid.service.system.settings import Options
 from grid.service.system.workspace import Workspace
 from grid.shared import homes, locks
@@ -32,24 +32,24 @@ _POLL_SECONDS = 0.02
 _EXPERIMENTS_SECONDS = 15.0
 """How long experiments may take to end beyond the grace period."""
 _NAMED = 10
-"""How many of the experiments that are left an error names."""
+"""How many of the remaining experiments an error names."""
 
 
 class NotStopped(RuntimeError):
-    """Something has not ended."""
+    """A process or an experiment has not ended."""
 
 
 class ExperimentsLeft(NotStopped):
-    """Experiments that were to end with the service have not."""
+    """Experiments that were to end with the service have not ended."""
 
 
 def stop(home: Path) -> bool:
-    """End the service of a home and its keeper; return whether there was one. What runs goes on.
+    """End the service of a home and its keeper; return whether there was one. Running experiments continue.
 
     Raises
     ------
     HomeRefused
-        If the service is one of another machine, or cannot be told.
+        If the service runs on another machine, or cannot be identified.
     NotStopped
         If it does not end.
     """
@@ -59,9 +59,9 @@ def stop(home: Path) -> bool:
 
 
 def stop_with_experiments(options: Options) -> bool:
-    """End the service of a home, its keeper, and every experiment that runs; return whether there was a service.
+    """End the service of a home, its keeper, and all running experiments; return whether there was a service.
 
-    What is queued stays so. Where no service runs, or it could not end them all, this process does.
+    Queued experiments stay queued. If no service is running, or it could not end them all, this process does.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def stop_with_experiments(options: Options) -> bool:
     Raises
     ------
     HomeRefused, NotStopped
-        As `stop` does; and if experiments do not end.
+        As for `stop`; also if experiments do not end.
     OptionError
         If the database cannot be used.
     """
@@ -86,14 +86,14 @@ def stop_with_experiments(options: Options) -> bool:
 
 
 async def end_experiments(application: Application, insisted: asyncio.Event) -> None:
-    """End every experiment that runs, and come back when that is recorded.
+    """End all running experiments, and return when their ends are recorded.
 
     Parameters
     ----------
     application
-        Open.
+        The open application.
     insisted
-        Set when somebody does not want to wait for it any more.
+        Set when a second signal asks not to wait any longer.
 
     Raises
     ------
@@ -112,7 +112,7 @@ async def end_experiments(application: Application, insisted: asyncio.Event) -> 
     await asyncio.gather(ending, return_exceptions=True)
     left = await application.running_experiments()
     if left:
-        why = "a second signal has cut it short" if insisted.is_set() else f"{limit:g} s were not enough"
+        why = "cut short by a second signal" if insisted.is_set() else f"{limit:g} s were not enough"
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         message = (
             f"not every experiment has ended ({why}): {', '.join(left[:_NAMED])}{more}; "
@@ -122,12 +122,12 @@ async def end_experiments(application: Application, insisted: asyncio.Event) -> 
 
 
 async def _end_experiments(options: Options) -> None:
-    # Imported here: it is needed for this alone, and takes most of a second.
+    # Imported here: only this needs it, and it takes most of a second.
     from grid.service.http.app import opened  # noqa: PLC0415
 
     insisted = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, insisted.set)
-    with homes_of_services.taken(Workspace(options.home)):
+    with home_lock.taken(Workspace(options.home)):
         async with opened(options, starting=False) as application:
             await end_experiments(application, insisted)
 
@@ -140,12 +140,12 @@ def _end_keeper(home: Path) -> bool:
     link.unlink(missing_ok=True)
     if not keeper.is_alive():
         return False
-    _end(keeper, signal.SIGKILL, _STOP_SECONDS, f"the keeper of {home}")  # it has nothing to put in order
+    _end(keeper, signal.SIGKILL, _STOP_SECONDS, f"the keeper of {home}")  # it has nothing to clean up
     return True
 
 
 def _end_service(home: Path, number: signal.Signals, seconds: float) -> bool:
-    service = homes_of_services.holder(home)
+    service = home_lock.holder(home)
     if service is None:
         return False
     _end(service, number, seconds, f"the service of {home}")
@@ -153,7 +153,7 @@ def _end_service(home: Path, number: signal.Signals, seconds: float) -> bool:
 
 
 def _end(process: Holder, number: signal.Signals, seconds: float, what: str) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has ended just now
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
         os.kill(process.pid, number)
     deadline = time.monotonic() + seconds
     while process.is_alive():
@@ -165,7 +165,7 @@ def _end(process: Holder, number: signal.Signals, seconds: float, what: str) -> 
 
 @contextmanager
 def _no_login(home: Path) -> Iterator[None]:
-    """Keep every `login()` from starting a service meanwhile: it waits."""
+    """Keep every `login()` from starting a service meanwhile, by making it wait."""
     try:
         lock = locks.acquire(homes.service_folder(home) / homes.START_LOCK, seconds=_STOP_SECONDS)
     except (FileNotFoundError, NotADirectoryError):  # there is no home

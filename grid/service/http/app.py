@@ -1,4 +1,4 @@
-"""The application: what a service is composed of, opened and closed with it, and which address leads to what."""
+"""The application: the parts of a service, opened and closed together, and what answers at which address."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _READ, _WRITE = ("GET", "HEAD"), ("PUT",)
 
 
 class Application:
-    """A service, ready to be opened: `asgi` answers once `open` has returned."""
+    """A service. Its `asgi` can be served once `open` has returned."""
 
     def __init__(self, options: Options, world: World | None = None) -> None:
         self.options = options
@@ -53,12 +53,12 @@ class Application:
         self.failed_logins = guards.FailedLogins()
 
     async def open(self, *, starting: bool = True) -> None:
-        """Open the database, go on with what an earlier service left, and start what is queued.
+        """Open the database, take over the experiments of an earlier service, and start queued ones.
 
         Parameters
         ----------
         starting
-            Whether to start experiments that are queued.
+            Whether to start queued experiments.
 
         Raises
         ------
@@ -114,26 +114,26 @@ class Application:
         self.asgi = self._make_asgi()
 
     async def close(self) -> None:
-        """Start nothing more and let go of everything; what runs goes on."""
+        """Start no more experiments and release everything; running experiments continue."""
         await self.service.scheduler.close()
         await self.deletions.close()
         self.accounts.close()
         await asyncio.to_thread(self.database.close)
 
     async def stop_experiments(self) -> None:
-        """Start nothing more, end everything that runs, and come back when its end is recorded."""
+        """Start no more experiments, end all running ones, and return when their ends are recorded."""
         await self.service.scheduler.stop_experiments()
 
     async def running_experiments(self) -> list[str]:
-        """Return the names of the experiments that have been started and whose end is not recorded."""
+        """Return the names of the experiments that have been started and have no recorded end."""
         return [f"{row.run_name}-exp{row.index}" for row in await self.database.read(queue_rows.active)]
 
     async def add_user(self, name: str, key: str | Callable[[], str]) -> User:
-        """Return the user of that name, who may call with that key from now on; make one if there is none."""
+        """Return the user of this name, who may call with this key from now on; add the user if there is none."""
         return await self.accounts.ensure(name, key)
 
     async def is_idle(self) -> bool:
-        """Whether nobody has called for the time that the options say, and nothing is queued or running."""
+        """Whether there were no calls for the idle time of the options, and nothing is queued or running."""
         if self.uploads or time.monotonic() - self.last_call < self.options.idle_seconds:
             return False
         return await self.database.read(experiment_rows.unfinished) == 0
@@ -152,7 +152,7 @@ class Application:
                     await response(scope, receive, send)
                 else:
                     allowed = ", ".join(methods)
-                    error = ApiError(ErrorCode.BAD_REQUEST, f"only {allowed} is known here")
+                    error = ApiError(ErrorCode.BAD_REQUEST, f"this address answers {allowed} only")
                     headers = [(b"allow", allowed.encode())]
                     await guards.refuse(scope, send, HTTPStatus.METHOD_NOT_ALLOWED, error, headers)
             else:
@@ -169,7 +169,7 @@ class Application:
             address = request.client.host if request.client else ""
             wait = math.ceil(self.failed_logins.note(address, claimed_user(authorization)))
             if wait:
-                message = f"too many wrong keys were sent: the next is looked at in {wait} s"
+                message = f"too many wrong keys were sent: try again in {wait} s"
                 raise ApiError(ErrorCode.TOO_MANY_REQUESTS, message, {"retryAfterSeconds": wait}) from None
             raise
         self.last_call = time.monotonic()
@@ -180,7 +180,7 @@ class Application:
         return JSONResponse({"status": "ok", "version": __version__, "apiVersion": API_VERSION})
 
     async def _upload(self, request: Request) -> Response:
-        self.uploads += 1  # one may take longer than a service is idle
+        self.uploads += 1  # an upload may take longer than the idle time
         try:
             return await uploads.receive(self.service.snapshots, request)
         finally:
@@ -190,7 +190,7 @@ class Application:
 
 @contextlib.asynccontextmanager
 async def opened(options: Options, world: World | None = None, *, starting: bool = True) -> AsyncIterator[Application]:
-    """Give an application that is open; `starting` as `Application.open` takes it."""
+    """Yield an open application, and close it at the end; `starting` is passed to `Application.open`."""
     application = Application(options, world)
     await application.open(starting=starting)
     try:

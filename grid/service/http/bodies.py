@@ -1,4 +1,4 @@
-"""The size of a request's body: ASGI middleware around any application."""
+"""Limits the size of a request's body: ASGI middleware around any application."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class _BodyTooLarge(Exception):
 
 
 def limit_body(app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> ASGIApp:
-    """Wrap an ASGI application so that no request body is read further than a limit.
+    """Wrap an ASGI application so that no request body is read beyond a limit.
 
-    The client gets a coded 413 as soon as the length that it announces, or what it has sent, is above the limit. The
-    application is given no more of the body, and the connection is closed: by a server that reads on meanwhile, as
-    `HttpProtocol` does, or the client that still sends is met by a reset before it reads the answer.
+    The client gets status 413 and a coded error as soon as the length that it announces, or what it has sent, exceeds
+    the limit. The application receives no more of the body, and the connection is closed. The server must keep reading
+    for a while, as `HttpProtocol` does: otherwise a client that is still sending is reset before it reads the answer.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def limit_body(app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> ASGIApp:
     Returns
     -------
     ASGI application
-        The application within the limit.
+        The limited application.
     """
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +63,7 @@ def limit_body(app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> ASGIApp:
 
         async def watching(message: Message) -> None:
             nonlocal answered
-            # What an application says of the exception that cut its reading short is not what the client needs to know.
+            # The application's own answer to the exception that interrupted it is not what the client needs to know.
             if not exceeded or answered:
                 answered = True
                 await send(message)

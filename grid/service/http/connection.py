@@ -1,8 +1,8 @@
-"""HTTP on one connection, as uvicorn speaks it; what it leaves without an end has one here.
+"""HTTP on one connection, as uvicorn speaks it, with limits where uvicorn has none.
 
-A connection is closed in good order. To close it while the client still sends is to reset it, and a reset takes from
-the client the answer that it has not read yet: so the service says that it has nothing more to say, reads on for a
-while, and throws away what comes.
+Connections are closed gracefully. Closing one while the client is still sending resets it, and a reset makes the client
+lose an answer that it has not read yet. So the service closes only its own direction, keeps reading for a while, and
+discards what comes.
 """
 
 from __future__ import annotations
@@ -19,61 +19,61 @@ __all__ = ["HttpProtocol"]
 MAX_HEAD_BYTES = 64 * 1024
 
 _LINGER_SECONDS = 30.0
-"""How long the service reads on when it has answered."""
+"""How long the service keeps reading once it has answered."""
 _LINGER_BYTES = 64 * 1024**2
-"""How much it reads then: several times the largest body that a request may have."""
+"""How much it then reads at most: several times the largest body that a request may have."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's, within limits.
+    """uvicorn's protocol, within limits.
 
-    uvicorn's reads address and headers without end, this one no more than `MAX_HEAD_BYTES`. Of a request that is
-    answered before it has come whole, uvicorn's reads the rest without end, or nothing at all if the connection will be
-    closed; this one reads it for a while.
+    uvicorn's reads an address and headers of any size, this one at most `MAX_HEAD_BYTES`. If a request is answered
+    before it has arrived completely, uvicorn's reads the rest without a limit, or nothing at all if the connection will
+    be closed; this one reads it for a while.
     """
 
-    _line: _Line
+    _wrapped: _WrappedTransport
     _head = 0
     _unread = 0
-    """Bytes since the last of which something was made: of a header, until it ends, the parser tells nothing."""
+    """Bytes that came since the parser last reported something: it reports a header only when it is complete."""
     _has_more = False
-    """Whether a request has begun that has not come whole, as far as can be told."""
+    """Whether a request has begun that has not arrived completely, as far as is known."""
     _behind = 0
-    """Bytes that came since the last answer, of the request that it was for."""
+    """Bytes that came after the last answer and belong to the request that it was for."""
     _limit: asyncio.TimerHandle | None = None
-    """Cuts the connection when they have been read for long enough; None while there is nothing to wait for."""
+    """Cuts the connection when these bytes have been read for long enough; None if no such bytes are awaited."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Put a line before the transport, which uvicorn would close as soon as it has answered."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Wrap the transport, which uvicorn would close as soon as it has answered."""
         super().connection_made(transport)
-        self._line = _Line(transport, self._close)
-        self.transport = cast("asyncio.Transport", self._line)
+        self._wrapped = _WrappedTransport(transport, self._close)
+        self.transport = cast("asyncio.Transport", self._wrapped)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the limit: there is nothing left to read."""
+        """Drop the limit: there is nothing left to read."""
         self._stop_limit()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
-        """Give the bare transport away: a WebSocket says by messages of its own that it ends."""
-        self.transport = self._line.transport
+        """Hand over the bare transport: a WebSocket has messages of its own for its end."""
+        self.transport = self._wrapped.transport
         super().handle_websocket_upgrade()
 
     def shutdown(self) -> None:
-        """Let nobody delay the end of the service who waits for no answer."""
+        """Close the connection unless its client waits for an answer: others must not delay the end of the service."""
         if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
-            self._line.transport.close()
+            self._wrapped.transport.close()
         else:
             super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, unless nothing is answered any more."""
+        """Parse what came, unless nothing will be answered any longer."""
         if self._limit is not None:
             self._behind += len(data)
             if self._behind > _LINGER_BYTES:
-                self._line.transport.abort()
+                self._wrapped.transport.abort()
                 return
-        if self._line.is_ending:
+        if self._wrapped.is_ending:
             return
         self._unread += len(data)
         super().data_received(data)
@@ -81,12 +81,12 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("The address or the headers of the request are too large.")
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what cannot be parsed, and expect that more of it comes."""
+        """Answer what cannot be parsed, and expect more of it to come."""
         self._has_more = True
         super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
-        """Count the head of each request anew."""
+        """Start to count the head of a request."""
         self._head = 0
         self._has_more = True
         self._unset_keepalive_if_required()
@@ -98,22 +98,22 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header, which may stand behind the body too."""
+        """Count a header, which may also follow the body."""
         self._count(name, value)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin to answer: the head has an end."""
+        """Start to answer: the head is complete."""
         self._unread = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Hand a part of the body on; how large all of them may be is decided by `bodies`."""
+        """Pass on a part of the body; `bodies` limits their total size."""
         self._unread = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Go on with the next request, also where this one was answered before its end."""
+        """Continue with the next request, even if this one was answered before it was complete."""
         self._unread = 0
         self._has_more = False
         if self._limit is not None:
@@ -124,16 +124,16 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Limit what still comes of a request that is answered before its end."""
+        """Limit what still comes of a request that was answered before it was complete."""
         super().on_response_complete()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             self._start_limit()
 
     def _close(self) -> None:
-        """Close a connection on which nothing is said any more, as soon as nothing more is to come."""
-        transport = self._line.transport
+        """Close a connection that gets no further answers, once nothing more is expected from its client."""
+        transport = self._wrapped.transport
         if self._has_more and not transport.is_closing():
-            with suppress(OSError):  # the client has reset it, which the transport is told in a moment
+            with suppress(OSError):  # the client has reset it, which the transport is about to learn
                 transport.write_eof()
             self._start_limit()
             self.flow.resume_reading()
@@ -143,7 +143,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_limit(self) -> None:
         self._stop_limit()
         self._behind = 0
-        self._limit = self.loop.call_later(_LINGER_SECONDS, self._line.transport.abort)
+        self._limit = self.loop.call_later(_LINGER_SECONDS, self._wrapped.transport.abort)
 
     def _stop_limit(self) -> None:
         if self._limit is not None:
@@ -151,15 +151,15 @@ class HttpProtocol(HttpToolsProtocol):
             self._limit = None
 
     def _count(self, *parts: bytes) -> None:
-        # Some bytes more for each: many small headers weigh more than they say.
+        # Some extra bytes for each: many small headers use more memory than their length.
         self._head += sum(len(part) + 16 for part in parts)
         if self._head > MAX_HEAD_BYTES:
             message = "the address and the headers of a request are too large"
-            raise ValueError(message)  # which the parser stops at: the request is answered as one that is not HTTP
+            raise ValueError(message)  # stops the parser: the request is answered as one that is not HTTP
 
 
-class _Line:
-    """A transport as uvicorn sees it: where it is closed, nothing more is written, and `close` sees to the rest."""
+class _WrappedTransport:
+    """A transport as uvicorn sees it: once closed, it writes nothing more, and `HttpProtocol` decides when it ends."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self.transport = transport

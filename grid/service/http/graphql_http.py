@@ -1,7 +1,7 @@
-"""GraphQL over HTTP: from a request to its response, whatever the schema; and the application of both transports.
+"""GraphQL over HTTP, from a request to its response, for any schema; and the application for both transports.
 
-Who may ask is decided by the context factory that the application passes in, what may be asked by `documents` and
-`limits`, how it is answered by `operations`.
+The context factory that the application passes in decides who may ask, `documents` and `limits` what may be asked, and
+`operations` how it is answered.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ def make_graphql_app(
     subscriptions: bool = True,
     execution_context_class: type[Any] | None = None,
 ) -> ASGIApp:
-    """Make the ASGI application that answers GraphQL requests at whatever path it is mounted on.
+    """Return the ASGI application that answers GraphQL requests at whatever path it is mounted on.
 
     Parameters
     ----------
     schema
         The executable schema.
     context_value
-        Called for every operation with the request or the WebSocket and the operation's parameters; what it returns is
-        the resolvers' context. It authenticates: an `ApiError` that it raises, or what is translated into one, is the
-        answer. For a request it is called before the body is read, without parameters. When a WebSocket is opened it is
-        called once without parameters, to let the client in or not; what the client's `connection_init` has under
-        `authorization` stands among the WebSocket's headers, in place of any that came with the request.
+        Called for every operation with the request or the WebSocket and the operation's parameters; its result is the
+        resolvers' context. It also authenticates: an `ApiError` that it raises, or an error that is translated into
+        one, is the answer. For a request it is called without parameters, before the body is read. For a WebSocket it
+        is also called once at the beginning, without parameters, to let the client in or not; if the client's
+        `connection_init` has an `authorization`, it replaces the header of that name.
     subscriptions
         Whether to accept WebSockets.
     execution_context_class
@@ -72,7 +72,7 @@ def make_graphql_app(
     ariadne = GraphQL(
         schema,
         error_formatter=format_error,
-        # `format_error` logs what deserves it: a logger outside the tree keeps Ariadne from logging everything again.
+        # `format_error` logs what matters: a logger outside the tree keeps Ariadne from logging everything again.
         logger=Logger("ariadne"),  # noqa: LOG001
         http_handler=_HttpHandler(operations),
         websocket_handler=WebSocketHandler(operations),
@@ -105,7 +105,7 @@ class _HttpHandler(GraphQLHTTPHandler):
         headers: Sequence[tuple[bytes, bytes]] = ()
         try:
             if media is None:
-                message = f"Accept asks for no media type of an answer: {_GRAPHQL_JSON} and {_JSON} are known"
+                message = f"the Accept header names no media type that the service sends: {_GRAPHQL_JSON} or {_JSON}"
                 raise bad_request(message, HTTPStatus.NOT_ACCEPTABLE)
             answer = await self._respond(scope, content_type, receive)
             status = HTTPStatus.OK if "data" in answer else request_error
@@ -123,9 +123,9 @@ class _HttpHandler(GraphQLHTTPHandler):
     async def _respond(self, scope: Scope, content_type: bytes, receive: Receive) -> dict[str, Any]:
         method = scope["method"]
         if method not in ("GET", "POST"):
-            message = f"the method {method} is not known here: use POST, or GET for queries"
+            message = f"the method {method} is not allowed here: use POST, or GET for queries"
             raise bad_request(message, HTTPStatus.METHOD_NOT_ALLOWED, ((b"allow", b"GET, POST"),))
-        # First of all: for somebody without a key nothing is read, and of what it says nothing is told.
+        # This comes first: nothing that a client without a key sends is read or commented on.
         context = await self._operations.context(Request(scope), {})
         if method == "POST":
             params = await _read_body(content_type, receive)
@@ -138,15 +138,15 @@ class _HttpHandler(GraphQLHTTPHandler):
 
 
 class _Disconnected(Exception):
-    """The client is gone: nobody waits for an answer."""
+    """The client has disconnected: there is no one to answer."""
 
 
 def _check_transport(operation: Operation, method: str) -> None:
     if operation.type is OperationType.SUBSCRIPTION:
-        raise bad_request("a subscription is not answered over HTTP: use a WebSocket (graphql-transport-ws)")
+        raise bad_request("subscriptions are not available over HTTP: use a WebSocket (graphql-transport-ws)")
     if method == "GET":
         raise bad_request(
-            "a mutation is not executed for a GET request: use POST",
+            "mutations are not executed for GET requests: use POST",
             HTTPStatus.METHOD_NOT_ALLOWED,
             ((b"allow", b"POST"),),
         )
@@ -170,7 +170,7 @@ async def _read_body(content_type: bytes, receive: Receive) -> dict[str, Any]:
     try:
         params = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise bad_request(f"the body is no JSON: {error}") from None
+        raise bad_request(f"the body is not JSON: {error}") from None
     return checked(params)
 
 
@@ -181,7 +181,7 @@ def _read_query_string(query_string: bytes) -> dict[str, Any]:
             try:
                 params[name] = orjson.loads(params[name])
             except orjson.JSONDecodeError as error:
-                raise bad_request(f"the parameter {name} is no JSON: {error}") from None
+                raise bad_request(f"the parameter {name} is not JSON: {error}") from None
         else:
             params.pop(name, None)
     return checked(params)
@@ -199,7 +199,7 @@ def _is_json(content_type: bytes) -> bool:
 
 @lru_cache(maxsize=64)
 def _answer_media(accept: bytes) -> str | None:
-    """Choose what the client likes best; the older type where it does not care."""
+    """Return the media type that the client prefers, the older one if it has no preference; None if it accepts none."""
     best: tuple[float, bool, str] = (0.0, False, "")
     for entry in accept.decode("latin-1").lower().split(",") if accept.strip() else ["*/*"]:
         media, *parameters = (part.strip() for part in entry.split(";"))

@@ -1,6 +1,6 @@
-"""GraphQL over WebSocket (`graphql-transport-ws`): connections, their greeting, and the operations on them.
+"""GraphQL over WebSocket (`graphql-transport-ws`): connections, their `connection_init`, and their operations.
 
-What an operation may be and how it is answered is decided by `operations`.
+Which operations are allowed, and how they are answered, is decided by `operations`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketHandler"]
 
 _MAX_OPERATIONS = 100
-# Somebody without a key holds a connection no longer than this.
-_GREETING_TIME = timedelta(seconds=10)
+# A client without a key can hold a connection no longer than this.
+_INIT_TIME = timedelta(seconds=10)
 
 
 class _Socket(WebSocket):
-    """A WebSocket that survives what clients send, and what is sent to clients that are gone."""
+    """A WebSocket that copes with malformed messages, and with clients that have disconnected."""
 
     init_timeout: asyncio.Task[Any] | None = None
 
@@ -50,7 +50,7 @@ class _Socket(WebSocket):
             parsed = orjson.loads(message.get("text") or message.get("bytes") or b"")
         except orjson.JSONDecodeError:
             parsed = None
-        # Operations are looked up by their ids, which not every value allows.
+        # Operations are looked up by their ids, so an id must be hashable.
         if (
             isinstance(parsed, dict)
             and isinstance(parsed.get("type"), str)
@@ -70,7 +70,7 @@ class _Socket(WebSocket):
             try:
                 await self.send({"type": "websocket.send", "text": text.decode()})
             except WebSocketDisconnect:
-                # Its reader notices too, and stops the operations.
+                # The reader notices this as well, and stops the operations.
                 return
 
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
@@ -83,20 +83,20 @@ class _Socket(WebSocket):
 
 
 class WebSocketHandler(GraphQLTransportWSHandler):
-    """Ariadne's handler of the protocol, with operations of ours.
+    """Ariadne's handler of the protocol, with our own operations.
 
     Parameters
     ----------
     operations
-        What answers an operation.
+        Loads and executes operations.
     """
 
     def __init__(self, operations: Operations) -> None:
-        super().__init__(connection_init_wait_timeout=_GREETING_TIME)
+        super().__init__(connection_init_wait_timeout=_INIT_TIME)
         self._operations = operations
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take a connection if it speaks the protocol, and stay with it to its end."""
+        """Accept a connection if it speaks the protocol, and serve it until it ends."""
         websocket = _Socket(scope, receive, send)
         if "graphql-transport-ws" not in scope.get("subprotocols", ()):
             await websocket.accept()
@@ -109,7 +109,7 @@ class WebSocketHandler(GraphQLTransportWSHandler):
                 websocket.init_timeout.cancel()
 
     async def handle_connection_init_timeout(self, websocket: Any, client_context: Any) -> None:
-        """Wait for the greeting, by a task that ends with the connection."""
+        """Wait for `connection_init`, in a task that ends with the connection."""
         websocket.init_timeout = asyncio.current_task()
         await super().handle_connection_init_timeout(websocket, client_context)
 
@@ -128,7 +128,7 @@ class WebSocketHandler(GraphQLTransportWSHandler):
     async def handle_websocket_subscribe(
         self, websocket: Any, data: Any, operation_id: Any, client_context: Any
     ) -> None:
-        """Begin an operation of any kind, or answer with what is wrong with it."""
+        """Start an operation of any kind, or answer with what is wrong with it."""
         if not client_context.connection_acknowledged:
             await websocket.close(4401, "Unauthorized")
             return
@@ -140,7 +140,7 @@ class WebSocketHandler(GraphQLTransportWSHandler):
             return
         try:
             if len(client_context.operations) >= _MAX_OPERATIONS:
-                message = f"operations of this connection: {_MAX_OPERATIONS}, no more are allowed; complete one"
+                message = f"operations on this connection: {_MAX_OPERATIONS}, no more are allowed; complete one first"
                 raise refuse(ApiError(ErrorCode.LIMIT_EXCEEDED, message))
             params = checked(data)
             context = await self._operations.context(websocket, params)
@@ -160,7 +160,7 @@ class WebSocketHandler(GraphQLTransportWSHandler):
         )
 
     async def _is_let_in(self, websocket: Any) -> bool:
-        """Whether the client's key is accepted now; where it is not, the connection is closed with the reason."""
+        """Return whether the client's key is accepted now; if it is not, close the connection with the reason."""
         try:
             await self._operations.context(websocket, {})
         except Refused as refused:
@@ -174,7 +174,7 @@ class WebSocketHandler(GraphQLTransportWSHandler):
     async def _while_let_in(
         self, websocket: Any, stream: AsyncGenerator[dict[str, Any], None]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        # A connection may live for days, and whoever opened it be disabled meanwhile.
+        # A connection may live for days, and its user may be disabled in the meantime.
         async with aclosing(stream):
             async for answer in stream:
                 if not await self._is_let_in(websocket):
@@ -184,7 +184,7 @@ class WebSocketHandler(GraphQLTransportWSHandler):
     async def _answer_once(
         self, document: DocumentNode, operation: Operation, params: dict[str, Any], context: Any
     ) -> AsyncGenerator[dict[str, Any], None]:
-        # As a stream of one answer it leaves the connection free to read on: a mutation may take its time.
+        # A stream of one answer leaves the connection free to read on: a mutation may take long.
         try:
             yield await self._operations.run(document, operation, params, context)
         except Refused as refused:

@@ -1,6 +1,6 @@
-"""What is decided about a request before anything of it is read: where it may come from, and who has failed too often.
+"""Decides about a request before it is read: where it may come from, and who has failed to log in too often.
 
-Who may call is decided by `accounts`, what may be asked by `limits`.
+`accounts` decides who may call, `limits` what may be asked.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _AUTHORITY = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _OWN_SITE = frozenset({b"same-origin", b"none"})
-"""What a browser says of a request that no other site's page has caused."""
+"""How a browser marks a request that was not caused by a page of another site."""
 
 _MOST_KEPT = 10_000
 _NOTHING: Mapping[str, str] = {}
 
 
 def guarded(app: ASGIApp, options: Options) -> ASGIApp:
-    """Wrap an application so that no page of a browser reaches it, and none of its faults the client.
+    """Wrap an application so that foreign web pages cannot reach it, and its faults do not reach clients.
 
-    A request is refused unless its ``Host`` is a name of this service: a page that had its own name point to this
-    machine is stopped by that. So is one that a browser says another site's page has caused. Programs other than
-    browsers send neither ``Origin`` nor ``Sec-Fetch-Site``.
+    A request is refused unless its ``Host`` is a name of this service: this stops a page whose own name was made to
+    point to this machine. It is also refused if the browser says that a page of another site has caused it. Programs
+    other than browsers send neither ``Origin`` nor ``Sec-Fetch-Site``.
 
     Parameters
     ----------
     app
         The application.
     options
-        Where the service listens, and the names that it has besides.
+        The address that the service listens on, and its other names.
 
     Returns
     -------
     ASGI application
-        The application behind its guards. An exception that it lets out is answered as a fault without a word of it.
+        The guarded application. An exception that it raises is answered as an internal error without details.
     """
     is_known = _names(options)
 
@@ -70,8 +70,8 @@ def guarded(app: ASGIApp, options: Options) -> ASGIApp:
         try:
             await app(scope, receive, watching)
         except (ClientDisconnect, WebSocketDisconnect):
-            return  # nobody waits for an answer
-        except Exception as fault:  # noqa: BLE001 - of the application, whatever it is
+            return  # the client has disconnected
+        except Exception as fault:  # noqa: BLE001 - any fault of the application
             error = internal(fault)
             if not has_begun:
                 await _answer(scope, send, HTTPStatus.INTERNAL_SERVER_ERROR, error)
@@ -82,18 +82,18 @@ def guarded(app: ASGIApp, options: Options) -> ASGIApp:
 async def refuse(
     scope: Scope, send: Send, status: HTTPStatus, error: ApiError, headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> None:
-    """Answer a request, or the opening of a WebSocket, with an error in the shape of GraphQL's.
+    """Answer a request, or the opening of a WebSocket, with an error in the form of GraphQL's errors.
 
     Parameters
     ----------
     scope, send
-        As ASGI gives them.
+        As ASGI passes them.
     status
         The HTTP status.
     error
-        Why.
+        The reason.
     headers
-        More headers of the answer.
+        Additional headers of the answer.
     """
     await _answer(scope, send, status, coded(error, error.code), headers)
 
@@ -109,7 +109,7 @@ async def _answer(
     if scope["type"] == "websocket":
         kind = "websocket.http.response"
         if kind not in scope.get("extensions", _NOTHING):
-            await send({"type": "websocket.close"})  # which the server makes a 403 of
+            await send({"type": "websocket.close"})  # the server turns this into a 403
             return
     body = orjson.dumps({"errors": [error]}, default=str)
     fixed = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", b"%d" % len(body))]
@@ -118,7 +118,7 @@ async def _answer(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether who listens on this address is reached from this machine alone."""
+    """Return whether a service that listens on this address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -126,14 +126,14 @@ def is_loopback(host: str) -> bool:
 
 
 def _names(options: Options) -> Callable[[str], bool]:
-    """Return what says whether a name in lower case, without a port, is one of the service's."""
+    """Return a function that tells whether a name, in lower case and without a port, is one of the service's."""
     names = _LOOPBACK_NAMES | {name.lower().strip("[]") for name in (options.host, *options.allowed_hosts)}
     if is_loopback(options.host):
         return names.__contains__
     names |= {socket.gethostname().lower()}
 
     def is_known(name: str) -> bool:
-        # Anybody's name can be made to point here, but what stands for itself points nowhere else.
+        # Any name can be made to point to this machine, but an IP address is what it is.
         return name in names or _is_address(name)
 
     return is_known
@@ -150,23 +150,23 @@ def _is_address(name: str) -> bool:
 def _foreign(
     headers: Sequence[tuple[bytes, bytes]], is_known: Callable[[str], bool]
 ) -> tuple[HTTPStatus, ApiError] | None:
-    """Say why a request with these headers is not answered; None where it is."""
+    """Return why a request with these headers is refused; None if it is not."""
     hosts = [value for name, value in headers if name == b"host"]
     host = hosts[0].decode("latin-1").lower() if len(hosts) == 1 else ""
     parts = _AUTHORITY.fullmatch(host)
     if parts is None or not is_known(parts["v6"] or parts["name"]):
         given = ", ".join(value.decode("latin-1")[:100] for value in hosts) or "missing"
         message = (
-            f"the Host of the request is {given!r}, which is no name of this service; "
-            "whoever runs it adds one with: serve --allowed-host NAME"
+            f"the Host of the request is {given!r}, which is not a name of this service; "
+            "its operator can add a name with: serve --allowed-host NAME"
         )
         return HTTPStatus.MISDIRECTED_REQUEST, ApiError(ErrorCode.FORBIDDEN, message)
     for name, value in headers:
         if name == b"origin" and not _is_same(value.decode("latin-1").lower(), host):
-            message = f"requests of web pages from {value.decode('latin-1')[:100]!r} are not answered"
+            message = f"requests from web pages of {value.decode('latin-1')[:100]!r} are not answered"
             return HTTPStatus.FORBIDDEN, ApiError(ErrorCode.FORBIDDEN, message)
         if name == b"sec-fetch-site" and value.strip().lower() not in _OWN_SITE:
-            message = "requests that a page of another site has caused are not answered"
+            message = "requests caused by a page of another site are not answered"
             return HTTPStatus.FORBIDDEN, ApiError(ErrorCode.FORBIDDEN, message)
     return None
 
@@ -174,20 +174,20 @@ def _foreign(
 def _is_same(origin: str, host: str) -> bool:
     scheme, _, authority = origin.partition("://")
     port = _DEFAULT_PORTS.get(scheme)
-    # Either scheme: what encrypts for the service stands in front of it.
+    # Either scheme: a proxy in front of the service may add the encryption.
     return port is not None and authority.removesuffix(port) == host.removesuffix(port)
 
 
 class FailedLogins:
-    """Counts wrong keys by the address that they came from and by the user that they were for.
+    """Counts wrong keys by the address that sent them and by the user that they were for.
 
-    A bucket of tokens for each: a failure takes one, and they come back with time. Only failures are counted and
-    refused, so that nobody locks out somebody with the right key, however many share an address.
+    Each has a bucket of tokens: a failure takes one, and they come back with time. Only failures are counted and
+    refused, so that a user with the right key is never locked out, however many share an address.
 
     Parameters
     ----------
     clock
-        Seconds that only grow.
+        Returns seconds that never go backwards.
     """
 
     FOR_ADDRESS = 100
@@ -196,7 +196,7 @@ class FailedLogins:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # How many tokens were there, and when. The one that was used longest ago is forgotten first: it is full again.
+        # How many tokens were left, and when. The least recently used bucket is forgotten first: it is full again.
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -208,14 +208,14 @@ class FailedLogins:
         Parameters
         ----------
         address
-            Where the request came from.
+            The address that the request came from.
         user
-            Whose id or name it gave; empty where it gave none.
+            The id or name of the user that it gave; empty if it gave none.
 
         Returns
         -------
         float
-            After how many seconds another one is allowed; 0 where this one was.
+            The number of seconds after which another failure is allowed; 0 if this one was.
         """
         waits = [self._take(("address", address), self.FOR_ADDRESS)]
         if user:

@@ -1,4 +1,4 @@
-"""Uploads of snapshots over HTTP: from a request to what the domain keeps, and from its refusals to their statuses."""
+"""Uploads of snapshots over HTTP: passes requests to the domain, and turns its refusals into HTTP statuses."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.LIMIT_EXCEEDED: 413, ErrorCode.UN
 
 
 async def receive(snapshots: Snapshots, request: Request) -> Response:
-    """Hand an archive on to the snapshots while it comes, and answer with what became of it.
+    """Pass an archive to the snapshots while it arrives, and answer with the outcome.
 
     Parameters
     ----------
     snapshots
-        What keeps it.
+        The snapshots that store it.
     request
-        A PUT to an address under `PATH`, whose query should be the one that `createSnapshot` signed.
+        A PUT to an address that matches `PATH`; its query must be the one that `createSnapshot` signed.
 
     Returns
     -------
     Response
-        204 where the archive is kept; otherwise an error in the shape of GraphQL's.
+        204 if the archive is stored; otherwise an error in the form of GraphQL's errors.
     """
     query = request.query_params
     try:
@@ -50,10 +50,10 @@ async def receive(snapshots: Snapshots, request: Request) -> Response:
             raise
         return JSONResponse({"errors": [refusal.formatted]}, status_code=_STATUS.get(refusal.code, 400))
     except OSError as error:
-        _log.exception("an upload cannot be kept")
-        message = f"the service cannot keep the upload: {error.strerror or 'its disk does not take it'}"
+        _log.exception("an upload cannot be stored")
+        message = f"the service cannot store the upload: {error.strerror or 'its disk refuses it'}"
         refusal = ApiError(ErrorCode.UNAVAILABLE, message)
         return JSONResponse({"errors": [refusal.formatted]}, status_code=507)
     except ClientDisconnect:
-        return Response(status_code=400)  # which nobody reads
+        return Response(status_code=400)  # the client is gone and reads nothing
     return Response(status_code=204)

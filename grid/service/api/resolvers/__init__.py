@@ -1,4 +1,4 @@
-"""One file a noun, and each is thin: from arguments to what the service can do, from its result to plain dicts.
+"""One thin file for each noun: it passes arguments to the domain, and turns results into plain dicts.
 
-What a file binds to the schema stands in its `BINDABLES`; `api/schema.py` lists the files.
+Each file lists what it binds to the schema in its `BINDABLES`; `api/schema.py` lists the files.
 """

@@ -1,4 +1,4 @@
-"""The cluster: what it has, and whether anything starts on it."""
+"""The cluster: its resources, and pausing and resuming it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiments by id and by name, how their attempts ended, and cancelling and deleting them one by one."""
+"""Experiments: finding one by id or by name, how its attempts ended, cancelling and deleting it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def _attempts(experiment: Object, _: Info) -> list[Object]:
 @_experiment.field("failure")
 async def _failure(experiment: Object, _: Info) -> Object | None:
     rows = await experiment["endings"].of(experiment["seq"])
-    # An attempt that has not ended is not among them; nor may what was read a moment later speak of another one.
+    # Only ended attempts are listed, and they are read after the experiment: match the number that it was read with.
     return next(
         (failure_object(row) for row in rows if row.number == experiment["attempt"] and experiment["reason"]), None
     )

@@ -14,7 +14,7 @@ _going_on: set[asyncio.Task[Object]] = set()
 
 
 def to_its_end(mutation: Callable[_Arguments, Coroutine[Any, Any, Object]]) -> Callable[_Arguments, Awaitable[Object]]:
-    """Carry a mutation out whole, even where its client hangs up in the middle: what it has recorded, it also does."""
+    """Run a mutation to its end even if its client hangs up midway, so that it also does what it has recorded."""
 
     @functools.wraps(mutation)
     async def whole(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Object:

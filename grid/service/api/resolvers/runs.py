@@ -1,4 +1,4 @@
-"""Runs: reading them, their parts that are read only where they are asked for, starting them and all that ends them."""
+"""Runs: reading them and those of their parts that are read on request, starting, cancelling, retrying, deleting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scalars of the schema that check what they are given."""
+"""The scalars of the schema that check their input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots of source code: announcing one, and where it is uploaded where it is not stored yet."""
+"""Snapshots of source code: announcing one, and where to upload it if it is not stored yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The subscription to the status of a run: one answer at once, then one whenever something has changed."""
+"""The subscription to the status of a run: one answer immediately, then another whenever something has changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grid.service.store import run_rows
 from grid.shared.wire import ErrorCode, ExperimentStatus
 
 _BETWEEN_CHANGES = 0.1
-"""Seconds between two answers of a subscription: what changes in between is told together."""
+"""Seconds between two answers of a subscription; changes in between are reported together."""
 
 _subscription = SubscriptionType()
 
@@ -31,7 +31,7 @@ async def _watch_run(_: object, info: Info, name: str, owner: str | None = None)
         while True:
             changed.clear()
             row = await service.database.read(lambda connection: run_rows.by_id(connection, first.id))
-            # Deleted meanwhile, or not to be read any more.
+            # It has been deleted in the meantime, or the user may no longer read it.
             if row is None or await readable_owner(info, owner) is None:
                 raise _no_run(name)
             status = await Statuses(service.database, [row]).of(row.seq)
@@ -48,4 +48,4 @@ def _run_status_changed(status: Object, _: Info, **__: object) -> Object:
 
 
 def _no_run(name: str) -> ApiError:
-    return ApiError(ErrorCode.RUN_NOT_FOUND, f"you can read no run named {name[:200]!r}")
+    return ApiError(ErrorCode.RUN_NOT_FOUND, f"there is no run named {name[:200]!r} that you can read")

@@ -1,4 +1,4 @@
-"""Who asks, and what answers: the viewer, and the versions of the service and of its API."""
+"""The viewer, and the versions of the service and of its API."""
 
 from __future__ import annotations
 
