@@ -399,7 +399,7 @@ def test_failures_are_forgiven_with_time() -> None:
 
 def test_failures_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many addresses and users are tried, no more than some are kept, the latest of them."""
-    monkeypatch.setattr("grid.service.http.guards._MOST_KEPT", 50)
+    monkeypatch.setattr("grid.service.http.guards._MAX_BUCKETS", 50)
     logins = FailedLogins(Clock())
     for number in range(1_000):
         logins.note("address", f"user-{number}")

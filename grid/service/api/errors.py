@@ -26,7 +26,7 @@ __all__ = ["TABLE", "ApiError", "coded", "format_error", "internal", "translated
 
 _log = logging.getLogger(__name__)
 
-_MOST_CHARACTERS = 2_000
+_MAX_CHARACTERS = 2_000
 
 
 class ApiError(GraphQLError):
@@ -201,6 +201,6 @@ def format_error(error: GraphQLError, debug: bool = False) -> dict[str, Any]:  #
 def _short(error: GraphQLError) -> dict[str, Any]:
     """Format an error, its message cut to a length that people can read."""
     formatted: dict[str, Any] = dict(error.formatted)
-    if len(error.message) > _MOST_CHARACTERS:
-        formatted["message"] = error.message[:_MOST_CHARACTERS] + "…"
+    if len(error.message) > _MAX_CHARACTERS:
+        formatted["message"] = error.message[:_MAX_CHARACTERS] + "…"
     return formatted

@@ -57,7 +57,7 @@ async def serve(options: Options, world: World | None = None) -> None:
     workspace = Workspace(options.home)
     with taken(workspace, kept_by=options.kept_by) as lock, _socket(options) as listening:
         application = Application(options, world)
-        with _in_words(application):
+        with _errors_explained(application):
             await application.open()
         try:
             async with _announced(application, workspace, listening) as url:
@@ -162,7 +162,7 @@ def _socket(options: Options) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _in_words(application: Application) -> Iterator[None]:
+def _errors_explained(application: Application) -> Iterator[None]:
     """Explain to the operator what keeps a service from starting."""
     try:
         yield
@@ -189,7 +189,7 @@ async def _announced(application: Application, workspace: Workspace, listening: 
     """Let clients find the service, and yield its address."""
     host, world = application.options.host, application.world
     path = workspace.service / homes.RECORD
-    with _in_words(application):
+    with _errors_explained(application):
         _api_key(workspace, world)  # made if there is none
         # Read within a transaction, because `users rotate` replaces it within one: so the old key cannot come back.
         user = await application.add_user(world.account(), lambda: _api_key(workspace, world))

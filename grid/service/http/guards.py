@@ -30,7 +30,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _OWN_SITE = frozenset({b"same-origin", b"none"})
 """How a browser marks a request that was not caused by a page of another site."""
 
-_MOST_KEPT = 10_000
+_MAX_BUCKETS = 10_000
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -228,6 +228,6 @@ class FailedLogins:
         tokens = min(size, tokens + max(0.0, now - at) * self.PER_SECOND)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / self.PER_SECOND
         self._buckets[key] = (tokens if wait else tokens - 1, now)
-        while len(self._buckets) > _MOST_KEPT:
+        while len(self._buckets) > _MAX_BUCKETS:
             self._buckets.popitem(last=False)
         return wait

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 from grid.service.api.projections import Object
 
 _Arguments = ParamSpec("_Arguments")
-_going_on: set[asyncio.Task[Object]] = set()
+_unfinished: set[asyncio.Task[Object]] = set()
 
 
 def to_its_end(mutation: Callable[_Arguments, Coroutine[Any, Any, Object]]) -> Callable[_Arguments, Awaitable[Object]]:
@@ -19,8 +19,8 @@ def to_its_end(mutation: Callable[_Arguments, Coroutine[Any, Any, Object]]) -> C
     @functools.wraps(mutation)
     async def whole(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Object:
         task = asyncio.create_task(mutation(*args, **kwargs))
-        _going_on.add(task)
-        task.add_done_callback(_going_on.discard)
+        _unfinished.add(task)
+        task.add_done_callback(_unfinished.discard)
         return await asyncio.shield(task)
 
     return whole
