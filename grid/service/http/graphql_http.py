@@ -105,7 +105,7 @@ class _HttpHandler(GraphQLHTTPHandler):
         headers: Sequence[tuple[bytes, bytes]] = ()
         try:
             if media is None:
-                message = f"the Accept header allows neither {_GRAPHQL_JSON} nor {_JSON}, and the service sends nothing else"
+                message = f"Accept allows neither {_GRAPHQL_JSON} nor {_JSON}: the service sends nothing else"
                 raise bad_request(message, HTTPStatus.NOT_ACCEPTABLE)
             answer = await self._respond(scope, content_type, receive)
             status = HTTPStatus.OK if "data" in answer else request_error
