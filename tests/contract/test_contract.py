@@ -189,7 +189,8 @@ def test_registry_that_composes_otherwise(schema: GraphQLSchema, monkeypatch: py
 
     def less(registry: Registry, name: str) -> Any:
         query = compose(registry, name)
-        return type(query)(query.name, query.version, query.kind, query.text.replace("  username\n", "  id\n"), query.path)
+        text = query.text.replace("  username\n", "  id\n")
+        return type(query)(query.name, query.version, query.kind, text, query.path)
 
     monkeypatch.setattr(Registry, "get", less)
 
