@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
+from grid.chain.decoding import camel_case
 from grid.definition import nested
 from grid.definition.checks import (
     FRAMEWORKS,
@@ -38,12 +39,6 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _LAST = 1_000
-
-
-def camel_case(name: str) -> str:
-    """Write a name as the schema writes it: ``max_retries`` is ``maxRetries``."""
-    first, *others = name.split("_")
-    return first + "".join(word.capitalize() for word in others)
 
 
 # --- what a row says -------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import shlex
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from grid.definition.arguments import TABLE, DefinitionArguments, Printed, camel_case
+from grid.chain.decoding import camel_case
+from grid.definition.arguments import TABLE, DefinitionArguments, Printed
 from grid.definition.config import ConfigFile, config_document, read_config
 from grid.definition.nested import param_words
 from grid.errors import ConfigError, InvalidArgument, SourceError

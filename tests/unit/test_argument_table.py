@@ -13,13 +13,13 @@ from graphql import build_schema
 
 import grid
 from grid import Run
+from grid.chain.decoding import camel_case
 from grid.definition.arguments import (
     ARGUMENTS,
     TABLE,
     Argument,
     Printed,
     RunArguments,
-    camel_case,
     noting_what_was_given,
 )
 from grid.definition.run_definition import RunDefinition
