@@ -1,12 +1,11 @@
-"""Define a hyperparameter sweep over a script you did not change, run it, and hold its experiments as live mappings.
+"""Define a hyperparameter sweep over an unmodified script, run it, and hold its experiments as live mappings.
 
 >>> from grid import Run, login
 >>> login()  # doctest: +SKIP
 >>> r = Run(entrypoint="train.py", script_args="--lr '[0.1, 0.01]'")  # doctest: +SKIP
 >>> r.start()  # doctest: +SKIP
 
-Here are the public names, and nothing else. They are imported when they are first used, so that ``import grid`` costs
-next to nothing.
+Only the public names are here. Each is imported when it is first used, so that ``import grid`` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -59,13 +58,13 @@ _HOMES = {
     "schema_path": "grid.functions",
 }
 
-__all__ = [  # noqa: PLE0604 - ruff cannot see that these are texts
+__all__ = [  # noqa: PLE0604 - ruff cannot see that these are strings
     "__version__",
     *_HOMES,
 ]
 
 
-if not TYPE_CHECKING:  # to a type checker it would say that every name exists
+if not TYPE_CHECKING:  # it would tell a type checker that every name exists
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:

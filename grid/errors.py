@@ -6,11 +6,11 @@
     ├── NotLoggedIn               no session in this process yet
     ├── AuthenticationFailed      (PermissionError) the key is not accepted
     ├── PermissionDenied          (PermissionError) readable, but not yours to change
-    ├── InvalidArgument           (ValueError) refused before or by the service
+    ├── InvalidArgument           (ValueError) refused by the client or by the service
     │   ├── SweepError            a sweep in ``script_args``; quotes the flag
     │   ├── SourceError           the script or its source code
     │   ├── ConfigError           the YAML configuration file or the credentials file
-    │   ├── NameTaken             a run of that name exists already
+    │   ├── NameTaken             a run of that name already exists
     │   └── Unsupported           the cluster cannot do what was asked for
     ├── NotFound                  (KeyError)
     │   ├── RunNotFound
@@ -18,13 +18,13 @@
     │   └── ClusterNotFound
     ├── RunStarted                (AttributeError) a started run is immutable
     ├── RunNotStarted             there is nothing yet to cancel or to list
-    ├── NotEnded                  what is to be deleted still waits or runs: cancel it first
+    ├── NotEnded                  what still waits or runs cannot be deleted: cancel it first
     ├── ServiceError              the service answered, but not with a result
     │   ├── InvalidResponse       not GraphQL at all: HTML, garbage, another program
     │   ├── LimitExceeded         more than one request may ask for
     │   ├── TooManyRequests       too many wrong keys came from here: wait
-    │   └── ServiceTooOld         it does not know the query
-    ├── ConnectionFailed          (ConnectionError) no answer: nobody listens, or the line was cut
+    │   └── ServiceTooOld         the service does not know the query
+    ├── ConnectionFailed          (ConnectionError) no answer: nothing listens there, or the connection broke
     │   └── EmbeddedServiceFailed the embedded service could not be started
     └── RequestTimeout            (TimeoutError) no answer in time
         └── CancelTimeout         the processes of a cancelled experiment are still there
@@ -71,7 +71,7 @@ class GridError(Exception):
 
 
 class GridWarning(UserWarning):
-    """Something is done otherwise than it was asked for, and nothing is wrong."""
+    """Something was done differently from what was asked, and nothing is wrong."""
 
 
 class NotLoggedIn(GridError):
@@ -98,7 +98,7 @@ class SweepError(InvalidArgument):
 
 
 class SourceError(InvalidArgument):
-    """The script or its source code cannot be made a snapshot of."""
+    """No snapshot can be made of the script or its source code."""
 
 
 class ConfigError(InvalidArgument):
@@ -106,7 +106,7 @@ class ConfigError(InvalidArgument):
 
 
 class NameTaken(InvalidArgument):
-    """The user has a run of that name already."""
+    """The user already has a run of that name."""
 
 
 class Unsupported(InvalidArgument):
@@ -114,7 +114,7 @@ class Unsupported(InvalidArgument):
 
 
 class NotFound(GridError, KeyError):
-    """There is nothing of that name."""
+    """Nothing of that name exists."""
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which would put the message in quotes.
@@ -122,11 +122,11 @@ class NotFound(GridError, KeyError):
 
 
 class RunNotFound(NotFound):
-    """The user can read no run of that name."""
+    """There is no run of that name that the user can read."""
 
 
 class ExperimentNotFound(NotFound):
-    """The user can read no experiment of that name or id."""
+    """There is no experiment of that name or id that the user can read."""
 
 
 class ClusterNotFound(NotFound):
@@ -134,15 +134,15 @@ class ClusterNotFound(NotFound):
 
 
 class RunStarted(GridError, AttributeError):
-    """A run that was started cannot be changed any more."""
+    """A run that was started can no longer be changed."""
 
 
 class RunNotStarted(GridError):
-    """The run has nothing yet that the call could be about."""
+    """The run has not been started, so there is nothing yet that the call could apply to."""
 
 
 class NotEnded(GridError):
-    """What is to be deleted still waits or runs: cancel it first."""
+    """What still waits or runs cannot be deleted: cancel it first."""
 
 
 class ServiceError(GridError):
@@ -150,7 +150,7 @@ class ServiceError(GridError):
 
 
 class InvalidResponse(ServiceError):
-    """What answered does not speak GraphQL: a proxy's page, another program, a broken line."""
+    """What answered does not speak GraphQL: a proxy's page, another program, a broken connection."""
 
 
 class LimitExceeded(ServiceError):
@@ -166,7 +166,7 @@ class ServiceTooOld(ServiceError):
 
 
 class ConnectionFailed(GridError, ConnectionError):
-    """There was no answer: nobody listens, or the line was cut."""
+    """There was no answer: nothing listens there, or the connection broke."""
 
 
 class EmbeddedServiceFailed(ConnectionFailed):

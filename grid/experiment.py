@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from grid.session.session import Session
 
 _CANCEL_MARGIN = 5.0
-"""Seconds that a cancel may take beyond the grace period of its service."""
+"""Seconds that a cancellation may take beyond the grace period of its service."""
 
 _CANCEL_WAIT = 5.0
-"""Seconds that one request of a cancel may take, so that it fits into any read time-out."""
+"""Seconds that one request of a cancellation may take, so that it fits into any read time-out."""
 
 
 class Experiment:
     """One execution of a run's script, with one combination of the sweep's values.
 
     It comes from :attr:`Run.experiments`, :func:`grid.get_experiment_by_name` or :func:`grid.get_experiment_by_id`, and
-    is live: what may still change is asked for when it is looked at.
+    is live: whatever can still change is fetched when it is accessed.
     """
 
     __slots__ = ("__weakref__", "_failure", "_is_deleted", "_on_deletion", "_record", "_session")
@@ -87,31 +87,31 @@ class Experiment:
 
     @property
     def github_id(self) -> str:
-        """The project that its source code comes from, ``owner/name`` where that is known."""
+        """The project that its source code comes from, ``owner/name`` if that is known."""
         return self._record.project
 
     @property
     def commit_sha(self) -> str:
-        """The commit of its source code, or the hash of its content where it is no commit."""
+        """The commit of its source code, or the hash of its content if it is not a commit."""
         return self._record.commit_sha
 
     @property
     def attempt(self) -> int:
-        """The number of its current attempt, from 1; it grows where a failed experiment is run again."""
+        """The number of its current attempt, from 1; it grows when a failed experiment is run again."""
         self._refresh()
         return self._record.attempt
 
     @property
     def failure(self) -> Failure | None:
-        """What is known of how it failed, or that it was cancelled; None until then, and where it succeeded.
+        """What is known about its failure or cancellation; None until then, and if it succeeded.
 
-        A small frozen object: the reason, the exit code or the signal, and the end of the output, with a Python
-        traceback whole. One request; :meth:`Run.failures` takes one for all of a run.
+        A small frozen object: the reason, the exit code or the signal, and the end of the output, including a whole
+        Python traceback. Costs one request; :meth:`Run.failures` needs only one for a whole run.
 
         Raises
         ------
         ExperimentNotFound
-            If it does not exist any more.
+            If it no longer exists.
 
         Examples
         --------
@@ -139,13 +139,13 @@ class Experiment:
         Returns
         -------
         str
-            ``QUEUED``, ``PENDING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED`` or ``CANCELLED``. Without a request where it
-            cannot change any more.
+            ``QUEUED``, ``PENDING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED`` or ``CANCELLED``. Costs no request once it
+            can no longer change.
 
         Raises
         ------
         ExperimentNotFound
-            If it does not exist any more.
+            If it no longer exists.
         """
         self._refresh()
         return self._record.status.value
@@ -163,7 +163,7 @@ class Experiment:
         Raises
         ------
         CancelTimeout
-            If processes are still there 5 s after the grace period. The cancel stands.
+            If processes are still there 5 s after the grace period. The cancellation stands.
         PermissionDenied, ExperimentNotFound
             If it is not yours.
         """
@@ -179,12 +179,12 @@ class Experiment:
     def delete(self) -> None:
         """Remove it and its files from the service. The other experiments of its run keep their names.
 
-        Deleting what does not exist any more changes nothing.
+        Deleting what no longer exists changes nothing.
 
         Raises
         ------
         NotEnded
-            If it waits or runs: cancel it first. Nothing is removed then.
+            If it still waits or runs: cancel it first. Nothing was removed.
         PermissionDenied
             If it is not yours.
 
@@ -199,13 +199,13 @@ class Experiment:
         self._on_deletion()
 
     def _take(self, record: ExperimentRecord) -> None:
-        """Know what was read, unless more is known: of two answers to two threads the older may come last."""
+        """Keep a record that was read, unless a newer one is known: of two threads' answers the older may come last."""
         if _progress(record) >= _progress(self._record):
             self._record = record
 
     @property
     def _is_final(self) -> bool:
-        """Whether nothing about it can change any more, as far as is known here."""
+        """Whether nothing about it can change, as far as is known here."""
         return self._record.status.is_final
 
     def _refresh(self, within: float | None = None) -> None:
@@ -221,7 +221,7 @@ class Experiment:
         self._take(record)
 
     def _gone(self) -> ExperimentNotFound:
-        return ExperimentNotFound(f"there is no experiment {self.name!r} any more")
+        return ExperimentNotFound(f"the experiment {self.name!r} no longer exists")
 
     def __repr__(self) -> str:
         try_refresh(lambda: self._refresh(REPR_SECONDS))
@@ -229,7 +229,7 @@ class Experiment:
 
 
 def _progress(record: ExperimentRecord) -> tuple[int, int]:
-    """How far an experiment has come: within an attempt its status never goes back."""
+    """Return how far an experiment has come: within an attempt its status never goes back."""
     return record.attempt, _STEPS.get(record.status, len(_STEPS))
 
 
@@ -237,12 +237,12 @@ _STEPS = {ExperimentStatus.QUEUED: 0, ExperimentStatus.PENDING: 1, ExperimentSta
 
 
 def wait_for_end(ask: Callable[[float], Cancellation], session: Session) -> list[str]:
-    """Ask for a cancellation until all that it concerns has ended; return those names.
+    """Ask for a cancellation until everything it covers has ended; return the names.
 
     Parameters
     ----------
     ask
-        Sends the mutation, which may take so many seconds.
+        Sends the mutation, which may take that many seconds.
     """
     share = min(_CANCEL_WAIT, session.policy.read_timeout / 2)
     begun = time.monotonic()
@@ -254,6 +254,7 @@ def wait_for_end(ask: Callable[[float], Cancellation], session: Session) -> list
             named = ", ".join(answer.pending[:3]) + (", …" if len(answer.pending) > 3 else "")  # noqa: PLR2004
             message = (
                 f"{len(answer.pending)} cancelled experiments still have processes after {answer.grace_seconds:g} s of "
-                f"grace and {_CANCEL_MARGIN:g} s more: {named}. The cancel stands: their status() will say CANCELLED"
+                f"grace and {_CANCEL_MARGIN:g} s more: {named}. The cancellation stands: their status() will become "
+                "CANCELLED"
             )
             raise CancelTimeout(message)

@@ -1,4 +1,4 @@
-"""The mapping view of a run's experiments: live and lazy, fetched by page when they are needed."""
+"""The mapping view of a run's experiments: live and lazy, fetched page by page when needed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 class ExperimentsView(Mapping[str, Experiment]):
     """The experiments of a run by name, in index order.
 
-    Length, membership and iteration cost no request; an experiment's page is fetched when it is first looked at.
+    Length, membership and iteration cost no request; the page of an experiment is fetched when the experiment is first
+    accessed.
     """
 
     def __init__(self, run: RunState, first_page: ExperimentPage | None = None) -> None:
         self._run = run
         self._known: dict[int, Experiment] = {}
-        # For each page that can be asked for: the first index that it may hold, and what to give as `after`.
+        # For each page that can be asked for: the first index that it may hold, and what to pass as `after`.
         self._pages: list[tuple[int, str | None]] = [(0, None)]
         if first_page is not None:
             self._take(0, first_page)
@@ -69,7 +70,7 @@ class ExperimentsView(Mapping[str, Experiment]):
         return describe_mapping(entries, remark)
 
     def _final_status(self) -> dict[str, list[str]] | None:
-        """Return names grouped by status where every experiment was read and none can change any more."""
+        """Return names grouped by status; None unless every experiment was read and can no longer change."""
         groups: dict[str, list[str]] = {status.value: [] for status in ExperimentStatus}
         for index in self._run.indices:
             each = self._known.get(index)
@@ -92,7 +93,7 @@ class ExperimentsView(Mapping[str, Experiment]):
         return index if place < len(indices) and indices[place] == index else None
 
     def _page(self, index: int) -> int | None:
-        """Which page holds an index; None where what comes before it was not read yet."""
+        """Return which page holds an index; None if the pages before it were not read yet."""
         page = bisect.bisect_right(self._pages, index, key=lambda known: known[0]) - 1
         is_last = page + 1 == len(self._pages)
         return None if is_last and index >= self._pages[page][0] + EXPERIMENTS_PAGE else page
@@ -101,7 +102,7 @@ class ExperimentsView(Mapping[str, Experiment]):
         return all(index in self._known for index in self._run.indices)
 
     def _refresh(self, deadline: float) -> None:
-        """Fetch what was never read and what can still change, one request a page; stop where the time is over."""
+        """Fetch what was never read and what can still change, one request per page; stop when time is up."""
         wanted: set[int] | None = None
         if self._is_complete():
             known = [(index, self._known[index]) for index in self._run.indices]
@@ -110,7 +111,7 @@ class ExperimentsView(Mapping[str, Experiment]):
             if wanted and ended and not self._run.has_changed(remaining(deadline)):
                 return  # failed experiments, and none of them has come back
         page = 0
-        while page < len(self._pages):  # each page tells of the next
+        while page < len(self._pages):  # each page says where the next begins
             if wanted is None or page in wanted:
                 self._fetch(page, remaining(deadline))
             page += 1
@@ -137,7 +138,7 @@ class ExperimentsView(Mapping[str, Experiment]):
         run = self._run
         record = run.session.execute(models.GetExperimentByName, name=name, owner=run.owner).experiment_by_name
         if record is None or run.record is None or record.run_id != run.record.id:
-            message = f"there is no experiment {name!r} any more"
+            message = f"the experiment {name!r} no longer exists"
             raise ExperimentNotFound(message)
         self._known.setdefault(index, self._experiment(index, record))
 

@@ -1,4 +1,4 @@
-"""The top-level functions of the interface, but for ``login``: thin faces of `Run`, `Experiment` and the views."""
+"""The top-level functions of the interface except ``login``: a thin layer over `Run`, `Experiment` and the views."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def cancel_run(name: str) -> list[str]:
     RunNotFound
         If you have no run of that name.
     CancelTimeout
-        If processes are still there after their time. The cancel stands.
+        If processes are still there after the time they were given. The cancellation stands.
 
     Examples
     --------
@@ -178,7 +178,7 @@ def cancel_experiment(name: str) -> str:
     ExperimentNotFound
         If you have no experiment of that name.
     CancelTimeout
-        If processes are still there after their time. The cancel stands.
+        If processes are still there after the time they were given. The cancellation stands.
 
     Examples
     --------
@@ -230,7 +230,8 @@ def get_experiment_by_name(name: str) -> Experiment:
     answer = session.execute(models.GetExperimentByName, name=plain, owner=owner if colon else None)
     if answer.experiment_by_name is None:
         message = (
-            f"there is no experiment {name!r} that you can read; run.experiments lists a run's, list_runs() your runs"
+            f"there is no experiment {name!r} that you can read; list_runs() lists your runs, and run.experiments the "
+            "experiments of each"
         )
         raise ExperimentNotFound(message)
     return Experiment(answer.experiment_by_name, session)
@@ -266,13 +267,13 @@ def get_experiment_by_id(experiment_id: str) -> Experiment:
     session = current()
     answer = session.execute(models.GetExperiment, id=experiment_id)
     if answer.experiment is None:
-        message = f"there is no experiment of the id {experiment_id!r} that you can read"
+        message = f"there is no experiment with the id {experiment_id!r} that you can read"
         raise ExperimentNotFound(message)
     return Experiment(answer.experiment, session)
 
 
 def list_clusters() -> list[Cluster]:
-    """Return where runs can go, and what there is to share.
+    """Return the clusters that runs can go to, and what the experiments on each share.
 
     Raises
     ------
@@ -314,13 +315,13 @@ def get_instance_types(cluster: str) -> list[InstanceType]:
     check_text("cluster", cluster)
     found = current().execute(models.InstanceTypes, cluster=cluster).cluster
     if found is None:
-        message = f"there is no cluster {cluster!r}; there are: {', '.join(each.name for each in list_clusters())}"
+        message = f"there is no cluster {cluster!r}; known clusters: {', '.join(each.name for each in list_clusters())}"
         raise ClusterNotFound(message)
     return list(found.instance_types)
 
 
 def pause_cluster(cluster: str) -> None:
-    """Let a cluster start nothing new; what runs goes on.
+    """Pause a cluster: it starts nothing new, and what is running goes on.
 
     Parameters
     ----------
@@ -344,7 +345,7 @@ def pause_cluster(cluster: str) -> None:
 
 
 def resume_cluster(cluster: str) -> None:
-    """Let a paused cluster go on.
+    """Let a paused cluster start experiments again.
 
     Parameters
     ----------

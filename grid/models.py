@@ -1,7 +1,7 @@
-"""What the service's answers mean: one frozen dataclass for each selection that a query makes, exactly its fields.
+"""What the service's answers mean: a frozen dataclass for each selection of a query, with exactly its fields.
 
-An operation's answer is the class of the operation's name, at the end of this file. How models and JSON become each
-other is in `grid.chain.decoding`; `python -m grid.schema_tools check` holds models, queries and schema together.
+The answer to an operation is the class with the operation's name; these come last in this file. JSON is converted into
+models and back by `grid.chain.decoding`; `python -m grid.schema_tools check` compares models, queries and schema.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from grid.chain.decoding import Model as Model  # noqa: PLC0414  # where users l
 from grid.chain.decoding import read_time, write_time
 from grid.shared.wire import ExperimentStatus, Reason
 
-# Without these dataclasses-json writes a time as a float of seconds, and leaves an enum's member in the dictionary.
+# Without these dataclasses-json writes a time as a float of seconds, and leaves an enum member in the dictionary.
 _TIME = {"dataclasses_json": {"encoder": write_time, "decoder": read_time}}
 _WORD = {"dataclasses_json": {"encoder": attrgetter("value")}}
 
@@ -60,7 +60,7 @@ class StatusNames(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusCounts(Model):
-    """What a run's experiments are doing, counted."""
+    """How many of a run's experiments have each status, at one revision of the run."""
 
     revision: int
     groups: tuple[StatusCount, ...]
@@ -68,7 +68,7 @@ class StatusCounts(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusGroups(Model):
-    """What a run's experiments are doing, by name."""
+    """Which of a run's experiments have each status, by name, at one revision of the run."""
 
     revision: int
     groups: tuple[StatusNames, ...]
@@ -83,7 +83,7 @@ class StatusRevision(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings(Model):
-    """What a run was started with, after the service has settled what was left open.
+    """What a run was started with, after the service has filled in what was left open.
 
     Attributes
     ----------
@@ -122,9 +122,9 @@ class RunSettings(Model):
     environment
         Extra environment variables of every experiment.
     timeout
-        Seconds after which an experiment is ended; None for as long as it takes.
+        Seconds after which an experiment is ended; None for no limit.
     max_retries
-        How many times an experiment that was lost is queued again by itself.
+        How many times an experiment that was lost is queued again automatically.
     auto_resume
         Whether an attempt starts with the files of the one before it.
     """
@@ -201,23 +201,23 @@ class NamedExperiment(ExperimentRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure(Model):
-    """What is known of an experiment that failed or was cancelled.
+    """What is known about an experiment that failed or was cancelled.
 
     Attributes
     ----------
     reason
         Why it ended as it did: a word such as ``EXIT_CODE``, ``OUT_OF_MEMORY`` or ``LOST``.
     exit_code
-        The exit code of the script; None where it ended by a signal or never started.
+        The exit code of the script; None if a signal ended it or it never started.
     signal
-        The number of the signal that ended the script; None where none did.
+        The number of the signal that ended the script; None if none did.
     error
-        What the reason alone does not say, as why the script could not be started; None where there is no more to say.
+        What the reason does not say, such as why the script could not be started; None if there is nothing to add.
     last_lines
-        The end of the script's output: a Python traceback whole where there is one, else the last lines.
+        The end of the script's output: the whole Python traceback if there is one, otherwise the last lines.
     final_line
-        The line of that traceback that names the exception: its last, but for a message of several lines. None where
-        there is none.
+        The line of that traceback that names the exception: its last, unless the message has several lines. None if
+        there is no traceback.
 
     Examples
     --------
@@ -236,7 +236,7 @@ class Failure(Model):
 
     @property
     def remark(self) -> str:
-        """What goes with the reason: what kept the script from starting, the signal or the exit code; or nothing."""
+        """What goes with the reason: what kept the script from starting, the signal or the exit code; or empty."""
         ended = f"exit code {self.exit_code}" if self.exit_code is not None else ""
         ended = f"signal {self.signal}" if self.signal is not None else ended
         return self.error or ended
@@ -248,14 +248,14 @@ class Failure(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureGroup(Model):
-    """Failed experiments of a run that have failed alike.
+    """Experiments of a run that failed in the same way.
 
     Attributes
     ----------
     reason
         Why they ended as they did.
     final_line
-        The last line of the traceback; None where there is none.
+        The line of the traceback that names the exception; None if there is no traceback.
     names
         Their names, in index order.
     example
@@ -271,14 +271,14 @@ class FailureGroup(Model):
         few = ", ".join(self.names[:3]) + (", …" if len(self.names) > 3 else "")  # noqa: PLR2004
         what = f": {self.final_line}" if self.final_line else ""
         if not what and self.example.remark:
-            # Where there is no traceback they have no more in common than the reason.
+            # Without a traceback they have nothing in common but the reason.
             what = f": {self.example.remark}" if len(self.names) == 1 else f", the first: {self.example.remark}"
         return f"{len(self.names)} x {self.reason.value}{what} ({few})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedExperiment(ExperimentRecord):
-    """An experiment together with what is known of its failure."""
+    """An experiment together with what is known about its failure."""
 
     failure: Failure | None
 
@@ -411,13 +411,13 @@ class InstanceType(Model):
     name
         The name in the catalogue, as `Run(instance_type=...)` takes it.
     nickname
-        A name that says what it is, as in `4_cpu_16gb`; taken as well.
+        A name that describes it, such as `4_cpu_16gb`, which `Run` takes as well.
     cpus, gpus
         How many CPUs and GPUs it has.
     memory_gib
         Its memory, in GiB.
     accelerator
-        The model of its GPUs; None where it has none.
+        The model of its GPUs; None if it has none.
     on_demand_usd_per_hour
         US dollars per hour.
     spot_usd_per_hour
@@ -443,7 +443,7 @@ class ClusterCatalogue(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotUpload(Model):
-    """Where the content of a snapshot goes; nowhere, if the service holds it already."""
+    """Where to upload the content of a snapshot, unless the service has it already."""
 
     digest: str
     stored: bool
@@ -453,7 +453,7 @@ class SnapshotUpload(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancellation(Model):
-    """How far a cancellation has come: names of experiments, in index order."""
+    """Which experiments a cancellation has ended and which are still pending: names, in index order."""
 
     ended: tuple[str, ...]
     pending: tuple[str, ...]
@@ -462,7 +462,7 @@ class Cancellation(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login(Model):
-    """The answer to the operation of this name."""
+    """Asks for the service's version of the queries and for the user of the key; the first request of a session."""
 
     api_version: int
     viewer: Viewer
@@ -470,153 +470,153 @@ class Login(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunNames(Model):
-    """The answer to the operation of this name."""
+    """Lists the names of the user's runs, a page at a time, newest first."""
 
     runs: RunNamePage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage(Model):
-    """The answer to the operation of this name."""
+    """Lists the user's runs without their experiments, a page at a time, newest first."""
 
     runs: RunRecordPage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetRun(Model):
-    """The answer to the operation of this name."""
+    """Finds a run by name, with the first page of its experiments; None if the user can read no such run."""
 
     run: LoadedRun | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetRunStatus(Model):
-    """The answer to the operation of this name."""
+    """Groups the names of a run's experiments by status; None if the user can read no such run."""
 
     run: RunWithStatus | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetExperiments(Model):
-    """The answer to the operation of this name."""
+    """Reads a page of a run's experiments; None if the user can read no such run."""
 
     run: RefreshedRun | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetExperiment(Model):
-    """The answer to the operation of this name."""
+    """Finds an experiment by id; None if the user can read no such experiment."""
 
     experiment: ExperimentRecord | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetExperimentByName(Model):
-    """The answer to the operation of this name."""
+    """Finds an experiment by name; None if the user can read no such experiment."""
 
     experiment_by_name: NamedExperiment | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate(Model):
-    """The answer to the operation of this name."""
+    """Says what a run with some settings would cost, and refuses settings that could not be started."""
 
     estimate: CostEstimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clusters(Model):
-    """The answer to the operation of this name."""
+    """Lists the clusters that runs can go to."""
 
     clusters: tuple[Cluster, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceTypes(Model):
-    """The answer to the operation of this name."""
+    """Lists the types of machine that a cluster offers; None if there is no such cluster."""
 
     cluster: ClusterCatalogue | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateSnapshot(Model):
-    """The answer to the operation of this name."""
+    """Announces source code by its digest, and learns where to upload it."""
 
     create_snapshot: SnapshotUpload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRun(Model):
-    """The answer to the operation of this name."""
+    """Creates a run from settings and an uploaded snapshot; the same key creates it only once."""
 
     start_run: StartedRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRun(Model):
-    """The answer to the operation of this name."""
+    """Cancels every unfinished experiment of a run, and waits a while for their processes to end."""
 
     cancel_run: Cancellation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelExperiment(Model):
-    """The answer to the operation of this name."""
+    """Cancels an experiment, and waits a while for its processes to end."""
 
     cancel_experiment: Cancellation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryRun(Model):
-    """The answer to the operation of this name."""
+    """Queues every failed experiment of a run again, each as its next attempt."""
 
     retry_run: Retry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteRun(Model):
-    """The answer to the operation of this name."""
+    """Deletes a run of which no experiment waits or runs, with all its experiments and files."""
 
     delete_run: Deletion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteExperiment(Model):
-    """The answer to the operation of this name."""
+    """Deletes an experiment that neither waits nor runs, with its files."""
 
     delete_experiment: Deletion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetFailure(Model):
-    """The answer to the operation of this name."""
+    """Reads an experiment and how it failed; None if the user can read no such experiment."""
 
     experiment: FailedExperiment | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetFailures(Model):
-    """The answer to the operation of this name."""
+    """Groups the failed experiments of a run by what went wrong; None if the user can read no such run."""
 
     run: RunWithFailures | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseCluster(Model):
-    """The answer to the operation of this name."""
+    """Pauses a cluster, so that it starts nothing new, and returns it."""
 
     pause_cluster: Cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeCluster(Model):
-    """The answer to the operation of this name."""
+    """Lets a paused cluster start experiments again, and returns it."""
 
     resume_cluster: Cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatusChanged(Model):
-    """The answer to the subscription of this name."""
+    """Watches a run: its experiments grouped by status, at first as they are and then after every change."""
 
     run_status_changed: StatusGroups

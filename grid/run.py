@@ -32,7 +32,7 @@ class Run(RunArguments):
     Parameters
     ----------
     name
-        Lower-case letters, digits and inner ``-``, beginning with a letter; chosen by the service where it is left out.
+        Lower-case letters, digits and inner ``-``, beginning with a letter; chosen by the service if it is left out.
     entrypoint
         Path of the script: ``.py``, ``.sh`` or ``.jl``.
     script_args
@@ -69,24 +69,24 @@ class Run(RunArguments):
     cluster
         Where the run goes; empty for the service's default.
     seed
-        Seed of every random draw: the same seed gives the same run. Chosen by the service where it is None.
+        Seed of every random draw: the same seed gives the same run. Chosen by the service if it is None.
     timeout
-        Seconds from an experiment's start until it is ended, and counts as failed; None for as long as it takes.
+        Seconds from an experiment's start until it is ended and counts as failed; None for no limit.
     max_retries
-        How many times an experiment that was lost, because the machine or its supervisor died, is queued again by
-        itself. A script that fails is not run again: see :meth:`retry`.
+        How many times an experiment that was lost, because the machine or its supervisor died, is queued again
+        automatically. A script that fails is not run again: see :meth:`retry`.
     auto_resume
-        Let each further attempt start with the files that the one before it has made or changed; asks for one retry
-        where `max_retries` is 0.
+        Start each further attempt with the files that the one before it created or changed; implies one retry if
+        `max_retries` is 0.
 
     Raises
     ------
     NotLoggedIn
         Before :func:`grid.login`.
     InvalidArgument
-        Where an argument has a value that is not allowed, or neither `name` nor `entrypoint` is given.
+        If an argument has a value that is not allowed, or neither `name` nor `entrypoint` is given.
     RunNotFound
-        Where no run has the name.
+        If no run has the name.
 
     Examples
     --------
@@ -154,7 +154,7 @@ class Run(RunArguments):
             raise InvalidArgument(message)
         self._load(name)
 
-    # What there is to know
+    # What is known about it
 
     @property
     def id(self) -> str | None:
@@ -183,7 +183,7 @@ class Run(RunArguments):
 
     @property
     def script_command(self) -> str:
-        """The shell-quoted command line that would make the same run, without its beginning; empty before the start."""
+        """The shell-quoted command line of the same run, without its first words; empty before the start."""
         return self._state.record.script_command if self._state.record else ""
 
     @property
@@ -193,7 +193,7 @@ class Run(RunArguments):
         Raises
         ------
         InvalidArgument
-            Where the service would refuse the run.
+            If the service would refuse the run.
         """
         from grid import models  # noqa: PLC0415 - not before the first call
 
@@ -210,23 +210,23 @@ class Run(RunArguments):
     # What can be done
 
     def start(self) -> None:
-        """Send the source code and start the run. Interrupted and repeated, it still starts one.
+        """Send the source code and start the run. A start that is interrupted and repeated still makes only one run.
 
         Raises
         ------
         RunStarted
             If it was started before.
         SourceError
-            If the source code cannot be packed: not committed, for one.
+            If the source code cannot be packed, for example because it is not committed.
         SweepError
             If a sweep in `script_args` is wrong.
         NameTaken, Unsupported, InvalidArgument, LimitExceeded
-            If the service refuses it; nothing has been created then.
+            If the service refuses it; nothing was created.
         """
         from grid.session.sending import send_run  # noqa: PLC0415 - not before the first call
 
         if self._state.record is not None:
-            message = f"the run {self.name!r} is started already; make a new Run to start another"
+            message = f"the run {self.name!r} has already been started; make a new Run to start another"
             raise RunStarted(message)
         validate(self._definition)
         started = send_run(self._definition, self._key, self._state.session, first=EXPERIMENTS_PAGE)
@@ -235,16 +235,16 @@ class Run(RunArguments):
             warnings.warn(warning, GridWarning, stacklevel=2)
 
     def status(self) -> defaultdict[str, list[str]]:
-        """Return the names of the experiments grouped by status; no status without a name.
+        """Return the names of the experiments grouped by status; a status that no experiment has is left out.
 
-        One request, and none where nothing can change any more.
+        Costs one request, and none once nothing can change.
         """
         if self._state.record is None:
             return defaultdict(list)
         return defaultdict(list, {word: list(names) for word, names in self._fresh_status().items()})
 
     def cancel(self) -> list[str]:
-        """Cancel every unfinished experiment, and come back when their processes are gone.
+        """Cancel every unfinished experiment, and return when their processes are gone.
 
         Returns
         -------
@@ -256,7 +256,7 @@ class Run(RunArguments):
         RunNotStarted
             If there is nothing to cancel yet.
         CancelTimeout
-            If processes are still there 5 s after the service's grace period. The cancel stands.
+            If processes are still there 5 s after the service's grace period. The cancellation stands.
         PermissionDenied, RunNotFound
             If it is not yours.
         """
@@ -273,20 +273,20 @@ class Run(RunArguments):
     def failures(self) -> list[FailureGroup]:
         """Return what has failed, grouped by reason and by the last line of the traceback; the largest group first.
 
-        One request, however many experiments have failed.
+        Costs one request, however many experiments have failed.
 
         Returns
         -------
         list of grid.models.FailureGroup
-            Each with the reason, the last line, the names of its experiments and the failure of the first. Empty where
+            Each with the reason, the last line, the names of its experiments and the failure of the first. Empty if
             nothing has failed.
 
         Raises
         ------
         RunNotStarted
-            If it is not started.
+            If it has not been started.
         RunNotFound
-            If it does not exist any more.
+            If it no longer exists.
 
         Examples
         --------
@@ -301,7 +301,7 @@ class Run(RunArguments):
         return list(self._state.same(found).failures)
 
     def retry(self) -> list[str]:
-        """Run every failed experiment again, with the same parameters, as its next attempt. What it did before stays.
+        """Run every failed experiment again, with the same parameters, as its next attempt. Earlier attempts are kept.
 
         Returns
         -------
@@ -311,7 +311,7 @@ class Run(RunArguments):
         Raises
         ------
         RunNotStarted
-            If it is not started.
+            If it has not been started.
         PermissionDenied, RunNotFound
             If it is not yours.
 
@@ -326,16 +326,16 @@ class Run(RunArguments):
         return list(self._state.session.execute(models.RetryRun, input=which).retry_run.names)
 
     def delete(self) -> None:
-        """Remove the run from the service: its experiments, their files, and source code that no other run has.
+        """Remove the run from the service: its experiments, their files, and source code that no other run uses.
 
-        Deleting what does not exist any more changes nothing.
+        Deleting what no longer exists changes nothing.
 
         Raises
         ------
         RunNotStarted
-            If it is not started.
+            If it has not been started.
         NotEnded
-            If an experiment of it waits or runs: cancel it first. Nothing is removed then.
+            If one of its experiments still waits or runs: cancel it first. Nothing was removed.
         PermissionDenied
             If it is not yours.
 
@@ -357,7 +357,7 @@ class Run(RunArguments):
         return len(self._experiments)
 
     def __bool__(self) -> bool:
-        return True  # a run without experiments yet is a run
+        return True  # a run that has no experiments yet is still a run
 
     def __iter__(self) -> Iterator[Experiment]:
         return iter(self._experiments.values())
@@ -366,7 +366,7 @@ class Run(RunArguments):
         try_refresh(lambda: self._fresh_status(REPR_SECONDS))
         return describe_run(self._definition, self._state)
 
-    # Inside
+    # Internals
 
     @classmethod
     def _of(cls, record: RunRecord, session: Session) -> Run:
@@ -380,7 +380,7 @@ class Run(RunArguments):
         self._state = RunState(session)
         self._experiments = ExperimentsView(self._state)
         self._hourly_cost = None
-        # The same for every try to start this run, so that the service makes it once.
+        # The same however often this run's start is tried, so that the service creates it only once.
         self._key = session.new_key()
 
     def _load(self, name: str) -> None:
@@ -414,7 +414,7 @@ class Run(RunArguments):
 
     def _change(self, name: str, value: object) -> None:
         if self._state.record is not None:
-            message = f"the run {self.name!r} is started, so its {name} cannot be changed; make a new Run"
+            message = f"the run {self.name!r} has been started, so its {name} cannot be changed; make a new Run"
             raise RunStarted(message)
         self._define(self._definition.evolve(**{name: value}))
         # Whether or not an earlier start() got through: this is another run.
@@ -434,6 +434,6 @@ class Run(RunArguments):
 
     def _check_started(self, what: str) -> RunRecord:
         if self._state.record is None:
-            message = f"this run is not started: there is nothing to {what}"
+            message = f"this run has not been started: there is nothing to {what}"
             raise RunNotStarted(message)
         return self._state.record

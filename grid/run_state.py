@@ -21,22 +21,22 @@ _Found = TypeVar("_Found", bound=_HasId)
 
 
 class RunState:
-    """What is known of a run here; one object for the run and its view, which learn of it by different requests.
+    """What this process knows about a run; one object for the run and its view, which learn from different requests.
 
     Attributes
     ----------
     session
         The session that the run belongs to.
     name
-        The run's name, which it may not have before the start.
+        The run's name; it may be empty before the start.
     owner
-        The teammate whose run it is; None for one's own.
+        The teammate whose run it is; None for the user's own.
     record
-        What the service says of the run; None before the start.
+        What the service says about the run; None before the start.
     indices
-        The indices of the experiments there are, in order; none before the start.
+        The indices of the existing experiments, in order; none before the start.
     status
-        Names grouped by status, as they were last seen; None where nobody has asked, or what was seen counts no more.
+        Names grouped by status, as they were last seen; None if they were never asked for, or are out of date.
     is_deleted
         Whether the run was deleted here.
     """
@@ -72,13 +72,13 @@ class RunState:
         return self.record.user.username if self.record else self.session.viewer.username
 
     def adopt(self, record: RunRecord) -> None:
-        """Take note that the service has the run."""
+        """Note that the service has the run."""
         self.record = record
         self.name = record.name
         self.saw(record.status.revision, record.deleted_indices)
 
     def saw(self, revision: int, deleted_indices: Sequence[int]) -> None:
-        """Take note of how far the run had come when something of it was read, and of what was deleted by then."""
+        """Note the revision of the run when some of it was read, and what had been deleted by then."""
         if revision < self._revision or self.record is None:
             return
         self._revision = revision
@@ -86,7 +86,7 @@ class RunState:
         self._renumber(self.record)
 
     def saw_deletion(self, index: int) -> None:
-        """Take note that an experiment was deleted here: no answer that is on its way brings it back."""
+        """Note that an experiment was deleted here: no answer that is still on its way may bring it back."""
         self._deleted.add(index)
         if self.record is not None:
             self._renumber(self.record)
@@ -98,13 +98,13 @@ class RunState:
         Raises
         ------
         RunNotFound
-            If the run does not exist any more.
+            If the run no longer exists.
         """
         from grid import models  # noqa: PLC0415 - not before the first call
 
         found = self.session.execute(models.GetRunStatus, within=within, name=self.name, owner=self.owner).run
         found = self.same(found)
-        # Of two answers to two threads the one that knows more stays.
+        # If two threads have asked, the newer of the two answers is kept.
         if self.status is None or found.status.revision >= self._status_revision:
             self._status_revision = found.status.revision
             self.status = {group.status.value: list(group.names) for group in found.status.groups}
@@ -112,22 +112,22 @@ class RunState:
         return self.status
 
     def has_changed(self, within: float) -> bool:
-        """Ask whether any status has changed since something of the run was read."""
+        """Ask whether any status has changed since some of the run was last read."""
         before = self._revision
         self.fetch_status(within)
         return self._revision != before
 
     def same(self, found: _Found | None) -> _Found:
-        """Return what was found by the run's name, unless that is another run, or there is none any more."""
+        """Return what was found under the run's name; raise `RunNotFound` if nothing was, or if it is another run."""
         if found is None or self.record is None or found.id != self.record.id:
             raise self.gone()
         return found
 
     def gone(self) -> RunNotFound:
-        """Make the error that says that the run does not exist any more."""
-        return RunNotFound(f"there is no run {self.name!r} any more")
+        """Return the error for a run that no longer exists."""
+        return RunNotFound(f"the run {self.name!r} no longer exists")
 
     def _renumber(self, record: RunRecord) -> None:
-        # As many as there are and as there were when the record was read.
+        # Those that existed when the record was read, and those that had been deleted by then.
         created = range(record.experiment_count + len(record.deleted_indices))
         self.indices = [index for index in created if index not in self._deleted] if self._deleted else created

@@ -1,4 +1,4 @@
-"""The mapping view of a user's runs: live, and nothing is kept."""
+"""The mapping view of a user's runs: live, and nothing is cached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_SHOWN_RUNS = 100
 
 
 class RunsView(Mapping[str, Run]):
-    """Every run of the logged-in user by name, newest first. Nothing is kept: each look is a look at the service."""
+    """Every run of the logged-in user by name, newest first. Nothing is cached: each access asks the service."""
 
     def __len__(self) -> int:
         from grid import models  # noqa: PLC0415 - not before the first call
@@ -39,15 +39,15 @@ class RunsView(Mapping[str, Run]):
         try:
             return Run(name)
         except (InvalidArgument, AttributeError):
-            # No run can have such a name, or it is no name at all: for a mapping that is an unknown key.
+            # No run can have such a name, or it is not a name at all: to a mapping, that is an unknown key.
             raise RunNotFound(no_such("run", name, "your runs", self)) from None
 
     def values(self) -> ValuesView[Run]:
-        """The runs, fetched by page."""
+        """Return the runs, fetched page by page."""
         return _RunValues(self)
 
     def items(self) -> ItemsView[str, Run]:
-        """Names and runs, fetched by page."""
+        """Return names and runs, fetched page by page."""
         return _RunItems(self)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What runs, experiments and their mapping views share: how each is shown, and what is said of an unknown name."""
+"""What runs, experiments and their mapping views share: how each is shown, and the message for an unknown name."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ EXPERIMENTS_PAGE = 500
 """How many experiments one request reads."""
 
 REPR_SECONDS = 2.0
-"""How long a repr may try to find out how things are."""
+"""How many seconds a repr may spend on fetching the current state."""
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def describe_run(definition: RunDefinition, state: RunState) -> str:
-    """Write a run as its repr shows it, as it is known here."""
+    """Return the repr of a run, from what is known here."""
     counts: dict[str, int] = {}
     if state.status is not None:
         counts = {word: len(names) for word, names in state.status.items()}
@@ -47,7 +47,7 @@ def describe_run(definition: RunDefinition, state: RunState) -> str:
 
 
 def describe_experiment(record: ExperimentRecord) -> str:
-    """Write an experiment as its repr shows it, as it is known here."""
+    """Return the repr of an experiment, from what is known here."""
     fields = {
         "name": record.name,
         "status": record.status,
@@ -67,7 +67,7 @@ def _without_offset(moment: datetime) -> datetime:
 
 
 def describe_mapping(entries: Iterable[tuple[str, str]], remark: str = "") -> str:
-    """Write a view as its repr shows it: names and what they stand for, and what else there is to say."""
+    """Return the repr of a view: the names, what they stand for, and a remark after them."""
     lines = ["{"]
     for name, text in entries:
         first, *rest = text.splitlines()
@@ -81,14 +81,14 @@ def describe_mapping(entries: Iterable[tuple[str, str]], remark: str = "") -> st
 
 
 def no_such(kind: str, name: object, where: str, names: Iterable[str]) -> str:
-    """Say that there is nothing of a name, and which names come near it."""
+    """Return the message that nothing has a name, with the names that are similar."""
     near = difflib.get_close_matches(str(name), list(iter(names)), n=3)
-    hint = f"; near it: {', '.join(near)}" if near else ""
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"there is no {kind} {name!r} in {where}{hint}"
 
 
 def names_of_runs(session: Session) -> Iterator[str]:
-    """Yield the names of all runs of the logged-in user, newest first, one request a page."""
+    """Yield the names of all runs of the logged-in user, newest first, with one request per page."""
     from grid import models  # noqa: PLC0415 - not before the first call
 
     after = None
@@ -101,7 +101,7 @@ def names_of_runs(session: Session) -> Iterator[str]:
 
 
 def try_refresh(refresh: Callable[[], object]) -> GridError | None:
-    """Do what a repr would like to do first; return what went wrong instead of raising it."""
+    """Refresh what a repr will show; return an error instead of raising it."""
     try:
         refresh()
     except GridError as error:
@@ -111,5 +111,5 @@ def try_refresh(refresh: Callable[[], object]) -> GridError | None:
 
 def remaining(deadline: float) -> float:
     """Return the seconds until a monotonic time, as a time-out."""
-    # A time-out of zero would be none at all.
+    # A time-out of zero would mean that there is no time-out.
     return max(deadline - time.monotonic(), 0.001)

@@ -1,8 +1,8 @@
-"""How models and JSON become each other. The models themselves are in `grid.models`.
+"""Converts JSON into models and back. The models themselves are in `grid.models`.
 
 The service's answers are decoded by a converter that is compiled once for each class. What users call,
-`Model.from_dict` and its siblings, is dataclasses-json over the same fields and names, far slower; tests hold the two
-equal.
+`Model.from_dict` and its siblings, is dataclasses-json over the same fields and names, but far slower; tests make sure
+that the two agree.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = ["Model", "camel_case", "decode", "read_time", "write_time"]
 
 _M = TypeVar("_M", bound="Model")
 
-# What a converter raises for an answer of the wrong shape: a missing key, a list where an object belongs, a bad word.
+# What a converter raises for an answer of the wrong shape: a missing key, a list for an object, an unknown word.
 _MISFITS = (KeyError, TypeError, ValueError, AttributeError)
 
 _HOOKS: dict[Any, _Hook] = {}
 
-# How a message names what came, and what should have come.
+# How a message names what was received, and what was expected.
 _WORDS = {
     NoneType: "null",
     bool: "a boolean",
@@ -49,7 +49,7 @@ _WORDS = {
 
 
 class Model:
-    """Base of every model: to and from JSON with the wire's names.
+    """Base of every model: converts to and from JSON, with the names of the wire.
 
     Unknown fields are ignored, times are ISO 8601 in UTC.
     """
@@ -59,7 +59,7 @@ class Model:
     dataclass_json_config: ClassVar[dict[str, Any] | None] = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object that the service sent for this, with the wire's names.
+        """Return the JSON object that the service sent for this, with the names of the wire.
 
         Returns
         -------
@@ -69,23 +69,23 @@ class Model:
         return _codec().to_dict(self)  # type: ignore[arg-type]
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Return what `to_dict` returns, as a JSON text.
+        """Return what `to_dict` returns, as JSON text.
 
         Parameters
         ----------
         indent
-            How many spaces to indent each level by; None for a text of one line.
+            How many spaces to indent each level by; None for a single line.
         """
         return json.dumps(self.to_dict(), indent=indent)
 
     @classmethod
     def from_dict(cls, payload: Mapping[str, Any]) -> Self:
-        """Return the model of a JSON object as `to_dict` returns it.
+        """Return the model for a JSON object such as `to_dict` returns.
 
         Parameters
         ----------
         payload
-            The object, with the wire's names. What the model does not know is ignored.
+            The object, with the names of the wire. Fields that the model does not have are ignored.
 
         Raises
         ------
@@ -95,15 +95,15 @@ class Model:
         try:
             return _codec().from_dict.__func__(cls, payload)  # type: ignore[no-any-return,attr-defined]
         except KeyError as error:
-            message = f"this is no {cls.__name__}: the field {error} is missing"
+            message = f"this does not fit {cls.__name__}: the field {error} is missing"
             raise InvalidArgument(message) from error
         except (AttributeError, TypeError, ValueError) as error:
-            message = f"this is no {cls.__name__}: {error}"
+            message = f"this does not fit {cls.__name__}: {error}"
             raise InvalidArgument(message) from error
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Return the model of a JSON text as `to_json` returns it.
+        """Return the model for a JSON text such as `to_json` returns.
 
         Parameters
         ----------
@@ -113,19 +113,19 @@ class Model:
         Raises
         ------
         InvalidArgument
-            If the text is no JSON, or does not have the model's shape.
+            If the text is not JSON, or does not have the model's shape.
         """
         try:
             payload = json.loads(text)
         except ValueError as error:
-            message = f"this is no {cls.__name__}: not JSON, {error}"
+            message = f"this does not fit {cls.__name__}: it is not JSON, {error}"
             raise InvalidArgument(message) from error
         return cls.from_dict(payload)
 
 
 @functools.cache
 def _codec() -> type[DataClassJsonMixin]:
-    # Imported by the first use: it costs more than everything that is imported before it.
+    # Imported on first use: it costs more than everything that is imported before it.
     from dataclasses_json import DataClassJsonMixin, LetterCase, Undefined, config  # noqa: PLC0415
 
     names = config(letter_case=LetterCase.CAMEL, undefined=Undefined.EXCLUDE)
@@ -159,13 +159,13 @@ def decode(cls: type[_M], payload: Mapping[str, Any]) -> _M:
         fault = _fault(cls, payload, "data") or f"{type(error).__name__}: {error}"
         message = (
             f"the service's answer does not fit {cls.__name__}: {fault}. "
-            "Check that the URL is the one of a Grid service, and that client and service are of matching versions"
+            "Check that the URL is that of a Grid service, and that the versions of client and service match"
         )
         raise InvalidResponse(message) from error
 
 
 def camel_case(name: str) -> str:
-    """Return the wire's name of a field: `commit_sha` is `commitSha`."""
+    """Return the name of a field on the wire and in the schema: `commit_sha` is `commitSha`."""
     first, *others = name.split("_")
     return first + "".join(word.capitalize() for word in others)
 
@@ -174,18 +174,18 @@ _parse_time = datetime.fromisoformat
 
 
 def read_time(text: str | datetime) -> datetime:
-    """Return the moment that an ISO 8601 text with an offset means, in UTC.
+    """Return the moment that an ISO 8601 text with an offset stands for, in UTC.
 
     Raises
     ------
     ValueError
-        If the text is no such moment, or has no offset.
+        If the text does not stand for a moment, or has no offset.
     """
     moment = _parse_time(text) if isinstance(text, str) else text
     if moment.tzinfo is UTC:
         return moment
     if moment.utcoffset() is None:
-        message = f"{text!s} is no moment in time: an offset is missing, as in 2021-08-10T16:59:58.044624+00:00"
+        message = f"{text!s} is not a moment in time: it needs an offset, as in 2021-08-10T16:59:58.044624+00:00"
         raise ValueError(message)
     return moment.astimezone(UTC)
 
@@ -205,8 +205,8 @@ def _compiled(hint: Any) -> _Hook:
 def _compile(hint: Any) -> _Hook:
     """Return the function that turns the JSON of a type into its value.
 
-    Each field gets its hook from here and not from the converter's own choice, which would take an enum of texts for a
-    text, and make the word "None" of a text that is missing.
+    Each field gets its hook here: the converter's own choice would take an enum of strings for a string, and turn a
+    missing string into the word "None".
     """
     if hint in _SCALARS:
         return _SCALARS[hint]
@@ -218,13 +218,13 @@ def _compile(hint: Any) -> _Hook:
         return _word(hint)
     if isinstance(hint, type) and is_dataclass(hint):
         return _object(hint)
-    message = f"no answer can be decoded into {hint}: models hold models, scalars, enums, tuples, and None beside these"
+    message = f"no answer can be decoded into {hint}: models hold models, scalars, enums and tuples, or None"
     raise NotImplementedError(message)
 
 
 @functools.cache
 def _converter() -> Converter:
-    # Imported by the first answer, so that importing the models stays cheap.
+    # Imported for the first answer, so that importing the models stays cheap.
     from cattrs import Converter  # noqa: PLC0415
 
     return Converter(detailed_validation=False)
@@ -333,7 +333,7 @@ def _unexpected(value: object, expected: type) -> TypeError:
 
 
 def _fault(expected: Any, value: Any, path: str) -> str | None:
-    """Say where and why a value does not fit: walked only after the compiled converter has refused it."""
+    """Return where and why a value does not fit; called only after the compiled converter has refused it."""
     if _is_optional(expected):
         inner = next(option for option in get_args(expected) if option is not NoneType)
         return None if value is None else _fault(inner, value, path)
@@ -347,7 +347,7 @@ def _fault(expected: Any, value: Any, path: str) -> str | None:
         _compiled(expected)(value, expected)
     except _MISFITS as error:
         if _is_enum(expected):
-            return f"{path} is {value!r}, but known are {', '.join(member.value for member in expected)}"
+            return f"{path} is {value!r}, but the known values are {', '.join(member.value for member in expected)}"
         return f"{path}: {error}"
     return None
 

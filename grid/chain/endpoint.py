@@ -1,4 +1,4 @@
-"""Where a service is, who asks, and how long an answer is waited for. Sends nothing: see `transport`."""
+"""Where a service is, who asks, and how long to wait for an answer. Sends nothing: see `transport`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Endpoint:
     Raises
     ------
     InvalidArgument
-        The address is none, or holds credentials; or the user id has a colon.
+        If the URL is not that of a service, or contains credentials; or the user id contains a colon.
     """
 
     url: str
@@ -44,13 +44,15 @@ class Endpoint:
         except ValueError:
             usable = False
         if "@" in self.url:
-            message = "the URL of the service holds credentials: leave them out, give them as user id and key"
+            message = "the URL of the service contains credentials: leave them out, and pass them as user id and key"
             raise errors.InvalidArgument(message)
         if not usable or parts.query or parts.fragment:
-            message = f"{self.url!r} is no URL of a service: it has to look like https://host or http://127.0.0.1:8000"
+            message = (
+                f"{self.url!r} does not look like the URL of a service, such as https://host or http://127.0.0.1:8000"
+            )
             raise errors.InvalidArgument(message)
         if ":" in self.user_id:
-            message = f"the user id {self.user_id!r} has a colon: a user id never has one"
+            message = f"the user id {self.user_id!r} contains a colon, which no user id does"
             raise errors.InvalidArgument(message)
         object.__setattr__(self, "url", self.url.rstrip("/").removesuffix(GRAPHQL_PATH).rstrip("/"))
 
@@ -72,25 +74,25 @@ class RetryPolicy:
     Parameters
     ----------
     tries
-        How often a request is sent at most.
+        How many times a request is sent at most.
     connect_timeout
-        Seconds to make a connection in.
+        Seconds to make a connection.
     read_timeout
         Seconds for one try as a whole.
     first_wait, max_wait
         Seconds between tries: the first wait, and the longest. Each doubles the one before and adds a random part.
     deadline
-        Seconds for all tries together: the last one is cut short by it. Where it is ``None`` each try has its whole
-        time, and none begins later than twice that time after the first, so that a service which hangs gets two.
+        Seconds for all tries together: the last one is cut short by it. If it is ``None``, each try has its full
+        time, and none begins later than twice that time after the first, so that a service that hangs gets two tries.
     slowest_upload
-        Bytes a second: one try of an upload may take as long as its size at this speed, and a read time-out.
+        Bytes per second: one try of an upload may take as long as it would at this speed, plus a read time-out.
     reconnect
-        Whether a line that fails is tried again; ``False`` leaves that to a caller who may know of another address.
+        Whether a failed connection is tried again; ``False`` leaves that to a caller that may know another address.
 
     Raises
     ------
     InvalidArgument
-        A number is out of range.
+        If a number is out of range.
     """
 
     tries: int = 6
@@ -107,17 +109,19 @@ class RetryPolicy:
         times += [] if self.deadline is None else [self.deadline]
         usable = self.tries >= 1 and self.first_wait >= 0 and self.max_wait >= 0
         if not usable or not all(0 < seconds < math.inf for seconds in times):
-            message = f"{self} is not allowed: it takes at least one try, and positive finite times in seconds"
+            message = (
+                f"{self} is not allowed: it needs at least one try, and times in seconds that are positive and finite"
+            )
             raise errors.InvalidArgument(message)
 
     @classmethod
     def from_environment(cls) -> RetryPolicy:
-        """Return the default policy, with the read time-out that ``GRID_HTTP_TIMEOUT`` gives, in seconds.
+        """Return the default policy, with the read time-out that ``GRID_HTTP_TIMEOUT`` sets, in seconds.
 
         Raises
         ------
         InvalidArgument
-            The variable is no positive number.
+            If the variable is not a positive number.
         """
         text = os.environ.get("GRID_HTTP_TIMEOUT", "").strip()
         if not text:
@@ -125,5 +129,5 @@ class RetryPolicy:
         try:
             return cls(read_timeout=float(text))
         except ValueError:  # InvalidArgument is one, too
-            message = f"GRID_HTTP_TIMEOUT is {text!r}: it has to be a positive number of seconds, as in 30"
+            message = f"GRID_HTTP_TIMEOUT is {text!r}: it must be a positive number of seconds, such as 30"
             raise errors.InvalidArgument(message) from None

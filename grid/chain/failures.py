@@ -1,4 +1,4 @@
-"""What it means that a request failed: the service's error codes, answers that are no GraphQL, and the words for it.
+"""What the failure of a request means: the service's error codes, answers that are not GraphQL, and messages for both.
 
 What the exceptions of gql and aiohttp mean is known to :mod:`grid.chain.transport`, which sends.
 """
@@ -38,22 +38,22 @@ CODES: dict[ErrorCode, type[errors.GridError]] = {
     ErrorCode.INTERNAL: errors.ServiceError,
 }
 _ADVICE: dict[type[errors.GridError], str] = {
-    errors.ConnectionFailed: "Check that the service runs and that the URL is right.",
+    errors.ConnectionFailed: "Check that the service is running and that the URL is right.",
     errors.RequestTimeout: "Try again later, or set GRID_HTTP_TIMEOUT to more seconds for each try.",
-    errors.InvalidResponse: "Check the URL: it has to be the address of a Grid service.",
+    errors.InvalidResponse: "Check the URL: it must be the address of a Grid service.",
     errors.ServiceTooOld: "Update the service, or use an older version of grid-runs with it.",
     errors.AuthenticationFailed: "Check GRID_USER_ID and GRID_API_KEY, or what login() was given.",
 }
-_ADVICE_ON_THE_WAY = "A Grid service has answered there before: look for what stands in between, such as a proxy."
+_ADVICE_ON_THE_WAY = "A Grid service has answered there before: look for something in between, such as a proxy."
 _PASSING_STATUS = frozenset({429, 502, 503, 504})
 _REFUSED_STATUS = frozenset({401, 403})
 
-_EXCERPT = 200  # characters of a body that is no answer
+_EXCERPT = 200  # characters of a body that is not an answer
 _MESSAGE = 2_000  # characters of a message of the service
 
 
 class FailedTry(Exception):
-    """One try has failed: as what, why, and whether another may succeed."""
+    """One try has failed: with which error, why, and whether another may succeed."""
 
     def __init__(self, kind: type[errors.GridError], reason: str, *, again: bool = False) -> None:
         super().__init__(reason)
@@ -71,7 +71,7 @@ class Answer:
 
     @property
     def is_broken(self) -> bool:
-        """Whether it says that it is JSON, and that all went well, and is none."""
+        """Whether it claims success and JSON, but is not JSON."""
         if not 200 <= self.status < 300 or "json" not in self.content_type:  # noqa: PLR2004
             return False
         try:
@@ -81,7 +81,7 @@ class Answer:
         return False
 
     def errors(self) -> Any:
-        """Return what stands under ``errors`` in the body; ``None`` where nothing does."""
+        """Return what stands under ``errors`` in the body; ``None`` if there is nothing."""
         try:
             return orjson.loads(self.body)["errors"]
         except (ValueError, TypeError, KeyError, IndexError):
@@ -89,7 +89,7 @@ class Answer:
 
 
 class Failures:
-    """Says what the failures of one service's requests mean to one user, without the secrets of either.
+    """Explains failures of requests to one service to its user, without revealing secrets.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class Failures:
         self._has_answered = False
 
     def unpack(self, result: Any, faults: Any, answer: Answer) -> dict[str, Any]:
-        """Return the ``data`` of an answer, or raise the `FailedTry` that it tells of."""
+        """Return the ``data`` of an answer, or raise the `FailedTry` that it amounts to."""
         failure = self.refusal(faults, answer)
         if failure is not None:
             raise failure
@@ -112,7 +112,7 @@ class Failures:
         return result
 
     def refusal(self, faults: Any, answer: Answer) -> FailedTry | None:
-        """Say what the errors of the service mean; ``None`` where they are none that GraphQL knows."""
+        """Return what the errors of the service mean; ``None`` if they are not errors as GraphQL defines them."""
         if not isinstance(faults, list) or not faults or not isinstance(faults[0], dict):
             return None
         message, extensions = faults[0].get("message"), faults[0].get("extensions")
@@ -120,30 +120,30 @@ class Failures:
             return None
         code = extensions.get("code") if isinstance(extensions, dict) else None
         kind = CODES[ErrorCode(code)] if code in set(ErrorCode) else None
-        self._has_answered |= kind is not None  # nobody else knows these words
+        self._has_answered |= kind is not None  # only a Grid service knows these codes
         if kind is errors.AuthenticationFailed or (kind is None and answer.status in _REFUSED_STATUS):
             return self.denial(message)
         if kind is errors.ServiceTooOld:
             message = f"the service does not know this query: {message}"
         elif kind is errors.ServiceError or kind is None:
             message = f"the service failed: {message}"
-        # After too many wrong keys another try would only be one more of them.
+        # After too many wrong keys another try would only add one more.
         passing = answer.status in _PASSING_STATUS and kind is not errors.TooManyRequests
         kind = kind or (errors.ConnectionFailed if passing else errors.ServiceError)
         return FailedTry(kind, message, again=passing or code == ErrorCode.UNAVAILABLE)
 
     def denial(self, reason: str) -> FailedTry:
-        """Say that the key is not accepted."""
+        """Return the failure of a key that is not accepted."""
         return FailedTry(
             errors.AuthenticationFailed, f"the key of user id {self._endpoint.user_id!r} is not accepted: {reason}"
         )
 
     def stranger(self, answer: Answer) -> FailedTry:
-        """Say what an answer means that is not GraphQL.
+        """Return what an answer that is not GraphQL means.
 
-        One that is broken may be whole the next time, whoever sent it. One that is whole comes from another program:
-        where no Grid service has ever answered, the address is wrong, and another try would say the same. Where one
-        has, the other program stands in between, and may be gone the next time.
+        A broken answer may be intact the next time, whatever sent it. An intact one comes from another program: if no
+        Grid service has ever answered, the address is wrong, and another try would end the same way. If one has, the
+        other program stands in between, and may be gone the next time.
         """
         body = self._clean(answer.body.decode(errors="replace"), _EXCERPT)
         reason = f"HTTP {answer.status}, {answer.content_type or 'no content type'}: {body!r}"
@@ -156,7 +156,7 @@ class Failures:
         return FailedTry(errors.InvalidResponse, f"the answer is not GraphQL: {reason}", again=self._has_answered)
 
     def last_word(self, name: str, failure: FailedTry, tries: int, begun: float) -> errors.GridError:
-        """Make the exception for the user, of the last failure of a request that began at that monotonic time."""
+        """Return the exception for the user: the last failure of a request that began at that monotonic time."""
         message = self._clean(failure.reason, _MESSAGE)
         if failure.again:
             count = "1 try" if tries == 1 else f"{tries} tries"
@@ -169,7 +169,7 @@ class Failures:
         return failure.kind(". ".join(filter(None, [message.rstrip("."), advice])))
 
     def _clean(self, text: str, limit: int) -> str:
-        """Leave out what must not reach a terminal or a log: secrets, control characters, and too much."""
+        """Leave out what must not reach a terminal or a log: secrets, control characters, and excessive length."""
         for secret in (self._endpoint.authorization.partition(" ")[2], self._endpoint.api_key):
             text = text.replace(secret, "***") if secret else text
         text = re.sub(r"//[^/\s@]+@", "//***@", text)

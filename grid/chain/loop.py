@@ -1,4 +1,4 @@
-"""The background event loop of this process, and the synchronous face over it. What runs on the loop lives elsewhere.
+"""The background event loop of this process, and the synchronous face over it. What runs on the loop is elsewhere.
 
 Every process has at most one such loop, on a daemon thread that the first call starts. It works beside whatever loop
 the caller has running, as in a notebook, and for several calling threads at once.
@@ -23,9 +23,9 @@ __all__ = ["Closable", "adopt", "iterate", "release", "run"]
 
 T = TypeVar("T")
 
-_PATIENCE = 0.3  # seconds that each of the three steps of the good-bye at interpreter exit may take
+_PATIENCE = 0.3  # seconds that each of the three steps of the shutdown at interpreter exit may take
 _LAST_PATIENCE = 1.0  # seconds for all of them, and for the end of an iteration
-# On Windows a wait without an end cannot be interrupted by Ctrl-C, so the wait is cut into slices of this many seconds.
+# On Windows an unlimited wait cannot be interrupted by Ctrl-C, so the wait is cut into slices of this many seconds.
 _SLICE = 0.1 if os.name == "nt" else None
 _END = object()
 
@@ -80,15 +80,15 @@ class _Background:
         await _settle(tasks)
         await _settle({asyncio.ensure_future(self.loop.shutdown_asyncgens())})
         await _settle({asyncio.ensure_future(closable.close()) for closable in self.open})
-        await asyncio.sleep(0)  # a transport that was closed gives its socket back one turn of the loop later
+        await asyncio.sleep(0)  # a transport that was closed releases its socket one turn of the loop later
 
 
 class _Call(Generic[T]):
     """A coroutine that the loop carries out while a thread waits.
 
-    Ctrl-C comes to the waiting thread between any two of its steps. So that it can neither stop the loop nor be hidden
-    by what follows from it, the thread takes no lock that the loop ever waits for (a `concurrent.futures.Future` has
-    one), and where it breaks off, the loop is told to end what it has, whether it has begun or not.
+    Ctrl-C can reach the waiting thread between any two of its steps, and must neither stop the loop nor be masked by
+    its own consequences. So the thread takes no lock that the loop ever waits for (a `concurrent.futures.Future` has
+    one), and if it is interrupted, it tells the loop to end the coroutine, whether that has begun or not.
     """
 
     def __init__(self, background: _Background, coroutine: Coroutine[Any, Any, T]) -> None:
@@ -114,7 +114,7 @@ class _Call(Generic[T]):
             self._loop.call_soon_threadsafe(self._go_on)
 
     def wait(self, seconds: float = -1) -> bool:
-        """Wait for the end, for so many seconds or for as long as it takes; return whether it has come."""
+        """Wait for the end, for that many seconds or for as long as it takes; return whether it has come."""
         if _SLICE is not None and seconds < 0:
             while not self._end.acquire(timeout=_SLICE):
                 pass
@@ -131,7 +131,7 @@ class _Call(Generic[T]):
         return cast("T", self._answer)
 
     def _go_on(self) -> None:
-        # On the loop; a second time where the thread has given up.
+        # Runs on the loop; a second time if the thread has given up.
         if self._task is not None:
             self._task.cancel()
         elif self._is_given_up:
@@ -163,10 +163,10 @@ async def _settle(tasks: set[asyncio.Task[Any]]) -> None:
         done, _ = await asyncio.wait(tasks, timeout=_PATIENCE)
         for task in done:
             if not task.cancelled():
-                task.exception()  # fetched, so that nobody is told that it never was: the process ends
+                task.exception()  # retrieved, or asyncio would complain at exit that it never was
 
 
-_lock = threading.RLock()  # re-entrant: a signal handler may come in while its own thread holds it
+_lock = threading.RLock()  # re-entrant: a signal handler may run while its own thread holds it
 _current: _Background | None = None
 
 
@@ -236,7 +236,7 @@ def iterate(source: AsyncIterator[T]) -> Iterator[T]:
     Parameters
     ----------
     source
-        An asynchronous generator, or another asynchronous iterator. It is closed, where it can be, when it is
+        An asynchronous generator, or another asynchronous iterator. It is closed, if it can be, when it is
         exhausted, when it fails, and when this iterator is closed or dropped.
 
     Yields
@@ -296,7 +296,7 @@ def adopt(closable: Closable) -> None:
 
 
 def release(closable: Closable) -> None:
-    """Give up what :func:`adopt` took: it is closed.
+    """Let go of what :func:`adopt` took charge of, because it is being closed.
 
     Parameters
     ----------
@@ -312,12 +312,12 @@ def _after_fork() -> None:
 
     Parent and child share the epoll instance and the open connections behind their file descriptors. A transport that
     is closed here takes its socket out of that epoll instance, and the parent then waits for ever for an answer that
-    has arrived; a TLS session that is closed here says good-bye on the parent's line. Finalisers do the same as a call:
+    has arrived; a TLS session that is closed here says so on the parent's connection. Finalisers do the same as a call:
     `__del__` of aiohttp's connectors closes, and that of sessions, tasks and loops writes to stderr.
 
     So none may run, neither from the garbage collector nor while the interpreter clears modules at its exit, which a
-    reference from a module's globals would not outlive. One reference that nobody owns does it on every CPython: the
-    count never falls to zero, and to the collector an object with more references than it can find is in use from
+    reference from a module's globals would not outlive. One reference that nothing owns prevents it on every CPython:
+    the count never falls to zero, and to the collector an object with more references than it can find is in use from
     outside, with all that can be reached from it: through `open`, `sources` and the loop's own handles that is every
     session, subscription and request of the parent's. (The frames of threads that did not survive the fork happen to
     keep what they refer to as well. That is an accident of CPython, and it does not reach an idle session.)
@@ -336,7 +336,7 @@ _keep_for_ever.restype = None
 
 @atexit.register
 def _shut_down() -> None:
-    """Close what is open while the interpreter is still whole, so that nothing complains and nothing waits for long."""
+    """Close what is open while the interpreter is still whole, so that nothing complains or waits for long."""
     global _current
     with _lock:
         background, _current = _current, None

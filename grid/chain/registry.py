@@ -1,6 +1,6 @@
-"""Finds the client's query files and gives, for each operation, the newest version that the service understands.
+"""Finds the client's query files and returns, for each operation, the newest version that the service understands.
 
-Files are read as text: whether they fit the schema and the models is the matter of `grid.schema_tools`.
+Files are read as text: whether they fit the schema and the models is checked by `grid.schema_tools`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MissingFragment", "Query", "QueryFile", "QueryFiles", "Registry", "query_files"]
 
-# What a GraphQL document may hold beside its structure: block strings, strings and comments, in the order to try them.
+# What a GraphQL document may hold besides its structure: block strings, strings and comments, in the order to try them.
 _OPAQUE = re.compile(r'"""(?:\\"""|.)*?"""|"(?:\\.|[^"\\\n])*"|#[^\n]*', re.DOTALL)
 _SPREAD = re.compile(r"\.\.\.\s*(?!on\b)([A-Za-z_]\w*)")
 _OPERATION = re.compile(r"\b(query|mutation|subscription)\b\s*([A-Za-z_]\w*)")
@@ -67,7 +67,7 @@ class QueryFile(NamedTuple):
 
 
 class MissingFragment(ValueError):
-    """A query file uses a fragment that there is not."""
+    """A query file uses a fragment that does not exist."""
 
     def __init__(self, path: str, line: int, reason: str) -> None:
         super().__init__(f"{path}:{line}: {reason}")
@@ -117,7 +117,7 @@ class Registry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all operations, those included that the service is too old for."""
+        """The names of all operations, including those that the service is too old for."""
         return tuple(self._files.operations)
 
     def at(self, version: int) -> Registry:
@@ -170,7 +170,7 @@ class Registry:
         texts = [_without_comments(part.read()) for part in parts]
         operation = _OPERATION.search(_blanked(texts[0]))
         if operation is None or operation[2] != name:
-            message = f"{parts[0].path} holds no operation {name}: a file is named as the operation in it"
+            message = f"{parts[0].path} holds no operation {name}: a file is named after the operation in it"
             raise ValueError(message)
         return Query(name, parts[0].version, operation[1], "\n".join(texts), parts[0].path)
 
@@ -182,7 +182,7 @@ class Registry:
         if found is None:
             message = (
                 f"{name} needs a service of version {group[name][0].version}, but this one speaks version "
-                f"{self.version}: update the service, or use a client of its time"
+                f"{self.version}: update the service, or use an older client"
             )
             raise ServiceTooOld(message)
         return found
@@ -240,7 +240,7 @@ def query_files(package: str | Traversable) -> QueryFiles:
     if folder.is_dir():
         versions = {int(entry.name[1:]): entry for entry in folder.iterdir() if re.fullmatch(r"v[1-9]\d*", entry.name)}
     if 1 not in versions:
-        message = f"no queries in {folder}: they are expected in folders v1, v2, …"
+        message = f"there are no queries in {folder}: they are expected in folders v1, v2, …"
         raise ValueError(message)
     operations: dict[str, list[QueryFile]] = {}
     fragments: dict[str, list[QueryFile]] = {}
@@ -266,11 +266,11 @@ def _close(name: str, known: Mapping[str, object]) -> str:
     import difflib  # noqa: PLC0415  # only for messages
 
     matches = difflib.get_close_matches(name, known)
-    return f", but {' and '.join(matches)}" if matches else f": known are {', '.join(known) or 'none'}"
+    return f"; did you mean {' or '.join(matches)}?" if matches else f"; known names: {', '.join(known) or 'none'}"
 
 
 def _blanked(text: str) -> str:
-    """Return a document without its strings and comments, line by line, to search for spreads and operations in."""
+    """Return a document without strings and comments but with all its lines, to search for spreads and operations."""
     return _OPAQUE.sub(lambda match: "\n" * match[0].count("\n") or " ", text)
 
 

@@ -1,7 +1,7 @@
 """The wire: requests to one service, with time-outs, retries, uploads and subscriptions.
 
 The only file that imports gql and aiohttp. That takes a while, so others import this one inside their first call. Which
-operations there are, and what is in their answers, is not known here; what the service's errors mean stands in
+operations there are, and what is in their answers, is not known here; what the service's errors mean is in
 :mod:`grid.chain.failures`.
 """
 
@@ -45,7 +45,7 @@ __all__ = ["Endpoint", "Operation", "RetryPolicy", "Transport"]
 
 T = TypeVar("T")
 
-# What each exception of gql is where no status, no body and no cause says it better.
+# What each exception of gql means when no status, body or cause says it better.
 _FAULTS: dict[type[gql_errors.TransportError], type[errors.GridError]] = {
     gql_errors.TransportError: errors.ServiceError,
     gql_errors.TransportProtocolError: errors.InvalidResponse,
@@ -66,7 +66,7 @@ _HEARTBEAT = 30.0  # seconds between pings on a subscription's WebSocket, so tha
 
 
 class Operation(Protocol):
-    """A query as :mod:`grid.chain.registry` gives it."""
+    """A query as :mod:`grid.chain.registry` returns it."""
 
     @property
     def name(self) -> str:
@@ -80,21 +80,21 @@ class Operation(Protocol):
 class Transport:
     """Carries requests to one service. Every method runs on an event loop, normally that of :mod:`grid.chain.loop`.
 
-    The connection is made by the first request, and again where the loop is another one: in a forked child.
+    The connection is made by the first request, and anew if the loop is a different one, as in a forked child.
 
     Parameters
     ----------
     endpoint
         The service and the user.
     policy
-        Time-outs and retries of every request that brings none of its own.
+        Time-outs and retries of every request that has no policy of its own.
     """
 
     def __init__(self, endpoint: Endpoint, policy: RetryPolicy | None = None) -> None:
         self.endpoint = endpoint
         self.policy = policy or RetryPolicy.from_environment()
         self.requests_sent = 0
-        """How many HTTP requests were tried so far."""
+        """How many HTTP requests have been tried so far."""
         self._failures = Failures(endpoint)
         self._line: _Line | None = None
 
@@ -105,7 +105,7 @@ class Transport:
         *,
         policy: RetryPolicy | None = None,
     ) -> dict[str, Any]:
-        """Send a query or a mutation, again where that may help, and return the ``data`` of the answer.
+        """Send a query or a mutation, again if that may help, and return the ``data`` of the answer.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class Transport:
         ConnectionFailed, RequestTimeout
             There was no answer, after all tries.
         InvalidResponse
-            There was one that is not GraphQL.
+            The answer is not GraphQL.
         GridError
             What the service's error code stands for.
         """
@@ -151,12 +151,12 @@ class Transport:
         *,
         policy: RetryPolicy | None = None,
     ) -> None:
-        """Send a file with ``PUT``, again where that may help. A large one is read while it is sent.
+        """Send a file with ``PUT``, again if that may help. A large file is read while it is sent.
 
         Parameters
         ----------
         path_or_url
-            Where to: a path below the service's address. A whole URL works too; another host is not sent the key.
+            Where to: a path below the service's address. A whole URL works, too; the key is not sent to another host.
         archive
             The file.
         size
@@ -178,7 +178,7 @@ class Transport:
         url = path_or_url if whole else f"{self.endpoint.url}/{path_or_url.lstrip('/')}"
         actual = archive.stat().st_size  # noqa: ASYNC240 - a local file
         if actual != size:
-            message = f"{archive} has {actual} bytes, and {size} were announced: was it changed? Start again"
+            message = f"{archive} has {actual} bytes, but {size} were announced: was it changed? Start again"
             raise errors.SourceError(message)
 
         async def once(patience: float) -> None:
@@ -189,7 +189,7 @@ class Transport:
             self.requests_sent += 1
             try:
                 session = await line.open()
-                # Closed here: what reads it may have been left alone, half way, when the line was cut.
+                # Closed here: whatever reads it may have been abandoned half-way when the connection was cut.
                 with archive.open("rb") as file:
                     body = file.read() if size <= _IN_MEMORY else _chunks(file)
                     async with session.put(url, data=body, **arguments) as response:
@@ -198,7 +198,7 @@ class Transport:
                 raise self._failure(error, answer, patience) from None
             if not 200 <= answer.status < 300:  # noqa: PLR2004
                 self._failures.unpack(None, answer.errors(), answer)
-            if answer.body:  # what takes an upload has nothing to say: this is somebody's page
+            if answer.body:  # an upload is answered with an empty body: this is a page of another program
                 raise self._failures.stranger(answer)
 
         await self._repeat("the upload", policy, policy.read_timeout + size / policy.slowest_upload, once)
@@ -208,7 +208,8 @@ class Transport:
     ) -> AsyncIterator[dict[str, Any]]:
         """Send a subscription, and yield the ``data`` of each of its results until the service ends it.
 
-        Where the line is cut it is sent again: what is watched are states, and the service begins with how things are.
+        If the connection is cut it is sent again: what it watches is a state, and the service begins with the current
+        one.
 
         Parameters
         ----------
@@ -217,7 +218,7 @@ class Transport:
         variables
             The values of its variables, as JSON has them.
         policy
-            In place of the transport's own. The tries count anew where one of them has told of a change, or has lasted.
+            In place of the transport's own. Tries are counted anew once one of them has reported a change or lasted.
 
         Yields
         ------
@@ -241,7 +242,7 @@ class Transport:
                         count += 1
                         yield result
             except FailedTry as failure:
-                # One that told more than how things are, or lasted, has served: what failed is a new beginning.
+                # A try that reported a change, or lasted, has done its work: this failure is the first of a new series.
                 if count > 1 or (count and time.monotonic() - opened > deadline):
                     begun, tries = time.monotonic(), 1
                 late = time.monotonic() - begun > deadline
@@ -261,7 +262,7 @@ class Transport:
             url="ws" + self.endpoint.graphql_url.removeprefix("http"),
             subprotocols=[AIOHTTPWebsocketsTransport.GRAPHQLWS_SUBPROTOCOL],
             headers={"Authorization": self.endpoint.authorization},
-            session=await line.open(),  # one of gql's own making would stay open where the handshake fails
+            session=await line.open(),  # gql's own would stay open if the handshake failed
             proxy=_proxy(self.endpoint.url),
             heartbeat=_HEARTBEAT,
             connect_timeout=policy.connect_timeout,
@@ -276,7 +277,7 @@ class Transport:
             try:
                 await connection.connect()
             finally:
-                socket = connection.adapter.websocket  # gql forgets it when it closes, and with it the close code
+                socket = connection.adapter.websocket  # gql drops it when it closes, and the close code with it
             async with aclosing(connection.subscribe(_Request(query, variables))) as results:
                 async for result in results:
                     yield self._failures.unpack(result.data, result.errors, answer)
@@ -342,7 +343,7 @@ class Transport:
             raise self._failures.last_word(name, failure, tries, begun) from None
 
     def _failure(self, error: BaseException, answer: _Answer, patience: float) -> FailedTry:  # noqa: PLR0911 - a table
-        """Say what it means that gql or aiohttp raised `error`."""
+        """Return what an exception of gql or aiohttp means."""
         cause = error.__cause__ if isinstance(error, gql_errors.TransportError) and error.__cause__ else error
         if answer.status:
             return self._failures.stranger(answer)
@@ -360,7 +361,7 @@ class Transport:
             return FailedTry(errors.ConnectionFailed, f"its certificate is not trusted: {text}")
         if isinstance(
             cause, (*_PASSING_CAUSES, gql_errors.TransportConnectionFailed)
-        ):  # the latter where gql says no more
+        ):  # the latter if gql names no cause
             return FailedTry(errors.ConnectionFailed, text, again=True)
         if isinstance(error, gql_errors.TransportError):
             return FailedTry(_FAULTS.get(type(error), errors.ServiceError), text)
@@ -368,11 +369,11 @@ class Transport:
 
 
 class _Answer(Answer):
-    """Kept beside gql, whose exceptions tell neither the status nor the body."""
+    """An answer kept aside, because gql's exceptions hold neither status nor body."""
 
     async def receive(self, response: aiohttp.ClientResponse) -> None:
         # aiohttp calls this before gql reads. Reading here first means that a cut line or a time-out within the body
-        # surfaces as what it is; gql would take it for a body that is no JSON.
+        # surfaces as what it is; gql would take it for a body that is not JSON.
         self.body = await response.read()
         self.status = response.status
         self.content_type = response.headers.get("Content-Type", "")
@@ -381,7 +382,7 @@ class _Answer(Answer):
 
 
 class _Request(GraphQLRequest):
-    """A request whose text goes out as it is: gql's own is parsed once and printed for each payload."""
+    """A request whose text is sent as it is: gql's own parses the text and prints it again for each payload."""
 
     def __init__(self, query: Operation, variables: dict[str, Any]) -> None:
         self.text = query.text
@@ -429,7 +430,7 @@ class _Line:
     async def close(self) -> None:
         loop.release(self)
         await self.http.close()
-        await asyncio.sleep(0)  # the sockets are given back one turn of the loop later
+        await asyncio.sleep(0)  # the sockets are released one turn of the loop later
 
 
 def _may_pass(error: BaseException, policy: RetryPolicy) -> bool:
@@ -439,7 +440,7 @@ def _may_pass(error: BaseException, policy: RetryPolicy) -> bool:
 
 
 def _proxy(url: str) -> str | None:
-    """Return the proxy that the environment gives for a URL. This machine itself is never asked for through one."""
+    """Return the proxy that the environment names for a URL. This machine itself is never reached through one."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:

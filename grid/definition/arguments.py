@@ -1,8 +1,8 @@
-"""The table of a run's arguments: a row for each, with all that is known of it.
+"""The table of a run's arguments: a row for each, with all that is known about it.
 
-What a run may be defined with is said here and nowhere else, but for the two signatures that people read,
-``Run.__init__`` and ``create_run``, which a test holds to the table. Definition, checks, settings, configuration file
-and ``script_command`` follow from the rows.
+What a run may be defined with is stated here and nowhere else, except for the two signatures that people read,
+``Run.__init__`` and ``create_run``; a test compares them with the table. Definition, checks, settings, configuration
+file and ``script_command`` follow from the rows.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Setting:
     Attributes
     ----------
     write, read
-        What the service is told for a value, and which value its answer stands for.
+        How a value is written for the service, and how the service's answer is read.
     only_where_set
         Whether an empty value is left out; None always is.
     """
@@ -80,9 +80,9 @@ class ConfigKey:
     order
         Keys are written and listed in this order; those without one come last, in the order of the table.
     only_where_set
-        Whether a document names it only where it is asked for.
+        Whether a document contains it only if it is set.
     read, write
-        How what stands there becomes the value (of the file's path, the key and what stands there), and the other way.
+        How the value is read, from the path of the file, the key and what stands there; and how it is written.
     """
 
     path: str
@@ -96,9 +96,9 @@ class Printed(enum.Enum):
     """How an argument stands in ``script_command``."""
 
     OPTION = enum.auto()
-    """``--name value``, where the value is not the default."""
+    """``--name value``, if the value is not the default."""
     FLAG = enum.auto()
-    """``--name`` alone, where it is true."""
+    """``--name`` alone, if it is true."""
     FIRST = enum.auto()
     """Before all others, and again in front of the script's arguments."""
     NOT_AT_ALL = enum.auto()
@@ -109,29 +109,29 @@ _WORD = Setting(str.upper, str.lower)
 
 
 class Argument(Generic[_T]):
-    """One row: an argument of a run, and the attribute that it is of runs and of their definitions.
+    """One row: an argument of a run, which is also an attribute of runs and of their definitions.
 
     Parameters
     ----------
     default
-        What it is where neither the caller nor the configuration file says anything.
+        Its value if neither the caller nor the configuration file sets it.
     check
         Refuses a value that it can never have, given its name and the value.
     doc
         What it means, as users read it.
     setting
-        How it is sent; None where it does not travel in the settings.
+        How it is sent; None if it does not travel in the settings.
     answered
         Where the service's record of a run has it: among its settings, in the run itself, or nowhere.
     config
-        Where it stands in the configuration file; None where the file cannot say it.
+        Where it stands in the configuration file; None if it cannot stand there.
     printed
         How it stands in ``script_command``.
     keyword_only
-        Whether it can be given by its name alone.
+        Whether it can be given only by name.
     """
 
-    def __init__(  # noqa: PLR0913 - there is much to say of an argument
+    def __init__(  # noqa: PLR0913 - there is much to say about an argument
         self,
         default: _T,
         check: Callable[[str, object], None],
@@ -157,7 +157,7 @@ class Argument(Generic[_T]):
 
     @property
     def kind(self) -> Any:
-        """The type of its values, as the row was written with."""
+        """The type of its values, as its row declares it."""
         return get_args(self.__orig_class__)[0]  # type: ignore[attr-defined]  # `typing` sets it
 
     def check(self, value: object) -> None:
@@ -192,8 +192,7 @@ class RunArguments:
     name = Argument[str](
         "",
         check_name,
-        "Lower-case letters, digits and inner ``-``, beginning with a letter; chosen by the service where it is left "
-        "out.",
+        "Lower-case letters, digits and inner ``-``, beginning with a letter; chosen by the service if it is left out.",
         setting=None,
         answered="run",
     )
@@ -289,30 +288,30 @@ class RunArguments:
     seed = Argument[int | None](
         None,
         check_seed,
-        "Seed of every random draw: the same seed gives the same run. Chosen by the service where it is None.",
+        "Seed of every random draw: the same seed gives the same run. Chosen by the service if it is None.",
         config=ConfigKey("hyper_params.settings.strategy_options.seed", 190),
         keyword_only=True,
     )
     timeout = Argument[float | None](
         None,
         check_timeout,
-        "Seconds from an experiment's start until it is ended, and counts as failed; None for as long as it takes.",
+        "Seconds from an experiment's start until it is ended and counts as failed; None for no limit.",
         config=ConfigKey("compute.train.timeout", 130, only_where_set=True),
         keyword_only=True,
     )
     max_retries = Argument[int](
         0,
         check_number,
-        "How many times an experiment that was lost, because the machine or its supervisor died, is queued again by "
-        "itself. A script that fails is not run again: see :meth:`retry`.",
+        "How many times an experiment that was lost, because the machine or its supervisor died, is queued again "
+        "automatically. A script that fails is not run again: see :meth:`retry`.",
         config=ConfigKey("compute.train.max_retries", 120, only_where_set=True),
         keyword_only=True,
     )
     auto_resume = Argument[bool](
         False,  # noqa: FBT003 - as above
         check_flag,
-        "Let each further attempt start with the files that the one before it has made or changed; asks for one retry "
-        "where `max_retries` is 0.",
+        "Start each further attempt with the files that the one before it created or changed; implies one retry if "
+        "`max_retries` is 0.",
         config=ConfigKey("compute.train.auto_resume", 110),
         printed=Printed.FLAG,
         keyword_only=True,
@@ -323,12 +322,12 @@ class RunArguments:
         raise NotImplementedError
 
     def _change(self, name: str, value: object) -> None:
-        """Give an argument anew, or refuse that."""
+        """Set an argument to another value, or refuse to."""
         raise NotImplementedError
 
 
 class DefinitionArguments(RunArguments):
-    """The arguments, and what the configuration file alone can say besides."""
+    """The arguments, and what only the configuration file can add."""
 
     __slots__ = ()
 
@@ -371,14 +370,14 @@ ARGUMENTS: tuple[str, ...] = tuple(_rows(RunArguments))
 """The names of the arguments of a run, in the order of its signature."""
 
 TABLE: Mapping[str, Argument[Any]] = MappingProxyType(_rows(RunArguments) | _rows(DefinitionArguments))
-"""Every row by its name: the arguments first, then what the configuration file alone can say."""
+"""Every row by its name: the arguments first, then what only the configuration file can add."""
 
 
 # --- which of them were given ----------------------------------------------------------------------------------------
 
 
 def noting_what_was_given(init: Callable[_P, None]) -> Callable[_P, None]:
-    """Let an ``__init__`` know what its caller wrote: that wins over a configuration file, a default does not."""
+    """Let an ``__init__`` know what its caller wrote, which overrides a configuration file; a default does not."""
     signature = inspect.signature(init)
 
     @functools.wraps(init)

@@ -26,13 +26,13 @@ _LONGEST_SHOWN = 80
 
 
 def shown(value: object) -> str:
-    """Return a value as a message quotes it: as Python writes it, cut where it is long."""
+    """Return a value as a message quotes it: as Python writes it, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse what is not text, or text that no service could take.
+    """Refuse what is not text, or text that no service could accept.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def check_text(name: str, value: object) -> None:
         The message says what was given and what is allowed.
     """
     if not isinstance(value, str):
-        msg = f"{name} must be a text, not {shown(value)}"
+        msg = f"{name} must be a string, not {shown(value)}"
         raise InvalidArgument(msg)
     try:
         value.encode()
@@ -48,7 +48,7 @@ def check_text(name: str, value: object) -> None:
         msg = f"{name} must be Unicode text, which {shown(value)} is not at character {error.start}"
         raise InvalidArgument(msg) from error
     if "\0" in value:
-        msg = f"{name} must hold no NUL character, as {shown(value)} does"
+        msg = f"{name} must not contain a NUL character, as {shown(value)} does"
         raise InvalidArgument(msg)
 
 
@@ -62,7 +62,7 @@ def check_name(name: str, value: object) -> None:
 
 
 def check_entrypoint(name: str, value: object) -> None:
-    """Refuse what cannot be the path of a script; whether it exists is asked elsewhere."""
+    """Refuse what cannot be the path of a script; whether it exists is checked elsewhere."""
     try:
         check_text(name, value)
     except InvalidArgument as error:
@@ -75,7 +75,7 @@ def check_entrypoint(name: str, value: object) -> None:
 def check_script_args(name: str, value: object) -> None:
     """Refuse what a shell could not split, or is longer than can be sent."""
     if isinstance(value, (list, tuple)):
-        msg = f"{name} must be one text, not {shown(value)}; shlex.join() makes one of a list of words"
+        msg = f"{name} must be one string, not {shown(value)}; shlex.join() makes one from a list of words"
         raise InvalidArgument(msg)
     check_text(name, value)
     if len(str(value)) > MAX_SCRIPT_ARGS:
@@ -134,7 +134,7 @@ def check_timeout(name: str, value: object) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_TIMEOUT_SECONDS:
-        allowed = f"a number of seconds above 0 and at most {MAX_TIMEOUT_SECONDS}, or None for as long as it takes"
+        allowed = f"a number of seconds above 0 and at most {MAX_TIMEOUT_SECONDS}, or None for no limit"
         msg = f"{name} must be {allowed}, not {shown(value)}"
         raise InvalidArgument(msg)
 
@@ -155,9 +155,9 @@ def one_of(allowed: Sequence[str]) -> Callable[[str, object], None]:
 
 
 def check_environment(name: str, value: object) -> None:
-    """Refuse names that a shell could not have, those that Grid sets itself, and values that are not texts."""
+    """Refuse names that a shell could not have, those that Grid sets itself, and values that are not strings."""
     if not isinstance(value, Mapping):
-        msg = f"{name} must be a dict of names to texts, not {shown(value)}"
+        msg = f"{name} must be a dict of names to strings, not {shown(value)}"
         raise InvalidArgument(msg)
     for variable, text in value.items():
         if not isinstance(variable, str) or not VARIABLE_NAME.fullmatch(variable):
@@ -170,7 +170,7 @@ def check_environment(name: str, value: object) -> None:
 
 
 def accept(name: str, value: object) -> None:
-    """Accept what was checked already where it was read from the configuration file."""
+    """Accept what was already checked when it was read from the configuration file."""
 
 
 def _choice(allowed: Iterable[str]) -> str:

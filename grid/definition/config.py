@@ -1,7 +1,7 @@
 """The YAML configuration file of a run: read into the arguments that it fills, and written from them.
 
-Which argument stands where is said in :mod:`grid.definition.arguments`, as is what each may be; file and arguments meet
-in :mod:`grid.definition.run_definition`.
+Which argument stands where is defined in :mod:`grid.definition.arguments`, as is what each may be; file and arguments
+meet in :mod:`grid.definition.run_definition`.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class ConfigFile:
     path
         The file.
     values
-        By the name of the argument: only what the file has, and nothing that is null there.
+        By the name of the argument: only what the file sets, and nothing that is null there.
     """
 
     path: str
     values: Mapping[str, Any]
 
     def where(self, argument: str) -> str:
-        """Say where in the file an argument stands, for messages."""
+        """Return where in the file an argument stands, for messages."""
         key = TABLE[argument].config
         return f"{self.path}: {key.path}" if key else self.path
 
@@ -59,7 +59,7 @@ def read_config(path: str) -> ConfigFile:
     Raises
     ------
     ConfigError
-        The file is missing, cannot be read, is not YAML, has a key that is not known, or something of another shape
+        If the file is missing, cannot be read, is not YAML, has an unknown key, or has something of another shape
         where keys or a list belong.
     """
     document = _load(path)
@@ -73,7 +73,7 @@ def read_config(path: str) -> ConfigFile:
 
 
 def config_document(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Write arguments as the nested document that :func:`read_config` reads them from; empty texts become null."""
+    """Return arguments as the nested document that :func:`read_config` reads them from; empty strings become null."""
     document: dict[str, Any] = {}
     for key, argument in _KEYS.values():
         value = arguments[argument]
@@ -103,7 +103,7 @@ def _load(path: str) -> object:
         msg = f"the configuration file {path!r} is not UTF-8 text: {error.reason} at byte {error.start}"
         raise ConfigError(msg) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        # ValueError: a text that looks like a date and is none, 2021-02-30 say, comes out of the YAML library as one.
+        # ValueError: the YAML library raises one for text that looks like a date but is not, such as 2021-02-30.
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error)

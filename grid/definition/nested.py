@@ -1,6 +1,6 @@
-"""What is nested in the configuration file, environment, actions and params: how each is read and written.
+"""What is nested in the configuration file (environment, actions and params): how each is read and written.
 
-Where they stand in the file is said in :mod:`grid.definition.arguments`; the file itself is read in
+Where they stand in the file is defined in :mod:`grid.definition.arguments`; the file itself is read in
 :mod:`grid.definition.config`.
 """
 
@@ -18,12 +18,12 @@ ACTIONS = ("on_build_start", "on_build_end", "on_experiment_start", "on_experime
 
 
 def read_mapping(path: str, value: object, key: str, known: Iterable[str] | None = None) -> dict[str, Any]:
-    """Return a section as it stands in the file, if it is one, and has no other keys than those that are known.
+    """Return a section as it stands in the file, after checking that it is one and has only known keys.
 
     Raises
     ------
     ConfigError
-        It does not look like that; the message names the file, the place and what is allowed there.
+        If the check fails; the message names the file, the place and what is allowed there.
     """
     place = f"{path}: {key}" if key else path
     if not isinstance(value, dict):
@@ -32,7 +32,7 @@ def read_mapping(path: str, value: object, key: str, known: Iterable[str] | None
         raise ConfigError(msg)
     for name in value:
         if known is None and not isinstance(name, str):
-            msg = f"{place} must have texts as keys, not {shown(name)}; put it in quotes"
+            msg = f"{place} must have strings as keys, not {shown(name)}; put it in quotes"
             raise ConfigError(msg)
         if known is not None and name not in known:
             dotted = f"{key}.{name}" if key else str(name)
@@ -50,11 +50,11 @@ def _nearest(name: object, known: Iterable[str]) -> str:
 
 
 def read_environment(path: str, key: str, value: object) -> dict[str, str]:
-    """Return environment variables; a number becomes a text."""
+    """Return environment variables; a number becomes a string."""
     environment = {}
     for name, text in read_mapping(path, value, key).items():
         if isinstance(text, bool) or not isinstance(text, (str, int, float)):
-            msg = f"{path}: {key}.{name} must be a text or a number, not {shown(text)}; put it in quotes"
+            msg = f"{path}: {key}.{name} must be a string or a number, not {shown(text)}; put it in quotes"
             raise ConfigError(msg)
         environment[name] = str(text)
     return environment
@@ -83,7 +83,7 @@ def read_params(path: str, key: str, value: object) -> dict[str, Any]:
     for flag, given in params.items():
         stripped = flag.removeprefix("-").removeprefix("-")
         if stripped == flag or not _FLAG_NAME.fullmatch(stripped):
-            msg = f"{path}: {key}: {flag!r} is no flag; write it with its dashes, as in --learning_rate"
+            msg = f"{path}: {key}: {flag!r} is not a flag; write it with its dashes, as in --learning_rate"
             raise ConfigError(msg)
         _check_param(f"{path}: {key}.{flag}", given)
     return params
@@ -94,21 +94,21 @@ def _check_param(place: str, value: object) -> None:
         for element in value:
             _check_param(place, element)
     elif value is not None and not isinstance(value, (str, int, float)):
-        allowed = "a text, a number, true, false, null or a list of these"
+        allowed = "a string, a number, true, false, null or a list of these"
         msg = f"{place} must be {allowed}, not {shown(value)}; put it in quotes"
         raise ConfigError(msg)
 
 
 def write_actions(actions: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Write every moment, also those without commands."""
+    """Return every moment, including those without commands."""
     return {moment: list(actions.get(moment, ())) for moment in ACTIONS}
 
 
 def param_words(params: Mapping[str, Any]) -> list[str]:
-    """Write ``hyper_params.params`` as words of the script's command line, as a shell would split them.
+    """Return ``hyper_params.params`` as words of the script's command line, as a shell would split them.
 
-    ``True`` and null give the bare flag, ``False`` leaves it out. Texts stay as they are, so that a sweep in them is
-    seen; a list is written as the list of a sweep.
+    ``True`` and null give the bare flag, ``False`` leaves it out. Strings stay as they are, so that a sweep in
+    them is seen; a list is written as the list of a sweep.
 
     Examples
     --------

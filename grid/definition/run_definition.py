@@ -1,4 +1,4 @@
-"""The definition of a run before it is sent: a value for each argument, whether all is allowed, and how it is written.
+"""The definition of a run before it is sent: the value of each argument, whether it is allowed, and how it is written.
 
 Nothing is sent from here, and no state of a run is kept; :mod:`grid.run` does that.
 """
@@ -26,7 +26,7 @@ _COMMAND_START = "'grid run --entrypoint "
 
 
 class RunDefinition(DefinitionArguments):
-    """A value for every argument of a run. Immutable: :meth:`evolve` gives a changed one.
+    """A value for every argument of a run. Immutable: :meth:`evolve` returns a changed one.
 
     Make one with :meth:`from_arguments`, which reads the configuration file.
 
@@ -35,7 +35,7 @@ class RunDefinition(DefinitionArguments):
     values
         Every argument by its name, defaults included.
     given
-        The arguments that were given, whether they differ from the default or not: they win over the file.
+        The arguments that were given, whether they differ from the default or not: they override the file.
     config
         What the configuration file said when it was read.
     """
@@ -59,7 +59,7 @@ class RunDefinition(DefinitionArguments):
         object.__setattr__(self, "config", config)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        msg = f"the definition of a run is immutable: use definition.evolve({name}=…), which gives a changed one"
+        msg = f"the definition of a run is immutable: use definition.evolve({name}=…), which returns a changed one"
         raise AttributeError(msg)
 
     def __eq__(self, other: object) -> bool:
@@ -76,12 +76,12 @@ class RunDefinition(DefinitionArguments):
         ----------
         given
             Arguments by name: exactly those that the caller wrote, even where they equal the default. A path object
-            counts as its text, a whole number of another library as an ``int``.
+            counts as its string, a whole number of another library as an ``int``.
 
         Raises
         ------
         ConfigError
-            The configuration file cannot be read, or a value in it is not allowed.
+            If the configuration file cannot be read, or a value in it is not allowed.
         """
         plain = {name: _plain(value) for name, value in given.items()}
         path = plain.get("config_file", "")
@@ -93,14 +93,14 @@ class RunDefinition(DefinitionArguments):
         return cls(**{**(config.values if config else {}), **given}, given=given, config=config)
 
     def evolve(self, **changes: Any) -> Self:
-        """Return the definition with some arguments given anew; each is checked by itself.
+        """Return the definition with some arguments changed; each is checked on its own.
 
-        The configuration file is read again only where ``config_file`` is among the changes.
+        The configuration file is read again only if ``config_file`` is among the changes.
 
         Raises
         ------
         InvalidArgument
-            A value is not allowed, whatever the other arguments are.
+            If a value is not allowed, whatever the other arguments are.
         """
         changes = {name: _plain(value) for name, value in changes.items()}
         for name, value in changes.items():
@@ -110,7 +110,7 @@ class RunDefinition(DefinitionArguments):
 
     @classmethod
     def from_record(cls, record: RunRecord) -> Self:
-        """Return what a run was defined with, as far as its service tells."""
+        """Return what a run was defined with, as far as its service reports it."""
         values = {}
         for name, row in TABLE.items():
             if row.answered is not None:
@@ -128,9 +128,9 @@ def validate(definition: RunDefinition) -> None:
     Raises
     ------
     SourceError
-        The entrypoint is missing, or is not a script.
+        If the entrypoint is missing, or is not a script.
     InvalidArgument
-        Any other argument has a value that is not allowed; the message says what is.
+        If any other argument has a value that is not allowed; the message says what is.
     """
     for name, row in TABLE.items():
         row.check(definition.values[name])
@@ -145,7 +145,7 @@ def validate(definition: RunDefinition) -> None:
 
 
 def script_command(definition: RunDefinition) -> str:
-    """Write the shell-quoted command line that would make the same run, without its beginning.
+    """Return the shell-quoted command line that would start the same run, without its beginning.
 
     Examples
     --------
@@ -165,13 +165,13 @@ def script_command(definition: RunDefinition) -> str:
 
 
 def to_settings_input(definition: RunDefinition) -> dict[str, Any]:
-    """Write the settings as the schema's ``RunSettingsInput``; what was left open is left out."""
+    """Return the settings as the schema's ``RunSettingsInput``; what was left open is left out."""
     settings: dict[str, Any] = {}
     for name, row in TABLE.items():
         value = definition.values[name]
         if row.setting is not None and value is not None and (value or not row.setting.only_where_set):
             settings[camel_case(name)] = row.setting.write(value)
-    # An argument wins over the file here, too: a flag that stands in both is the argument's.
+    # Arguments override the file here, too: of a flag that stands in both, the argument's value counts.
     flags = {word.partition("=")[0] for word in shlex.split(definition.script_args)}
     words = shlex.join(param_words({flag: value for flag, value in definition.params.items() if flag not in flags}))
     settings["scriptArgs"] = " ".join(filter(None, [definition.script_args, words]))
@@ -179,9 +179,9 @@ def to_settings_input(definition: RunDefinition) -> dict[str, Any]:
 
 
 def grid_config(definition: RunDefinition) -> dict[str, Any]:
-    """Write the definition as the nested configuration that a configuration file holds.
+    """Return the definition as the nested configuration that a configuration file holds.
 
-    What such a file cannot say is not in it: the entrypoint and its arguments, name, description, memory and scratch
+    What such a file cannot hold is not in it: the entrypoint and its arguments, name, description, memory and scratch
     space.
     """
     return config_document(definition.values)

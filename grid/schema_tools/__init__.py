@@ -1,4 +1,4 @@
-"""Holds schema, queries, models, recorded answers and released files together: `python -m grid.schema_tools check`."""
+"""Checks that schema, queries, models, recordings and released files agree: `python -m grid.schema_tools check`."""
 
 from __future__ import annotations
 

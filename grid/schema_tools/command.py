@@ -1,7 +1,7 @@
-"""Holds schema, queries, models, recorded answers and released files together: `python -m grid.schema_tools check`.
+"""Checks that schema, queries, models, recordings and released files agree: `python -m grid.schema_tools check`.
 
-For developers of Grid, and for users with queries of their own. How a model is compared with a selection, an answer to
-introspection with a schema, and a recorded answer with a model is written in `grid.schema_tools`.
+For developers of Grid, and for users with queries of their own. The checks themselves, and the comparison of a
+service's introspection with a schema, are functions of `grid.schema_tools`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0 where everything holds."""
+    """Run the command line and return the exit code: 0 if everything fits."""
     options = _parser().parse_args(arguments)
     package = Path(options.queries) if Path(options.queries).is_dir() else options.queries
     try:
@@ -51,10 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m grid.schema_tools", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="check that schema, queries, models and recorded answers fit together")
-    check.add_argument("--schema", type=Path, metavar="FILE", help="another schema than the one that is shipped")
+    check.add_argument("--schema", type=Path, metavar="FILE", help="a schema other than the one that is shipped")
     check.add_argument("--models", metavar="MODULE", help="the module of the models (default: none for other queries)")
     check.add_argument("--cassettes", type=Path, metavar="DIR", help="a folder of recorded requests and answers")
-    released = commands.add_parser("release", help="write down the digests of the files that a version tag contains")
+    released = commands.add_parser("release", help="record the digests of the files that a version tag contains")
     released.add_argument("tag", metavar="TAG", help="the version tag")
     for command in (check, released):
         command.add_argument(

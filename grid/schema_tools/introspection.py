@@ -65,16 +65,16 @@ def diff_introspection(introspection: Mapping[str, Any], schema: GraphQLSchema) 
     Returns
     -------
     list of Problem
-        Every difference, at the line of the file that says otherwise; empty where the two say the same.
+        Every difference, at the line of the file that differs; empty if there are none.
 
     Raises
     ------
     ValueError
-        If it is no answer to an introspection query.
+        If it is not an answer to an introspection query.
     """
     answer = introspection.get("data", introspection)
     if not isinstance(answer, dict) or "__schema" not in answer:
-        message = f"no answer to an introspection query: expected __schema, got {sorted(introspection)}"
+        message = f"this is not an answer to an introspection query: expected __schema, got {sorted(introspection)}"
         raise ValueError(message)
     served = dict(_facts(answer["__schema"]))
     filed = dict(_facts(introspection_from_schema(schema)["__schema"]))
@@ -86,7 +86,7 @@ def diff_introspection(introspection: Mapping[str, Any], schema: GraphQLSchema) 
         return places.get(coordinate) or places.get(owner) or places.get(owner.partition(".")[0]) or start
 
     problems = [Problem(*where(it), f"the service has no {it}") for it in filed if it not in served]
-    problems += [Problem(*where(it), f"the service has {it}, the file has not") for it in served if it not in filed]
+    problems += [Problem(*where(it), f"the service has {it}, the file does not") for it in served if it not in filed]
     for coordinate in filed.keys() & served.keys():
         for fact, value in filed[coordinate].items():
             if (found := served[coordinate].get(fact)) != value:
@@ -104,7 +104,7 @@ def _parts(owner: str, parts: Mapping[str, Any], pattern: str) -> Iterator[Eleme
 
 
 def _facts(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each coordinate of an introspected schema with what is said of it."""
+    """Yield each coordinate of an introspected schema with the facts about it."""
     roots = {fact: (schema.get(fact) or {}).get("name") for fact in ("queryType", "mutationType", "subscriptionType")}
     yield "schema", roots
     for type_ in schema["types"]:

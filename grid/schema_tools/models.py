@@ -31,7 +31,7 @@ __all__ = ["check_models", "check_wire"]
 def check_models(package: str | Path, models: ModuleType, schema: GraphQLSchema) -> list[Problem]:
     """Check that each operation's class in a module has exactly the fields that the newest version selects.
 
-    The selections of older versions are held against the same classes: what they lack needs a default.
+    The selections of older versions are compared with the same classes: what they lack needs a default.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def check_wire(schema: GraphQLSchema) -> list[Problem]:
 
 
 def _selections(package: str | Path, name: str, schema: GraphQLSchema) -> Iterator[Selection]:
-    """Yield what each version of an operation selects, where it differs from the next; faults are found elsewhere."""
+    """Yield what each version of an operation selects, if it differs from the next; faults are reported elsewhere."""
     latest = query_files(package).latest
     parts = {version: parts_of(Registry(package, version=version).parts, name)[0] for version in range(1, latest + 1)}
     for version in range(1, latest + 1):

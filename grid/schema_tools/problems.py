@@ -28,7 +28,7 @@ class Problem(NamedTuple):
 
 
 def problem_of(error: GraphQLError, path: str, *, note: bool = False) -> Problem:
-    """Return what graphql-core complains of as a problem; `path` is the file where the error itself names none."""
+    """Return an error of graphql-core as a problem; `path` is the file to name if the error itself names none."""
     if error.nodes:
         return Problem(*place(error.nodes[0]), error.message, note)
     return Problem(path, error.locations[0].line if error.locations else 1, error.message, note)

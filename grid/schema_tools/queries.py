@@ -69,7 +69,7 @@ def check_queries(package: str | Path, schema: GraphQLSchema) -> list[Problem]:
 
 
 def parts_of(find: Callable[[str], Sequence[QueryFile]], name: str) -> tuple[Sequence[QueryFile], list[Problem]]:
-    """Return the files that something is made of: none where a version has none yet, or where one is missing."""
+    """Return the files that something is made of: none if the version does not have it yet, or if a file is missing."""
     try:
         return find(name), []
     except ServiceTooOld:
@@ -98,14 +98,14 @@ def _problems_of_file(file: QueryFile, kind: str) -> Iterator[Problem]:
         return
     if not isinstance(first, (OperationDefinitionNode, FragmentDefinitionNode)) or not isinstance(first, wanted):
         yield Problem(
-            *place(first), f"expected one {kind} here: operations stand in v1, v2, …, fragments in fragments/"
+            *place(first), f"expected one {kind} here: operations belong in v1, v2, …, fragments in fragments/"
         )
         return
     name = first.name.value if first.name else "no name"
     if name != file.name:
         yield Problem(*place(first), f"the file is named {file.name}, but the {kind} in it {name}")
     if more:
-        yield Problem(*place(more[0]), f"one {kind} a file: this belongs into another")
+        yield Problem(*place(more[0]), f"one {kind} per file: this belongs in another")
 
 
 def _each(group: Mapping[str, Sequence[QueryFile]]) -> list[QueryFile]:
@@ -121,7 +121,7 @@ def _problems_of_operation(registry: Registry, parts: Sequence[QueryFile], schem
     if registry.version == registry.latest and not errors:
         deprecated = validate(schema, document, [NoDeprecatedCustomRule])
         yield from (problem_of(error, parts[0].path, note=True) for error in deprecated)
-    # The registry composes by searching text, not by parsing: the two must come to the same.
+    # The registry composes by searching text, not by parsing: the two must agree.
     if print_ast(parse(registry.get(parts[0].name).text)) != print_ast(document):
         yield Problem(parts[0].path, 1, "the registry does not compose what the files say")
 

@@ -64,7 +64,7 @@ def check_cassettes(folder: Path, package: str | Path, models: ModuleType) -> li
 
 
 def _text(registry: Registry, name: str) -> str | None:
-    """Return an operation as it would be recorded; where it is at fault, other checks say so."""
+    """Return an operation as it would be recorded; if it is faulty, other checks say so."""
     try:
         return print_ast(parse(registry.get(name).text))
     except (ServiceTooOld, ValueError, GraphQLError):
@@ -75,7 +75,7 @@ def _check(entry: _Interaction, texts: dict[str, dict[str, int]], latest: int, m
     try:
         document = parse(entry.request["query"])
     except GraphQLError as error:
-        yield entry.problem(f"the recorded query is no GraphQL: {error.message}")
+        yield entry.problem(f"the recorded query is not GraphQL: {error.message}")
         return
     names = [
         node.name.value for node in document.definitions if isinstance(node, OperationDefinitionNode) and node.name
@@ -83,13 +83,13 @@ def _check(entry: _Interaction, texts: dict[str, dict[str, int]], latest: int, m
     name = entry.request.get("operationName") or (names[0] if names else None)
     version = texts.get(name, {}).get(print_ast(document)) if name else None
     if version is None:
-        yield entry.problem(f"the recorded query {name} is not the one of any version: record it again")
+        yield entry.problem(f"the recorded query {name} is not that of any version: record it again")
         return
     model = getattr(models, str(name), None)
     if not (isinstance(model, type) and issubclass(model, Model)):
         return  # `check_models` says so
     if not isinstance(entry.answer, dict):
-        yield entry.problem(f"the recorded answer to {name} is no JSON object")
+        yield entry.problem(f"the recorded answer to {name} is not a JSON object")
         return
     if entry.answer.get("errors"):
         return
@@ -104,7 +104,7 @@ def _check(entry: _Interaction, texts: dict[str, dict[str, int]], latest: int, m
 
 
 def _difference(recorded: Any, encoded: Any, path: str, *, may_grow: bool) -> str | None:
-    """Say where two JSON values differ. What an older version did not select, the model may add by its defaults."""
+    """Return where two JSON values differ. What an older version did not select, the model may add by its defaults."""
     if isinstance(recorded, dict) and isinstance(encoded, dict):
         for key in recorded:
             if key not in encoded:
@@ -130,11 +130,11 @@ def _interactions(file: Path) -> Iterator[_Interaction | Problem]:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        yield Problem(str(file), mark.line + 1 if mark else 1, "this cassette is no YAML")
+        yield Problem(str(file), mark.line + 1 if mark else 1, "this cassette is not YAML")
         return
     entries = content.get("interactions") if isinstance(content, dict) else None
     if not isinstance(entries, list) or root is None:
-        yield Problem(str(file), 1, "this is no cassette: expected a list of interactions")
+        yield Problem(str(file), 1, "this is not a cassette: expected a list of interactions")
         return
     nodes = next(value for key, value in root.value if key.value == "interactions")
     for node, entry in zip(nodes.value, entries, strict=True):
@@ -145,7 +145,7 @@ def _interactions(file: Path) -> Iterator[_Interaction | Problem]:
 
 
 def _json(body: Any) -> Any:
-    """Return what a recorded body holds, or None where that is no JSON."""
+    """Return what a recorded body holds, or None if that is not JSON."""
     if not isinstance(body, (str, bytes)):
         return body
     try:

@@ -1,4 +1,4 @@
-"""Keeps the digests of the files of queries that were released: none of them may change any more."""
+"""Keeps the digests of the query files that were released: none of them may change."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_released(package: str | Path) -> list[Problem]:
 
 
 def release(package: str | Path, tag: str) -> list[str]:
-    """Write down the digests of all files that were not released before.
+    """Record the digests of all files that were not released before.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def _folder(package: str | Path) -> Path:
 
 
 def _released(folder: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield line, digest and path of each entry; the path is empty where the line cannot be read."""
+    """Yield line, digest and path of each entry; the path is empty if the line cannot be read."""
     file = folder / _RELEASED
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     for number, line in enumerate(lines, 1):
@@ -88,5 +88,5 @@ def _released(folder: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _digest(file: Path) -> str:
-    # A checkout on Windows may have other ends of line.
+    # A checkout on Windows may have other line endings.
     return hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()

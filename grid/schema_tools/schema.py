@@ -1,4 +1,4 @@
-"""Reads a schema, and checks what it says of itself."""
+"""Reads a schema, and checks that it describes itself."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_schema(path: Path | None = None) -> GraphQLSchema:
     Raises
     ------
     GraphQLError
-        If it is no schema.
+        If it is not a schema.
     """
     file = path or Path(str(files("grid") / "schema.graphql"))
     return build_ast_schema(parse(Source(file.read_text(encoding="utf-8"), str(file))))

@@ -69,7 +69,7 @@ def compare(model: type[Any], selection: Selection) -> Iterator[tuple[type[Any] 
     model
         The class of the whole answer.
     selection
-        The operation. Where it is not the newest version, what it lacks must have a default in the model.
+        The operation. If it is not the newest version, what it lacks must have a default in the model.
 
     Yields
     ------
@@ -94,7 +94,7 @@ def _compare_object(
         elif not isinstance(node, FieldNode) and _condition(node) not in (None, parent.name):
             yield (
                 None,
-                Problem(*place(node), "models of interfaces and unions are not known: select the fields one by one"),
+                Problem(*place(node), "interfaces and unions have no models: select the fields one by one"),
             )
     for key, nodes in chosen.items():
         definition = parent.fields.get(nodes[0].name.value)
@@ -127,7 +127,7 @@ def _compare_object(
 def _fields(
     sets: Sequence[SelectionSetNode], selection: Selection
 ) -> Iterator[FieldNode | InlineFragmentNode | FragmentDefinitionNode]:
-    """Yield the fields of selection sets, those of fragments included, and the fragments themselves before theirs."""
+    """Yield the fields of selection sets, including those of fragments, and each fragment before its own."""
     for selections in sets:
         for node in selections.selections:
             if isinstance(node, FieldNode):
@@ -179,7 +179,7 @@ def _innermost(hint: Any) -> Any:
 
 
 def _expected(wanted: GraphQLOutputType) -> str:
-    """Say which annotation would fit."""
+    """Return which annotation would fit."""
     if not isinstance(wanted, GraphQLNonNull):
         return f"{_expected(GraphQLNonNull(wanted))} | None"
     inner = wanted.of_type

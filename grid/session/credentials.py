@@ -22,7 +22,7 @@ class Credentials:
 
 
 def path() -> Path:
-    """Where credentials are stored."""
+    """Return where credentials are stored."""
     return grid_home() / "credentials.json"
 
 
@@ -32,9 +32,9 @@ def resolve(user: str | None, api_key: str | None, url: str | None) -> Credentia
     Raises
     ------
     InvalidArgument
-        If what was given is not enough, or a stored key would go to another service than it is stored for.
+        If what was given is not enough, or a stored key would go to a service other than its own.
     ConfigError
-        If the file is not as it should be.
+        If the file is malformed or cannot be read.
     """
     if (user is None) != (api_key is None):
         given, missing = ("an API key", "a username or user_id") if user is None else ("a user", "api_key")
@@ -46,25 +46,25 @@ def resolve(user: str | None, api_key: str | None, url: str | None) -> Credentia
     wanted = url or os.environ.get("GRID_URL") or None
     if user is None and os.environ.get("GRID_API_KEY") and os.environ.get("GRID_USER_ID"):
         user, api_key = os.environ["GRID_USER_ID"], os.environ["GRID_API_KEY"]
-    # Read only where it is needed: one that is broken must not keep anybody from logging in anew.
+    # Read only if it is needed: a broken file must not keep its user from logging in anew.
     stored = None if wanted and user is not None else _read()
     if user is not None and api_key is not None:
         address = wanted or (stored.url if stored else None)
         if address is None:
-            message = "there is a key but no address of a service: give login(url=…), or set GRID_URL"
+            message = "there is a key but no address of a service: call login(url=…), or set GRID_URL"
             raise InvalidArgument(message)
         return Credentials(address, user, api_key)
     if wanted is None:
         return stored
     if stored is None:
         message = (
-            f"there is no key for {wanted}: give login(user_id=…, api_key=…), or set GRID_USER_ID and GRID_API_KEY"
+            f"there is no key for {wanted}: call login(user_id=…, api_key=…), or set GRID_USER_ID and GRID_API_KEY"
         )
         raise InvalidArgument(message)
     if _plain(wanted) != _plain(stored.url):
         message = (
             f"there is no key for {wanted}: the one in {path()} is for {stored.url}, and goes nowhere else; "
-            "give login(user_id=…, api_key=…), or set GRID_USER_ID and GRID_API_KEY"
+            "call login(user_id=…, api_key=…), or set GRID_USER_ID and GRID_API_KEY"
         )
         raise InvalidArgument(message)
     return stored
@@ -100,7 +100,7 @@ def _read() -> Credentials | None:
         values = []
     if not values or not all(isinstance(value, str) and value for value in values):
         message = (
-            f'{file} is not as expected: a JSON object with the texts "UserID", "APIKey" and "URL"; '
+            f'{file} is not a JSON object with the strings "UserID", "APIKey" and "URL"; '
             "delete it, or log in with user_id, api_key and url"
         )
         raise ConfigError(message)

@@ -1,8 +1,8 @@
-"""Finds the embedded service of this ``GRID_HOME``, and starts it where there is none. Imports nothing of it.
+"""Finds the embedded service of this ``GRID_HOME``, and starts it if there is none. Imports nothing of it.
 
-The service holds a lock on ``service/service.lock`` for as long as it lives and says in ``service/service.json`` where
-it is. It outlives this process: a keeper starts it again when it ends uncleanly, and it ends by itself when it has been
-idle.
+The service holds a lock on ``service/service.lock`` for as long as it lives, and writes where it is to
+``service/service.json``. It outlives this process: a keeper starts it again when it ends uncleanly, and it ends by
+itself after it has been idle for a while.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ _IDLE_SECONDS = 30 * 60
 _LOG_BYTES = 5 * 1024**2
 _LOG_LINES = 15
 
-# Waits for the word that it is written down in `service/keeper`, which is what it reads; whoever started it and died
-# before leaves it nothing to do. Then it starts the service, again and again for as long as it is written down there.
+# The keeper first reads a line: its own record, once that has been written to `service/keeper`. If the process that
+# started it dies before that, there is nothing for it to do. Then it starts the service, again and again for as long as
+# its record is there.
 #
-# It ends with the service where that ended well (0) or would not start again either (78, see `grid.service.command`).
-# One that has served is started again at once, however often. One that has not is given a pause between two tries and
-# ten tries, or, where what is missing may come back (75: room on the disk), all the time that that takes.
+# It ends with the service if that ended well (0) or would fail to start again (78, see `grid.service.command`). A
+# service that has served is started again at once, however often. One that has not gets ten tries with a pause between
+# them, or, if what is missing may come back (75: room on the disk), as long as it takes.
 _KEEPER = """
 read -r record || exit 1
 exec </dev/null
@@ -67,24 +68,24 @@ done
 exit "$code"
 """
 
-# Where grid was found may be a folder that only this process looks into; at the end, so that it hides nothing.
+# The folder that grid was found in may be one that only this process searches; it goes last, so that it hides nothing.
 _ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); from grid.service.command.main import main; sys.exit(main())"
 
 
 def find_or_start(*, pause_seconds: float = _PAUSE_SECONDS) -> dict[str, Any]:
-    """Return what the embedded service says of itself: ``url``, ``user_id``, ``api_key`` and more.
+    """Return what the embedded service says about itself: ``url``, ``user_id``, ``api_key`` and more.
 
     Two processes that call this at once get the same service.
 
     Parameters
     ----------
     pause_seconds
-        Between two tries of a keeper that is started here, where the service does not start.
+        How long a keeper that is started here pauses between two tries, if the service does not start.
 
     Raises
     ------
     EmbeddedServiceFailed
-        If it cannot be started, or this home not be used; the message says why, or quotes the end of its log.
+        If it cannot be started, or this home cannot be used; the message says why, or quotes the end of its log.
     """
     try:
         locks.require_support()
@@ -107,20 +108,20 @@ def find_or_start(*, pause_seconds: float = _PAUSE_SECONDS) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """Return what a service says of itself that is alive."""
+    """Return what the living service says about itself; None if there is none."""
     if not locks.is_held(folder / homes.LOCK):
         return None
     try:
         record: dict[str, Any] = json.loads((folder / homes.RECORD).read_text(encoding="utf-8"))
         said = Holder(record["pid"], record["start"], record["boot"], "", record["host"])
-    except (FileNotFoundError, ValueError, KeyError):  # damaged is as good as none: who lives writes it again
+    except (FileNotFoundError, ValueError, KeyError):  # damaged is as good as none: a living service rewrites it
         return None
-    # Between its lock and the removal of this, the next service has what one that was killed has said.
+    # A service that has taken its lock may not have removed the record of a killed one yet.
     return record if said.is_alive() else None
 
 
 def _start(home: Path, folder: Path, pause_seconds: float) -> dict[str, Any]:
-    """Wait for the service; start a keeper where nobody else brings it back."""
+    """Wait for the service; start a keeper if nothing else will bring it back."""
     keeper: subprocess.Popen[bytes] | None = None
     begun = 0
     deadline = time.monotonic() + _START_SECONDS
@@ -128,22 +129,22 @@ def _start(home: Path, folder: Path, pause_seconds: float) -> dict[str, Any]:
         while (running := _read(folder)) is None:
             if time.monotonic() > deadline:
                 raise _failure(folder, "does not answer", begun)
-            # The last two in this order: who is written down there starts who takes the lock.
+            # The last two in this order: the keeper on record starts the service that takes the lock.
             if keeper is None and not _is_kept(folder) and not locks.is_held(folder / homes.LOCK):
                 keeper, begun = _launch(home, folder, pause_seconds)
-            # One that lost against another service has ended, too, and that service is what we want.
+            # A service that lost to another one has ended, too, and that other one is what we want.
             elif keeper is not None and keeper.poll() is not None and not locks.is_held(folder / homes.LOCK):
                 raise _failure(folder, f"ended with code {keeper.returncode}", begun)
             time.sleep(_POLL_SECONDS)
     finally:
         if keeper is not None and keeper.returncode is None:
-            # Nobody waits for the keeper: it outlives us.
+            # Nothing waits for the keeper: it outlives us.
             keeper.returncode = 0
     return running
 
 
 def _launch(home: Path, folder: Path, pause_seconds: float) -> tuple[subprocess.Popen[bytes], int]:
-    """Start a keeper and write it down; return it, and where its part of the log begins."""
+    """Start a keeper and put it on record; return it, and where its part of the log begins."""
     idle = os.environ.get("GRID_IDLE_TIMEOUT", str(_IDLE_SECONDS))
     service = ["-c", _ENTRY, str(Path(__file__).parents[2]), "serve", "--home", str(home), "--embedded", "--idle", idle]
     with _log(folder / "service.log") as output:
@@ -170,7 +171,7 @@ def _launch(home: Path, folder: Path, pause_seconds: float) -> tuple[subprocess.
 
 
 def _log(path: Path) -> IO[bytes]:
-    """Open the log to be added to. One that has become long is kept under another name, in the place of the last."""
+    """Open the log for appending. A log that has become long is kept under another name, replacing the one before."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > _LOG_BYTES:
             path.replace(path.with_name(path.name + ".1"))
@@ -178,7 +179,7 @@ def _log(path: Path) -> IO[bytes]:
     try:
         os.fchmod(log.fileno(), 0o600)
         try:
-            # Where the disk is full it is known now: the service could not even say so.
+            # A full disk shows up here: the service could not even report it.
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} starting the embedded service\n".encode())
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -201,6 +202,6 @@ def _failure(folder: Path, why: str, begun: int) -> EmbeddedServiceFailed:
 
 
 def _is_kept(folder: Path) -> bool:
-    """Whether somebody lives who will bring the service back."""
+    """Return whether a keeper is alive, which will bring the service back."""
     keeper = Holder.read(folder / homes.KEEPER)
     return keeper is not None and keeper.is_alive()

@@ -1,4 +1,4 @@
-"""The function ``login``: which service it is, and as whom, settled once for everything else in this process."""
+"""The function ``login``: which service to use, and as whom, settled once for everything else in this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def login(
 ) -> None:
     """Open the session that everything else in this process uses.
 
-    With nothing given and nothing configured, the embedded service of this machine is used, and started where it is not
+    With nothing given and nothing configured, the embedded service of this machine is used, and started if it is not
     running. Calling it again opens a new session.
 
     Parameters
@@ -22,7 +22,7 @@ def login(
     username, user_id
         Who you are at the service: one of the two goes with a key.
     api_key
-        Your key. With a key that was given here and accepted, address, user and key are stored in
+        Your key. Once a key that is given here has been accepted, address, user and key are stored in
         ``$GRID_HOME/credentials.json``, readable by you only, and ``login()`` is enough from then on.
     url
         The address of the service, such as ``https://grid.example.org``.
@@ -30,11 +30,12 @@ def login(
     Raises
     ------
     InvalidArgument
-        Where something is not text, a user has no key, a key no user, or the key belongs to another service.
+        If something is not text, a user comes without a key or a key without a user, or the stored key is that of
+        another service.
     AuthenticationFailed
-        The service does not accept the key.
+        If the service does not accept the key.
     ConnectionFailed, RequestTimeout, InvalidResponse
-        Nothing, or something else, answers at the address; or the embedded service cannot be started.
+        If nothing, or something else, answers at the address; or the embedded service cannot be started.
 
     Notes
     -----
@@ -63,5 +64,5 @@ def _check_texts(**given: object) -> None:
         except InvalidArgument:
             if name != "api_key":
                 raise
-            message = "api_key must be a text without NUL characters"  # and is never shown
+            message = "api_key must be a string without NUL characters"  # and is never shown
             raise InvalidArgument(message) from None

@@ -1,4 +1,4 @@
-"""Sends a run to the service: its source code, where that is not there yet, and then what it is."""
+"""Sends a run to the service: its source code, unless the service has it already, and then its definition."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def send_run(definition: RunDefinition, key: str, session: Session, *, first: in
     Parameters
     ----------
     first
-        How many of its experiments to come back with.
+        How many of its experiments to return.
 
     Raises
     ------
     SourceError
-        The source code cannot be packed.
+        If the source code cannot be packed.
     GridError
-        The service refuses it; nothing has been created then.
+        If the service refuses it; nothing was created.
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
@@ -56,7 +56,7 @@ def send_run(definition: RunDefinition, key: str, session: Session, *, first: in
 
 
 def _send_source(source: Snapshot, session: Session) -> None:
-    """Send source code to the service, where it does not have it."""
+    """Send source code to the service, unless it has it already."""
     from grid import models  # noqa: PLC0415 - not before the first call
 
     announced = {"digest": source.digest, "sizeBytes": source.size_bytes}

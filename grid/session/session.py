@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", bound="Model")
 
 _PATIENCE_SECONDS = 30.0
-"""How long an embedded service is asked again that is there and does not answer."""
+"""How many seconds to go on asking an embedded service that is there but does not answer."""
 
 _current: Session | None = None
 
 
 class Session:
-    """A service that has answered to our key.
+    """A service that has accepted our key.
 
     Parameters
     ----------
@@ -43,9 +43,9 @@ class Session:
     is_embedded
         Whether it is the embedded one, which is found or started again when it has gone.
     registry
-        The queries; those of this distribution unless somebody brings others.
+        The queries; by default those of this distribution.
     new_key
-        Makes the key of a run that is to be started: different each time, 16 to 64 letters and digits.
+        Makes the key of a run that will be started: different each time, 16 to 64 letters and digits.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Session:
         Raises
         ------
         GridError
-            Whatever went wrong: see :mod:`grid.errors`.
+            If anything went wrong: see :mod:`grid.errors`.
         """
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
 
@@ -107,7 +107,7 @@ class Session:
     def subscribe(self, model: type[_M], **variables: Any) -> Iterator[_M]:
         """Send the subscription that the model is named after, and yield its answers until the service ends it.
 
-        Where the line is cut it begins again, with how things are then.
+        If the connection is cut it begins again, with the state at that time.
         """
         query = self.registry.get(model.__name__)
         for answer in self._watched(query, variables):
@@ -144,7 +144,7 @@ class Session:
         answer = self.execute(Login)
         if answer.api_version < 1:
             message = (
-                f"the service at {self.url} speaks version {answer.api_version} of the queries, and this client needs "
+                f"the service at {self.url} speaks version {answer.api_version} of the queries, but this client needs "
                 "version 1 or newer: update the service"
             )
             raise ServiceTooOld(message)
@@ -162,7 +162,7 @@ class Session:
                 return loop.run(send(policy))
             except (ConnectionFailed, AuthenticationFailed) as error:
                 # The service has gone, has come back elsewhere, or is about to go and looks alive: everything that we
-                # ask for may be asked again. How long that takes depends on the machine, so it is no number of tries.
+                # ask for may be asked again. How long that takes depends on the machine, so tries are not counted.
                 late = time.monotonic() > deadline
                 moved = self._find_again()
                 if late or (isinstance(error, AuthenticationFailed) and not moved):
@@ -171,7 +171,7 @@ class Session:
 
     @property
     def _impatient(self) -> RetryPolicy:
-        # Where nobody answers, it is looked first whether the service is elsewhere now.
+        # If nothing answers, we first check whether the service is elsewhere now.
         return replace(self.policy, reconnect=False)
 
     def _find_again(self) -> bool:
@@ -190,7 +190,7 @@ def current() -> Session:
     Raises
     ------
     NotLoggedIn
-        If there is none.
+        If there is no session.
     """
     if _current is None:
         raise NotLoggedIn
@@ -198,12 +198,12 @@ def current() -> Session:
 
 
 def use(session: Session | None) -> None:
-    """Make a session the one of this process."""
+    """Make a session the one that this process uses."""
     global _current  # noqa: PLW0603 - one session for each process is what the interface says
     _current = session
 
 
 def embedded_endpoint() -> Endpoint:
-    """Return where the embedded service of this machine is; it is started where it is not running."""
+    """Return where the embedded service of this machine is; start it if it is not running."""
     record = embedded.find_or_start()
     return Endpoint(record["url"], record["user_id"], record["api_key"])

@@ -1,4 +1,4 @@
-"""Which file systems are of other machines, too: neither a database nor a lock is safe there."""
+"""Which file systems are shared with other machines: neither a database nor a lock is safe there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 MOUNTS = "/proc/self/mountinfo"
 
-# As the kernel calls them; those that run in user space have `fuse.` before them.
+# As the kernel calls them; those that run in user space have the prefix `fuse.`.
 _NETWORK = frozenset(
     "9p afpfs afs beegfs blobfuse blobfuse2 ceph ceph-fuse cifs coda curlftpfs davfs davfs2 fhgfs gcsfuse gfs gfs2 "
     "glusterfs goofys gpfs juicefs lustre ncpfs nfs nfs4 ocfs2 openafs orangefs panfs pvfs2 rclone s3fs smb2 smb3 "
@@ -19,12 +19,12 @@ _NETWORK = frozenset(
 
 
 def network_file_system(path: Path) -> str | None:
-    """Return the type of the network file system that a path is on; None where it is on this machine.
+    """Return the type of the network file system that a path is on; None if it is on this machine.
 
     Parameters
     ----------
     path
-        Of a folder that need not be there yet.
+        The path of a folder, which need not exist yet.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def network_file_system(path: Path) -> str | None:
         As the system calls it, such as ``nfs4``.
     """
     real = Path(os.path.realpath(path))
-    # A folder that is mounted when somebody looks into it is mounted by this.
+    # This makes an automounter mount a folder that is mounted on first access.
     next(folder for folder in (real, *real.parents) if _can_be_entered(folder))
     kind, longest = "", -1
     for point, name in _mounts():
@@ -45,7 +45,7 @@ def network_file_system(path: Path) -> str | None:
 def _can_be_entered(folder: Path) -> bool:
     try:
         os.stat(f"{folder}/.")  # noqa: PTH116 - a Path has no dot at its end
-    except OSError:  # it is not there, or not for us
+    except OSError:  # it does not exist, or we have no access
         return False
     return True
 
@@ -57,7 +57,7 @@ def _mounts() -> list[tuple[Path, str]]:
         return [(Path(point), name) for point, name in found]
     try:
         text = Path(MOUNTS).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # a sandbox without /proc: nobody can say
+    except OSError:  # a sandbox without /proc: there is no way to know
         return []
     mounts = []
     for line in text.splitlines():

@@ -1,6 +1,6 @@
-"""A process that has written itself down, and which machine it is of.
+"""A process that has put itself on record, and the machine that it runs on.
 
-Read by the client and by the service, so with nothing but the standard library.
+Used by client and service, and so without anything beyond the standard library.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from grid.shared.processes import boot_id, process_start
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that has written itself down in a home.
+    """A process that is on record in a home.
 
-    It is the target of a symbolic link: made in one step with all that it says, and even where the disk is full.
+    The record is the target of a symbolic link, which is made in one step with its content, even if the disk is full.
     """
 
     pid: int
@@ -33,12 +33,12 @@ class Holder:
 
     @classmethod
     def of(cls, pid: int) -> Holder:
-        """A process of this machine."""
+        """Return the holder for a process of this machine."""
         return cls(pid, _start(pid), _boot(), machine_id(), host_name())
 
     @classmethod
     def read(cls, path: Path) -> Holder | None:
-        """Return who is written down there; None where nobody is, or not in a way that anybody can read."""
+        """Return the process that is on record there; None if there is no record, or it cannot be read."""
         try:
             pid, *words = str(path.readlink()).split(" ")
             start, boot, machine, host = ("" if word == "-" else word for word in words)
@@ -51,17 +51,17 @@ class Holder:
         return " ".join(re.sub(r"\s", "_", word) or "-" for word in words)
 
     def write(self, path: Path) -> None:
-        """Write it down, in the place of whoever stands there."""
+        """Write the record, in place of any that is there."""
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(str(self))
         temporary.replace(path)
 
     def is_elsewhere(self) -> bool:
-        """Whether it is a process of another machine.
+        """Return whether it is a process of another machine.
 
         The boot decides, and after another boot the machine's id: a laptop may change its name, and a container has a
-        name of its own. The name counts where there are no ids.
+        name of its own. The name counts if there are no ids.
         """
         if self.boot and self.boot == _boot():
             return False
@@ -70,20 +70,20 @@ class Holder:
         return self.host != host_name()
 
     def is_alive(self) -> bool:
-        """Whether it is a process that lives on this machine, and no other one that was given its pid."""
+        """Return whether this very process is alive on this machine, and not another one that was given its pid."""
         return bool(self.start) and self.boot == _boot() and _start(self.pid) == self.start
 
 
 @functools.cache
 def machine_id() -> str:
-    """Which machine this is, whatever it is called; empty where the system does not say, as in many containers."""
+    """Return which machine this is, whatever it is called; empty if the system does not say, as in many containers."""
     if sys.platform == "darwin":
         return _mac_id()
     return _content("/etc/machine-id") or _content("/var/lib/dbus/machine-id")
 
 
 def host_name() -> str:
-    """What this machine is called."""
+    """Return what this machine is called."""
     return re.sub(r"\s", "_", socket.gethostname())
 
 
@@ -98,12 +98,12 @@ def _mac_id() -> str:
 def _content(path: str) -> str:
     try:
         return Path(path).read_text(encoding="ascii", errors="replace").strip()
-    except OSError:  # it is not there, or not for us: then it says nothing
+    except OSError:  # it does not exist, or we have no access
         return ""
 
 
 def _start(pid: int) -> str:
-    with suppress(FileNotFoundError):  # a sandbox without /proc: nobody is known there
+    with suppress(FileNotFoundError):  # a sandbox without /proc: no process is known there
         return process_start(pid) or ""
     return ""
 

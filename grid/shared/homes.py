@@ -1,7 +1,7 @@
 """Whether a ``GRID_HOME`` may be used by a service of this machine, and the names in it that client and service know.
 
-Read by both, so that they judge alike. A file lock is not asked alone: on many network file systems it says nothing of
-the other machines.
+Used by both, so that they judge alike. A file lock alone is not enough: on many network file systems it says nothing
+about other machines.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ OWNER = "owner"
 RECORD = "service.json"
 """Where the service listens."""
 KEEPER = "keeper"
-"""Which process starts the embedded service again; where it is removed, nobody does."""
+"""Which process starts the embedded service again; once it is removed, none does."""
 SERVED = "served"
-"""There once the service that was started last has served."""
+"""Exists once the service that was started last has served."""
 START_LOCK = "start.lock"
-"""Held by whoever starts the embedded service, and by whoever sees to it that there is none."""
+"""Held while a process starts the embedded service, or makes sure that there is none."""
 
 _ELSEWHERE = "choose another folder, one that you can write to: GRID_HOME=/folder/on/this/machine"
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -50,7 +50,7 @@ class HomeRefused(RuntimeError):
 
 
 class NoSpace(HomeRefused):
-    """Its disk is full, so that the next try may succeed."""
+    """Its disk is full; a later try may succeed."""
 
 
 def service_folder(home: Path) -> Path:
@@ -59,7 +59,7 @@ def service_folder(home: Path) -> Path:
 
 
 def prepare(home: Path) -> Path:
-    """Make a home and its folder ``service``, readable by their user only; return the latter.
+    """Make a home and its folder ``service``, readable only by their user; return the latter.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def prepare(home: Path) -> Path:
     Raises
     ------
     HomeRefused
-        If it is no folder, or not this user's, or cannot be written; if it is on a network file system; or if a service
-        of another machine has it.
+        If it is not a folder, does not belong to this user, or cannot be written to; if it is on a network file system;
+        or if a service of another machine uses it.
     """
     system = network_file_system(home)
     if system is not None:
@@ -82,12 +82,12 @@ def prepare(home: Path) -> Path:
     service = service_folder(home)
     try:
         if home.exists() and not home.is_dir():
-            message = f"GRID_HOME {home} is a file and has to be a folder; {_ELSEWHERE}"
+            message = f"GRID_HOME {home} is a file, not a folder; {_ELSEWHERE}"
             raise HomeRefused(message)
         service.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = home.stat().st_uid
         if owner != os.geteuid():
-            message = f"GRID_HOME {home} belongs to the user {_user(owner)}, and you are {_user(os.geteuid())}; "
+            message = f"GRID_HOME {home} belongs to the user {_user(owner)}, but you are {_user(os.geteuid())}; "
             raise HomeRefused(message + _ELSEWHERE)
         home.chmod(0o700)
     except OSError as error:
@@ -97,12 +97,12 @@ def prepare(home: Path) -> Path:
 
 
 def refuse_elsewhere(home: Path) -> None:
-    """Refuse a home that a service of another machine has, as far as anybody can know.
+    """Refuse a home that a service of another machine uses, as far as that can be known.
 
     Raises
     ------
     HomeRefused
-        If so.
+        If one does.
     """
     path = service_folder(home) / OWNER
     holder = Holder.read(path)
@@ -116,19 +116,19 @@ def refuse_elsewhere(home: Path) -> None:
 
 
 def explained(error: OSError, home: Path) -> HomeRefused:
-    """Say in words for its user what an error of the operating system means for a home.
+    """Turn an error of the operating system into one that tells the user what it means for a home.
 
     Parameters
     ----------
     error
-        What was raised. One that is not about a file is raised again.
+        What was raised. It is raised again if it is not about a file.
     home
         The home.
 
     Returns
     -------
     HomeRefused
-        To be raised.
+        The error to raise.
     """
     if error.errno not in _OF_FILES:
         raise error

@@ -1,7 +1,8 @@
 """Locks on files: one process has such a lock at a time, and the kernel takes it back however that process ends.
 
-They are those of ``flock``. Each belongs to a file that was opened, so that two threads exclude each other as two
-processes do, and a forked child has what its parent has. The files stay: if one were removed, two could have its lock.
+They are those of ``flock``. Each belongs to an open file, so that two threads exclude each other as two processes
+do, and a forked child has the locks of its parent. The files stay: if one were removed, two processes could hold its
+lock.
 Which locks a home has, and what they mean, is in :mod:`grid.shared.homes`.
 """
 
@@ -28,11 +29,11 @@ class Unsupported(Exception):
 
 
 class StillHeld(Exception):
-    """Another process has a lock, and it is not waited for any longer."""
+    """Another process still holds a lock at the end of the wait for it."""
 
 
 class Lock:
-    """A lock that this process has, until it is closed or the `with` block ends."""
+    """A lock that this process holds until it is closed or the `with` block ends."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -44,21 +45,21 @@ class Lock:
         self.close()
 
     def close(self) -> None:
-        """Let go of it. The file stays."""
+        """Release the lock. The file stays."""
         os.close(self._descriptor)
 
     def is_lost(self) -> bool:
-        """Whether somebody has removed the file, so that others can have its lock, too."""
+        """Return whether the file was removed, so that others can take its lock, too."""
         return os.fstat(self._descriptor).st_nlink == 0
 
 
 def acquire(path: Path, *, seconds: float | None = None, unless: Callable[[], bool] | None = None) -> Lock:
-    """Take the lock of a file, which is made where there is none; wait for whoever has it.
+    """Take the lock of a file, which is created if it does not exist; wait while another process holds it.
 
     Parameters
     ----------
     path
-        The file. Its folder has to exist.
+        The file. Its folder must exist.
     seconds
         How long to wait: 0 to try once, None for as long as it takes.
     unless
@@ -72,7 +73,7 @@ def acquire(path: Path, *, seconds: float | None = None, unless: Callable[[], bo
     Raises
     ------
     StillHeld
-        If another process has the lock when the time is over, or when `unless` returns True.
+        If another process still holds the lock when the time is over, or when `unless` returns True.
     Unsupported
         If this system has no such locks.
     """
@@ -85,7 +86,7 @@ def acquire(path: Path, *, seconds: float | None = None, unless: Callable[[], bo
             deadline = time.monotonic() + seconds
             while not _try(descriptor):
                 if (unless is not None and unless()) or time.monotonic() >= deadline:
-                    raise StillHeld(f"another process has the lock {path}")
+                    raise StillHeld(f"another process holds the lock {path}")
                 time.sleep(_POLL_SECONDS)
     except BaseException:
         os.close(descriptor)
@@ -94,7 +95,7 @@ def acquire(path: Path, *, seconds: float | None = None, unless: Callable[[], bo
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process has the lock of a file. Makes no file; any number of processes may ask at once.
+    """Return whether a process holds the lock of a file. Creates no file; any number of processes may ask at once.
 
     Raises
     ------
@@ -104,7 +105,7 @@ def is_held(path: Path) -> bool:
     fcntl = _fcntl()
     try:
         with path.open("rb") as file:
-            # Shared, so that two who ask do not take each other for one who has it.
+            # Shared, so that two processes that ask do not take each other for a holder.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -114,7 +115,7 @@ def is_held(path: Path) -> bool:
 
 
 def require_support() -> None:
-    """Do nothing where there are such locks.
+    """Do nothing if this system has such locks.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Which process a pid means: the same one function for client, service and supervisor.
+"""Which process a pid stands for: one function for client, service and supervisor alike.
 
-The supervisor imports this, whose imports are paid once for each experiment: nothing large, and no more than is needed.
+The supervisor imports this once for each experiment: nothing large here, and no more than is needed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ PROC = "/proc"
 
 
 def process_start(pid: int) -> str | None:
-    """When a process started, in a form that is only good for comparing, or None where there is none such alive.
+    """Return when a process started, in a form that is only good for comparing; None if no such process is alive.
 
     With the boot id this tells a process from a later one that was given the same pid.
 
     Raises
     ------
     OSError
-        Where the system does not say. Not knowing is no proof of death.
+        If the system does not say. Not knowing is not proof of death.
     """
     if sys.platform != "linux":
         return "-".join(ps("-o", "lstart=", "-p", str(pid)).split()) or None
@@ -36,12 +36,12 @@ def process_start(pid: int) -> str | None:
 
 @functools.cache
 def boot_id() -> str:
-    """Which boot of the machine this is; empty on systems that do not have such a thing.
+    """Return which boot of the machine this is; empty on systems that do not have such a thing.
 
     Raises
     ------
     OSError
-        Where it cannot be read now.
+        If it cannot be read at the moment.
     """
     try:
         with open(f"{PROC}/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -59,8 +59,8 @@ def status_fields(status: str) -> list[str]:
 
 
 def ps(*options: str) -> str:
-    """What ``ps`` prints."""
-    # Not for Linux, and not imported there: the spawner is to be small.
+    """Return what ``ps`` prints."""
+    # Not used on Linux, and so not imported there: the spawner must stay small.
     import subprocess  # noqa: PLC0415
 
     return subprocess.run(["ps", *options], capture_output=True, text=True, check=False).stdout

@@ -1,6 +1,6 @@
-"""The few words that client and service share. Everything else they know of each other is in `schema.graphql`.
+"""The few names and limits that client and service share. The rest of what they know of each other is `schema.graphql`.
 
-The supervisor imports this, whose imports are paid once for each experiment: nothing large.
+The supervisor imports this once for each experiment: nothing large here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_SCRIPT_ARGS = 1_000_000
 """The most characters of a run's script arguments."""
 
 MAX_TIMEOUT_SECONDS = 366 * 24 * 3600
-"""The longest time after which an experiment can be told to be ended: a year."""
+"""The longest time-out that an experiment can have: a year."""
 
 MAX_DESCRIPTION = 200
 """The most characters of a run's description."""
@@ -37,16 +37,16 @@ MAX_SNAPSHOT_BYTES = 2 * 1024**3
 """The largest archive of source code."""
 
 RUN_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
-"""What the whole name of a run looks like."""
+"""The pattern of the whole name of a run."""
 
 SCRIPT_SUFFIXES = (".py", ".sh", ".jl")
-"""How the path of a script ends."""
+"""How the path of a script may end."""
 
 STRATEGIES = ("grid_search", "random_search", "none")
 """How experiments are made of script arguments; in the schema, in capitals."""
 
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-"""What the whole name of an environment variable looks like."""
+"""The pattern of the whole name of an environment variable."""
 
 RESERVED_VARIABLES = frozenset({
     "CUDA_VISIBLE_DEVICES",
@@ -61,7 +61,7 @@ RESERVED_VARIABLES = frozenset({
 
 
 def grid_home() -> Path:
-    """The folder of everything that is kept on this machine: ``GRID_HOME``, else ``~/.grid``."""
+    """Return the folder of everything that is kept on this machine: ``GRID_HOME``, else ``~/.grid``."""
     from pathlib import Path  # noqa: PLC0415 - large, see above
 
     return Path(os.environ.get("GRID_HOME") or "~/.grid").expanduser().absolute()
@@ -118,7 +118,7 @@ class Reason(StrEnum):
 
 
 class ErrorCode(StrEnum):
-    """The words under `extensions.code` of an error."""
+    """The values of `extensions.code` in an error."""
 
     UNAUTHENTICATED = "UNAUTHENTICATED"
     FORBIDDEN = "FORBIDDEN"

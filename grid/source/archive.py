@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["pack"]
 
-_MTIME = 315_532_800  # 1980-01-01, the earliest time that every archive format can tell
+_MTIME = 315_532_800  # 1980-01-01, the earliest time that every archive format can express
 
 
 class _HashingFile:
@@ -78,7 +78,7 @@ def pack(root: Path, tree: Tree) -> tuple[Path, str, int]:
     Raises
     ------
     SourceError
-        A file cannot be read, a link leads out of the tree, or the archive cannot be written.
+        If a file cannot be read, a link leads out of the tree, or the archive cannot be written.
     """
     import tarfile  # noqa: PLC0415 - not before a run is started
 
@@ -92,7 +92,7 @@ def pack(root: Path, tree: Tree) -> tuple[Path, str, int]:
         with open(handle, "wb", buffering=1024 * 1024) as file:
             hashing = _HashingFile(file, name)
             with tarfile.TarFile(
-                fileobj=hashing,  # type: ignore[arg-type]  # it writes and tells, which is all that is asked of it
+                fileobj=hashing,  # type: ignore[arg-type]  # `write` and `tell` are all that tarfile calls
                 mode="w",
                 format=tarfile.PAX_FORMAT,
                 encoding="utf-8",
@@ -109,7 +109,7 @@ def pack(root: Path, tree: Tree) -> tuple[Path, str, int]:
 
 
 def _add(tar: tarfile.TarFile, root: Path, path: str, kind: int) -> None:
-    """Add one entry with everything left out of it that could differ between two copies of the same tree."""
+    """Add one entry, without anything that could differ between two copies of the same tree."""
     import tarfile  # noqa: PLC0415 - as above
 
     member = tarfile.TarInfo(path)
@@ -137,15 +137,15 @@ def _add(tar: tarfile.TarFile, root: Path, path: str, kind: int) -> None:
 
 
 def _link_target(root: Path, path: str) -> str:
-    """Return where a link leads, after making sure that it leads nowhere out of the tree."""
+    """Return where a link leads, after making sure that it does not lead out of the tree."""
     target = os.readlink(root / path)
     lexical = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    # A link through another link can lead elsewhere than it reads, so both are looked at.
+    # A link through another link can lead somewhere else than its text says, so both are checked.
     resolved = os.path.realpath(root / path)
     if os.path.isabs(target) or lexical.split(os.sep)[0] == os.pardir or not Path(resolved).is_relative_to(root):
         msg = (
-            f"the link {path!r} leads to {target!r}, out of the source code that is sent; replace it by a relative "
-            "link inside of it or by a copy, or exclude it in .gridignore (with localdir=True)"
+            f"the link {path!r} leads to {target!r}, out of the source code that is sent; replace it with a relative "
+            "link that stays inside or with a copy, or exclude it in .gridignore (with localdir=True)"
         )
         raise SourceError(msg)
     return target.replace(os.sep, "/")

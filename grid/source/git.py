@@ -1,4 +1,4 @@
-"""Asks git about the repository around a script: its commit, its project. What is packed of it is decided elsewhere."""
+"""Asks git about the repository around a script: its commit, its project. What is packed is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _SCRUBBED = (
     "GIT_SHALLOW_FILE",
     "GIT_WORK_TREE",
 )
-"""What would make git look at another repository than the script's; a caller inside a hook has some of these set."""
+"""What would make git look at a repository other than the script's; a caller inside a hook has some of these set."""
 
 
 class _GitError(Exception):
-    """Git said no: the message is git's own, ``output`` what it had printed before."""
+    """Git failed: the message is git's own, ``output`` is what it had printed before."""
 
     def __init__(self, message: str, output: str) -> None:
         super().__init__(message)
@@ -61,12 +61,12 @@ def _run(*arguments: str, cwd: str, extra_env: Mapping[str, str]) -> str:
 
 
 def ask(*arguments: str, cwd: str, extra_env: Mapping[str, str] | None = None) -> str:
-    """Return what git prints, of a question about a commit that it has to be able to answer.
+    """Return what git prints for a question about a commit that it must be able to answer.
 
     Raises
     ------
     SourceError
-        Git cannot; the message has git's own words and the way out.
+        If git fails; the message quotes git and says what to do.
     """
     try:
         return _run(*arguments, cwd=cwd, extra_env=extra_env or {})
@@ -92,7 +92,7 @@ def find_repository(folder: str, entrypoint: str) -> Repository:
     Raises
     ------
     SourceError
-        There is no repository, or no commit yet; the message names the entrypoint and the way out.
+        If there is no repository, or no commit yet; the message names the entrypoint and says what to do.
     """
     try:
         questions = ("--show-toplevel", "--absolute-git-dir", "--show-prefix", "HEAD")
@@ -106,8 +106,8 @@ def find_repository(folder: str, entrypoint: str) -> Repository:
             )
         else:
             msg = (
-                f"the entrypoint {entrypoint!r} is in no git repository that can be read ({error}); commit it to one, "
-                "or pass localdir=True to send its folder as it is"
+                f"the entrypoint {entrypoint!r} is not in a git repository that can be read ({error}); commit it to "
+                "one, or pass localdir=True to send its folder as it is"
             )
         raise SourceError(msg) from error
     root, git_dir, prefix, commit = output.split("\n")[:4]
@@ -115,7 +115,7 @@ def find_repository(folder: str, entrypoint: str) -> Repository:
 
 
 def project_of(root: str) -> str:
-    """Return ``owner/name`` of the ``origin`` of a repository, or the folder's name where there is none."""
+    """Return ``owner/name`` of the ``origin`` of a repository, or the folder's name if there is none."""
     try:
         remote = _run("remote", "get-url", "origin", cwd=root, extra_env={}).strip()
     except _GitError:
@@ -124,7 +124,7 @@ def project_of(root: str) -> str:
 
 
 def _project_of_remote(remote: str, root: str) -> str:
-    """Return the last two names of a remote's path, and nothing that may be secret; empty where it has no path."""
+    """Return the last two names of a remote's path, and nothing that may be secret; empty if it has no path."""
     from urllib.parse import unquote, urlsplit  # noqa: PLC0415 - not before a run is started
 
     if "://" in remote:

@@ -1,6 +1,6 @@
-"""Which entries of a folder belong to a snapshot: the walk over it, and the gitignore rules that exclude.
+"""Which entries of a folder belong to a snapshot: the walk over it, and the gitignore rules that exclude some.
 
-Nothing is read here but ignore files, and nothing written; :mod:`grid.source.archive` packs what the walk finds.
+Nothing is read here except ignore files, and nothing is written; :mod:`grid.source.archive` packs what the walk finds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IGNORE_FILES = (".gridignore", ".gitignore")
-"""The names of ignore files: where the folder has the first, the second is not looked at."""
+"""The names of ignore files: if the folder has the first, the second is not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ class Tree:
 
 
 def walk(root: Path, *, ignore_name: str | None = None) -> Tree:
-    """Find what a snapshot of a folder holds: everything but ``.git`` and what ignore files exclude.
+    """Find what a snapshot of a folder holds: everything except ``.git`` and what ignore files exclude.
 
-    As in git, an ignore file speaks for its folder and everything below, a deeper one wins, and an excluded folder is
+    As in git, an ignore file applies to its folder and everything below, a deeper one wins, and an excluded folder is
     not descended into, so nothing in it can be included again.
 
     Parameters
@@ -67,12 +67,12 @@ def walk(root: Path, *, ignore_name: str | None = None) -> Tree:
     root
         The folder.
     ignore_name
-        The name of the ignore files to honour; none where it is left out.
+        The name of the ignore files to honour; none if it is left out.
 
     Raises
     ------
     SourceError
-        A folder or an ignore file cannot be read.
+        If a folder or an ignore file cannot be read.
     """
     entries: list[Entry] = []
     special: list[str] = []
@@ -99,7 +99,7 @@ def walk(root: Path, *, ignore_name: str | None = None) -> Tree:
 
 
 def _scan(folder: str) -> list[tuple[str, int, int]]:
-    """Return name, mode and size of what a folder holds; read at once, so that no folder stays open on the way down."""
+    """Return name, mode and size of what a folder holds; all at once, so that no folder stays open on the way down."""
     found = []
     path = folder
     try:
@@ -163,7 +163,7 @@ def _parse_rule(line: str) -> _Rule | None:
     pattern = pattern.removesuffix("/")
     by_name = "/" not in pattern
     expression = _translate(pattern.removeprefix("/"))
-    # A pattern that git cannot make sense of, `[a` say, matches nothing there, and so it does here.
+    # A pattern that git cannot make sense of, such as `[a`, matches nothing there, and so it matches nothing here.
     if not pattern or expression is None:
         return None
     return _Rule(re.compile(expression, re.DOTALL).fullmatch, excludes, folders_only, by_name)
@@ -176,7 +176,7 @@ def _without_trailing_spaces(line: str) -> str:
 
 
 def _translate(pattern: str) -> str | None:
-    """Write a pattern as a regular expression over a whole path; None where it is malformed."""
+    """Return a pattern as a regular expression over a whole path; None if it is malformed."""
     parts: list[str] = []
     position = 0
     while position < len(pattern):
@@ -231,7 +231,7 @@ _NAMED_SET = re.compile(r"\[:([^\]]*):\]")
 
 
 def _translate_bracket(pattern: str, start: int) -> tuple[str, int] | None:
-    """Translate a set of characters; returns it and where the pattern goes on, None where the set is malformed."""
+    """Translate a set of characters; return it and where the pattern goes on, None if the set is malformed."""
     position = start
     negated = pattern[position : position + 1] in {"!", "^"}
     if negated:

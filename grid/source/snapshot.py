@@ -1,4 +1,4 @@
-"""Snapshots of source code: the commit or the folder that a script stands in, packed as one archive.
+"""Snapshots of source code: the commit or the folder that a script is in, packed as one archive.
 
 What is packed is decided here and in `ignore`; `git` knows the commit, `archive` packs it, and it is sent elsewhere.
 """
@@ -42,13 +42,13 @@ class Snapshot:
     size_bytes
         The size of the archive.
     project
-        ``owner/name`` of the repository's ``origin``; the folder's name where there is none.
+        ``owner/name`` of the repository's ``origin``; the folder's name if there is none.
     commit_sha
-        The commit, or ``digest`` where the source code is a folder as it was.
+        The commit, or ``digest`` if the source code is a folder as it was.
     script
         The path of the entrypoint inside the archive, with ``/`` between its parts.
     warnings
-        What the user may expect to be part of it and is not.
+        What the user may expect to be part of it but is not.
     """
 
     archive: Path
@@ -77,7 +77,7 @@ def snapshot(entrypoint: str, *, localdir: bool) -> Snapshot:
         The path of the script.
     localdir
         ``False``: the tree committed at ``HEAD`` of the git repository that holds the script. ``True``: the script's
-        folder as it is, less ``.git`` and what ``.gridignore`` (``.gitignore`` where there is none) excludes.
+        folder as it is, without ``.git`` and what ``.gridignore`` (or ``.gitignore`` if there is none) excludes.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def snapshot(entrypoint: str, *, localdir: bool) -> Snapshot:
     Raises
     ------
     SourceError
-        The script is missing or would not be part of the snapshot, there is no commit, a file cannot be read, a link
+        If the script is missing or would not be part of the snapshot, there is no commit, a file cannot be read, a link
         leads out of the tree, or the snapshot would be larger than 2 GiB.
 
     Examples
@@ -118,7 +118,7 @@ def _snapshot_folder(folder: str, name: str) -> Snapshot:
     if tree.special:
         warnings.append(f"left out, because only files, folders and links can be sent: {_enumerate(tree.special)}")
     project = git.project_of(folder)
-    # Last of all: what is interrupted after it would leave the archive behind.
+    # Last of all: an interruption after it would leave the archive behind.
     archive, digest, size = pack(root, tree)
     return Snapshot(archive, digest, size, project, digest, name, tuple(warnings))
 
@@ -194,7 +194,7 @@ def _refuse_large(sizes: Mapping[str, int], root: str, hint: str) -> None:
             break
     names = ", ".join(f"{path} ({_human(weights[path])})" for path in largest)
     msg = (
-        f"the source code in {root} makes a snapshot of {_human(total)}, and at most {_human(MAX_SNAPSHOT_BYTES)} can "
+        f"the source code in {root} makes a snapshot of {_human(total)}, but at most {_human(MAX_SNAPSHOT_BYTES)} can "
         f"be sent; the largest are {names}: {hint}"
     )
     raise SourceError(msg)

@@ -59,7 +59,7 @@ LONG = "a" * 201
         ({"entrypoint": "run.py", "localdir": 1}, "localdir must be True or False"),
         ({"entrypoint": "run.py", "instance_type": ""}, r"instance_type.*get_instance_types\(\)"),
         ({"entrypoint": "run.py", "script_args": "--a 'open"}, "script_args cannot be split.*quot"),
-        ({"entrypoint": "run.py", "script_args": ["--a", "1"]}, r"script_args must be one text.*shlex\.join"),
+        ({"entrypoint": "run.py", "script_args": ["--a", "1"]}, r"script_args must be one string.*shlex\.join"),
         ({"entrypoint": "run.py", "config_file": "gone.yml"}, "gone.yml"),
     ],
 )
@@ -309,5 +309,5 @@ def test_started_run_cannot_be_started_again(script: str) -> None:
 @pytest.mark.usefixtures("session")
 def test_run_that_is_not_started_has_nothing_to_cancel(script: str) -> None:
     """Cancelling a run before its start says so."""
-    with pytest.raises(errors.RunNotStarted, match="not started"):
+    with pytest.raises(errors.RunNotStarted, match="not been started"):
         grid.Run(entrypoint=script).cancel()

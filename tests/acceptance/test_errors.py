@@ -245,7 +245,7 @@ class TestUnknown:
         """An unknown run is a KeyError that names close ones."""
         run = grid.create_run(script, name="nearly-the-name")
 
-        with pytest.raises(errors.RunNotFound, match="'nearly-the-nam' .*near it: nearly-the-name") as caught:
+        with pytest.raises(errors.RunNotFound, match="'nearly-the-nam' .*did you mean nearly-the-name") as caught:
             grid.Run("nearly-the-nam")
 
         assert isinstance(caught.value, KeyError)

@@ -89,7 +89,7 @@ def test_unknown_experiment_is_a_key_error_that_names_close_ones(run: grid.Run) 
 
     assert isinstance(caught.value, ExperimentNotFound)
     assert f"{run.name}-ex1" in str(caught.value)
-    assert f"{run.name}-exp1" in str(caught.value).partition("near it:")[2]
+    assert f"{run.name}-exp1" in str(caught.value).partition("did you mean")[2]
     with pytest.raises(ExperimentNotFound, match="no experiment 7"):
         run.experiments[7]  # type: ignore[index]
 
@@ -162,7 +162,7 @@ def test_hole_in_the_experiments(failed: grid.Run) -> None:
         assert f"'{names[2]}'" not in repr(run.experiments)
         assert repr(run.experiments).count("status=FAILED") == 4
         assert "num_experiments=4,\n    status={'FAILED': 4}," in repr(run)
-    with pytest.raises(ExperimentNotFound, match="any more"):
+    with pytest.raises(ExperimentNotFound, match="no longer exists"):
         gone.status()
     assert next(value for value in grid.runs.values() if value.name == failed.name).experiments.keys() == set(left)
 
@@ -265,4 +265,4 @@ def test_unknown_run_is_a_key_error_that_names_close_ones(run: grid.Run) -> None
             look()
         assert isinstance(caught.value, RunNotFound)
         assert repr(slip) in str(caught.value)
-        assert run.name in str(caught.value).partition("near it:")[2]
+        assert run.name in str(caught.value).partition("did you mean")[2]

@@ -146,7 +146,7 @@ def test_more_than_one_operation_a_file(queries: Path, schema: GraphQLSchema) ->
         file.write("query Again { apiVersion }\n")
 
     assert said(check_queries(queries, schema)) == [
-        ("Login.graphql", lines + 1, "one operation a file: this belongs into another")
+        ("Login.graphql", lines + 1, "one operation per file: this belongs in another")
     ]
 
 
@@ -399,7 +399,7 @@ def test_introspection_that_equals_the_file(schema: GraphQLSchema) -> None:
     ("old", "new", "message"),
     [
         ("  apiVersion: Int!\n", "  api: Int!\n", "the service has no Query.apiVersion"),
-        ("type User {\n", 'type User {\n  "More."\n  more: Int\n', "the service has User.more, the file has not"),
+        ("type User {\n", 'type User {\n  "More."\n  more: Int\n', "the service has User.more, the file does not"),
         ("username: String!", "username: String", "type of User.username is 'String' in the service, 'String!' in the"),
         ("first: Int! = 100", "first: Int! = 10", "default of Query.runs(first:) is '10' in the service, '100' in the"),
         (
@@ -500,7 +500,7 @@ def test_recorded_times_keep_their_text(tmp_path: Path) -> None:
 
 
 def test_recorded_query_of_no_version(tmp_path: Path) -> None:
-    """A recording of a query that has changed since is reported, and one that is no GraphQL."""
+    """A recording of a query that has changed since is reported, and one that is not GraphQL."""
     changed, broken = interaction("Login", LOGIN), interaction("Login", LOGIN)
     body = json.loads(changed["request"]["body"])
     changed["request"]["body"] = json.dumps({**body, "query": body["query"].replace("  apiVersion\n", "")})
@@ -508,8 +508,8 @@ def test_recorded_query_of_no_version(tmp_path: Path) -> None:
 
     problems = check_cassettes(recorded(tmp_path, changed, broken), QUERIES, models)
 
-    assert problems[0].message == "the recorded query Login is not the one of any version: record it again"
-    assert problems[1].message.startswith("the recorded query is no GraphQL")
+    assert problems[0].message == "the recorded query Login is not that of any version: record it again"
+    assert problems[1].message.startswith("the recorded query is not GraphQL")
 
 
 def test_recordings_of_older_versions_stay_valid(tmp_path: Path, load_models: LoadModels) -> None:
@@ -527,7 +527,7 @@ def test_recordings_of_older_versions_stay_valid(tmp_path: Path, load_models: Lo
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a: [", "this cassette is no YAML"), ("a: 1", "this is no cassette: expected a list of interactions")],
+    [("a: [", "this cassette is not YAML"), ("a: 1", "this is not a cassette: expected a list of interactions")],
 )
 def test_file_that_is_no_cassette(tmp_path: Path, content: str, message: str) -> None:
     """What cannot be read as a cassette is reported."""

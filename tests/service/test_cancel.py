@@ -217,7 +217,7 @@ def test_cancel_that_takes_too_long(service: ServiceProcess, start: Start, monke
     ready(service, run)
     supervisor = psutil.Process(int(output_of(service, only(run)).split()[0]))
     with stopped(supervisor):
-        with pytest.raises(CancelTimeout, match=f"{only(run).name}.*The cancel stands"):
+        with pytest.raises(CancelTimeout, match=f"{only(run).name}.*The cancellation stands"):
             run.cancel()
         assert list(run.status()) == ["RUNNING"]
     assert list(wait_for_run(run)) == ["CANCELLED"]

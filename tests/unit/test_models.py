@@ -152,7 +152,7 @@ def test_times_of_other_zones_are_written_in_utc() -> None:
     local = datetime(2021, 8, 10, 18, 59, 58, tzinfo=timezone(timedelta(hours=2)))
 
     assert write_time(local) == "2021-08-10T16:59:58.000000+00:00"
-    with pytest.raises(ValueError, match="an offset is missing"):
+    with pytest.raises(ValueError, match="it needs an offset"):
         write_time(local.replace(tzinfo=None))
 
 
@@ -161,12 +161,12 @@ def test_times_of_other_zones_are_written_in_utc() -> None:
     [
         ({"id": 7}, r"data\.id: expected a string, got a whole number"),
         ({"name": None}, r"data\.name: expected a string, got null"),
-        ({"status": "DREAMING"}, r"data\.status is 'DREAMING', but known are QUEUED, PENDING"),
-        ({"status": []}, r"data\.status is \[\], but known are"),
+        ({"status": "DREAMING"}, r"data\.status is 'DREAMING', but the known values are QUEUED, PENDING"),
+        ({"status": []}, r"data\.status is \[\], but the known values are"),
         ({"user": None}, r"data\.user: expected an object, got null"),
         ({"user": {}}, r"data\.user\.username is missing"),
         ({"createdAt": "yesterday"}, r"data\.createdAt: .*yesterday"),
-        ({"createdAt": "2021-08-10T16:59:58"}, r"data\.createdAt: .*an offset is missing"),
+        ({"createdAt": "2021-08-10T16:59:58"}, r"data\.createdAt: .*it needs an offset"),
         ({"createdAt": 1628614798}, r"data\.createdAt: expected a moment in time, got a whole number"),
         ({"finishedAt": False}, r"data\.finishedAt: expected a moment in time, got a boolean"),
         ({"parameters": {"a": 1}}, r"data\.parameters: expected a string, got a whole number"),
@@ -266,11 +266,11 @@ def test_failures_are_values() -> None:
 
 def test_users_json_is_refused_with_its_fault() -> None:
     """What users hand in is refused as an argument: no JSON, a missing field, no object."""
-    with pytest.raises(InvalidArgument, match="this is no RunSettings: not JSON"):
+    with pytest.raises(InvalidArgument, match="this does not fit RunSettings: it is not JSON"):
         RunSettings.from_json("{")
-    with pytest.raises(InvalidArgument, match="this is no RunSettings: the field 'entrypoint' is missing"):
+    with pytest.raises(InvalidArgument, match="this does not fit RunSettings: the field 'entrypoint' is missing"):
         RunSettings.from_json("{}")
-    with pytest.raises(InvalidArgument, match="this is no RunSettings"):
+    with pytest.raises(InvalidArgument, match="this does not fit RunSettings"):
         RunSettings.from_json("[]")
 
 

@@ -98,9 +98,9 @@ def test_the_same_files_for_another_service() -> None:
 
 def test_unknown_name_is_a_mistake_of_the_caller() -> None:
     """A name in no version is a ValueError that names the closest operations, or all where none is close."""
-    with pytest.raises(ValueError, match="there is no query 'GetRuns', but GetRun"):
+    with pytest.raises(ValueError, match="there is no query 'GetRuns'; did you mean GetRun"):
         Registry(TWO_VERSIONS, version=1).get("GetRuns")
-    with pytest.raises(ValueError, match="known are Clusters, GetRun, Login, RunNames"):
+    with pytest.raises(ValueError, match="known names: Clusters, GetRun, Login, RunNames"):
         Registry(TWO_VERSIONS, version=1).get("xyzzy")
 
 
@@ -167,7 +167,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     """A package that is not there and a folder without versions are refused by name."""
     with pytest.raises(ValueError, match="there is no package 'no_such_package'"):
         Registry("no_such_package")
-    with pytest.raises(ValueError, match=r"no queries in .*: they are expected in folders v1, v2, …"):
+    with pytest.raises(ValueError, match=r"there are no queries in .*: they are expected in folders v1, v2, …"):
         Registry(tmp_path)
 
 

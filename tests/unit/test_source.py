@@ -165,7 +165,7 @@ def test_difficult_names_are_packed(repository):
 def test_what_is_not_committed_is_refused_with_the_way_out(folder, monkeypatch, tmp_path, prepare):
     """Without a repository, a commit, the script in it, or git itself, the message names localdir=True."""
     words = {
-        "nothing": ["no git repository", "not a git repository"],
+        "nothing": ["not in a git repository", "not a git repository"],
         "init": ["no commit yet", "git add", "git commit"],
         "uncommitted": ["not in the commit at HEAD", "git add", "git commit"],
         "no git": ["git cannot be run"],

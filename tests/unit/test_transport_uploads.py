@@ -77,7 +77,7 @@ def test_upload_of_another_size(server: Server, tmp_path: Path) -> None:
     """A file that does not have the announced size is not sent."""
     archive = tmp_path / "snapshot.tar"
     archive.write_bytes(b"tar")
-    with pytest.raises(errors.SourceError, match="3 bytes, and 4"):
+    with pytest.raises(errors.SourceError, match="3 bytes, but 4"):
         upload(server, archive, 4)
     assert server.heard == []
 
