@@ -60,13 +60,13 @@ class Setting:
     ----------
     write, read
         How a value is written for the service, and how the service's answer is read.
-    only_where_set
+    only_if_set
         Whether an empty value is left out; None always is.
     """
 
     write: Callable[[Any], Any] = _same
     read: Callable[[Any], Any] = _same
-    only_where_set: bool = False
+    only_if_set: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class ConfigKey:
         The dotted key.
     order
         Keys are written and listed in this order; those without one come last, in the order of the table.
-    only_where_set
+    only_if_set
         Whether a document contains it only if it is set.
     read, write
         How the value is read, from the path of the file, the key and what stands there; and how it is written.
@@ -87,7 +87,7 @@ class ConfigKey:
 
     path: str
     order: int = _LAST
-    only_where_set: bool = False
+    only_if_set: bool = False
     read: Callable[[str, str, Any], Any] = _as_it_stands
     write: Callable[[Any], Any] = _same
 
@@ -296,7 +296,7 @@ class RunArguments:
         None,
         check_timeout,
         "Seconds from an experiment's start until it is ended and counts as failed; None for no limit.",
-        config=ConfigKey("compute.train.timeout", 130, only_where_set=True),
+        config=ConfigKey("compute.train.timeout", 130, only_if_set=True),
         keyword_only=True,
     )
     max_retries = Argument[int](
@@ -304,7 +304,7 @@ class RunArguments:
         check_number,
         "How many times an experiment that was lost, because the machine or its supervisor died, is queued again "
         "automatically. A script that fails is not run again: see :meth:`retry`.",
-        config=ConfigKey("compute.train.max_retries", 120, only_where_set=True),
+        config=ConfigKey("compute.train.max_retries", 120, only_if_set=True),
         keyword_only=True,
     )
     auto_resume = Argument[bool](
@@ -335,7 +335,7 @@ class DefinitionArguments(RunArguments):
         MappingProxyType({}),
         check_environment,
         "Extra environment variables of every experiment.",
-        setting=Setting(dict, only_where_set=True),
+        setting=Setting(dict, only_if_set=True),
         config=ConfigKey("compute.train.environment", 30, read=nested.read_environment, write=dict),
         printed=Printed.NOT_AT_ALL,
     )
@@ -345,7 +345,7 @@ class DefinitionArguments(RunArguments):
         "Shell commands around building and running, by the moment they run at.",
         setting=Setting(
             lambda actions: {camel_case(moment): list(commands) for moment, commands in actions.items()},
-            only_where_set=True,
+            only_if_set=True,
         ),
         answered=None,
         config=ConfigKey("compute.train.actions", 150, read=nested.read_actions, write=nested.write_actions),

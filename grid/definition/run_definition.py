@@ -169,7 +169,7 @@ def to_settings_input(definition: RunDefinition) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, row in TABLE.items():
         value = definition.values[name]
-        if row.setting is not None and value is not None and (value or not row.setting.only_where_set):
+        if row.setting is not None and value is not None and (value or not row.setting.only_if_set):
             settings[camel_case(name)] = row.setting.write(value)
     # Arguments override the file here, too: of a flag that stands in both, the argument's value counts.
     flags = {word.partition("=")[0] for word in shlex.split(definition.script_args)}
