@@ -27,7 +27,7 @@ from graphql import (
 from hypothesis import strategies as st
 
 from grid.shared.wire import ErrorCode
-from tests.faults.raw import Answer
+from tests.support.raw_http import Answer
 from tests.support.services import ServiceProcess
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text(encoding="utf-8"))

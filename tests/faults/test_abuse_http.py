@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from grid.service.http.guards import FailedLogins
-from tests.faults.raw import JSON, Answer, Line, address_of, call, graphql, key_of
+from tests.support.raw_http import JSON, Answer, Line, address_of, call, graphql, key_of
 from tests.support.requests import ask
 from tests.support.services import ServiceProcess, service_process
 

@@ -17,9 +17,9 @@ import pytest
 from grid.service.domain.errors import LinkLeadsOut, MemberRefused, NotAnArchive, SnapshotRefused
 from grid.service.domain.unpacking import unpack
 from tests.faults.archives import END, REFUSED, file, header, link
-from tests.faults.raw import JSON, Answer, call, graphql, key_of
 from tests.faults.test_abuse_http import says_nothing
 from tests.support.experiments import database_of
+from tests.support.raw_http import JSON, Answer, call, graphql, key_of
 from tests.support.services import ServiceProcess
 
 ANNOUNCE = """mutation($digest: String!, $size: Float!) {

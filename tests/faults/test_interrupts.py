@@ -23,7 +23,7 @@ from grid import models
 from grid.chain.endpoint import Endpoint
 from grid.session import session as sessions
 from grid.session.session import Session
-from tests.acceptance.test_processes import script
+from tests.acceptance.test_concurrency import script
 from tests.faults.proxy import UPLOAD, Fault, Proxy
 from tests.faults.sizes import figure, seed, size
 from tests.support.experiments import database_of

@@ -1,4 +1,4 @@
-"""Tests of how the spawner is started: the rest of what it does is seen in the attempts of `test_local_executor.py`."""
+"""Tests of how the spawner is started: the rest of what it does is seen in the attempts of `test_local.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What git is asked about a script's repository: the name of its project. Commits are in `test_source.py`."""
+"""What git is asked about a script's repository: the name of its project. Commits are in `test_snapshot.py`."""
 
 from __future__ import annotations
 
