@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +10,7 @@ import pytest
 
 import grid
 from grid import errors
-from grid.chain.decoding import Model
-from grid.chain.registry import Registry
 from grid.chain.transport import Endpoint, RetryPolicy
-from grid.models import RunNames
-from grid.session import session as sessions
 from grid.session.session import Session
 from grid.shared.wire import grid_home
 from tests.support.projects import make_project
@@ -27,8 +21,6 @@ from tests.support.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-QUERIES = Path(grid.__file__).with_name("queries")
 
 
 @pytest.fixture
@@ -292,67 +284,3 @@ def test_name_that_is_taken(script: str) -> None:
     second.start()
     assert grid.list_runs() == ["free", *before]
     wait_for_run(second)
-
-
-# Queries in two versions, and a service that announces the first
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast(Model):
-    """The answer to an operation that came with version 2."""
-
-    api_version: int
-
-
-@pytest.fixture
-def two_versions(tmp_path: Path) -> Path:
-    """The shipped queries, and a second version: one operation changed, one new."""
-    folder = tmp_path / "queries"
-    shutil.copytree(QUERIES / "v1", folder / "v1")
-    (folder / "v2").mkdir()
-    (folder / "v2" / "GetRun.graphql").write_text(
-        "query GetRun($name: String!) { runOfVersionTwo(name: $name) { id } }"
-    )
-    (folder / "v2" / "Forecast.graphql").write_text("query Forecast { apiVersion }")
-    return folder
-
-
-def test_older_service_gets_the_older_queries(service: ServiceProcess, script: str, two_versions: Path) -> None:
-    """A client that knows version 2 speaks version 1 to a service that announces 1, and all of it works."""
-    session = Session(service.endpoint, is_embedded=True, registry=Registry(two_versions, version=2))
-    sessions.use(session)
-
-    assert (session.registry.version, session.registry.latest) == (1, 2)
-    run = grid.create_run(script)
-    assert grid.Run(run.name).id == run.id
-    assert session.registry.get("GetRun").path == str(two_versions / "v1" / "GetRun.graphql")
-    wait_for_run(run)
-
-
-def test_operation_that_the_service_is_too_old_for(service: ServiceProcess, two_versions: Path) -> None:
-    """An operation of version 2 is refused without a request, by naming both versions."""
-    session = Session(service.endpoint, is_embedded=False, registry=Registry(two_versions, version=2))
-
-    with requests(session) as sent, pytest.raises(errors.ServiceTooOld, match="Forecast.*version 2.*version 1"):
-        session.execute(Forecast)
-
-    assert sent == [0]
-
-
-def test_service_that_does_not_know_a_query(service: ServiceProcess, two_versions: Path) -> None:
-    """A query that the service refuses to understand is told as such, whatever it announced."""
-    (two_versions / "v1" / "RunNames.graphql").write_text(
-        "query RunNames($first: Int!) { forecasts(first: $first) { id } }"
-    )
-    session = Session(service.endpoint, is_embedded=False, registry=Registry(two_versions, version=1))
-
-    with pytest.raises(errors.ServiceTooOld, match="RunNames.*forecasts.*Update the service"):
-        session.execute(RunNames, first=1)
-
-
-def test_another_user_cannot_be_read(service: ServiceProcess) -> None:
-    """A right user id with a wrong key reads nothing: there is no request without authentication."""
-    endpoint = service.endpoint
-
-    with pytest.raises(errors.AuthenticationFailed):
-        Session(Endpoint(endpoint.url, endpoint.user_id, endpoint.api_key[:-1] + "!"), is_embedded=False)

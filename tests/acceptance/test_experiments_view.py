@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import grid
-from grid.errors import ExperimentNotFound, RunNotFound
+from grid.errors import ExperimentNotFound
 from grid.session import session as sessions
 from tests.support.experiments import grow_run
 from tests.support.projects import make_project
@@ -224,45 +224,3 @@ def test_experiments_of_a_run_that_is_not_started(script: Path) -> None:
     assert repr(run.experiments) == "{}"
     assert (len(run), list(run), run.status()) == (0, [], {})
     assert bool(run)
-
-
-def test_runs_are_a_mapping_newest_first(run: grid.Run, script: Path) -> None:
-    """Names come newest first, and values and items belong to them."""
-    newer = grid.create_run(str(script), description="the newer one")
-    newer.cancel()
-
-    assert isinstance(grid.runs, Mapping)
-    assert list(grid.runs)[:2] == [newer.name, run.name]
-    assert list(grid.runs) == grid.list_runs()
-    assert len(grid.runs) == len(grid.list_runs())
-    assert [value.name for value in grid.runs.values()] == grid.list_runs()
-    assert [(name, value.name) for name, value in grid.runs.items()] == [(name, name) for name in grid.list_runs()]
-    assert next(iter(grid.runs.values())).description == "the newer one"
-    assert run.name in grid.runs
-    assert "no-such-run" not in grid.runs
-    assert 3 not in grid.runs
-    assert grid.runs[run.name].id == run.id
-    assert grid.runs.get("no-such-run") is None
-    shown = repr(grid.runs)
-    assert shown.startswith(f"{{\n    '{newer.name}': Run(\n        name={newer.name},\n")
-    assert f"\n    '{run.name}': Run(\n        name={run.name},\n" in shown
-
-
-def test_values_of_all_runs_have_their_experiments(run: grid.Run) -> None:
-    """A run that came from the view of all runs fetches its experiments when they are looked at."""
-    held = next(value for value in grid.runs.values() if value.name == run.name)
-
-    assert len(held) == 12
-    assert held.experiments[f"{run.name}-exp11"].parameters["trial"] == "11"
-    assert held.status() == {"QUEUED": list(run.experiments)}
-
-
-def test_unknown_run_is_a_key_error_that_names_close_ones(run: grid.Run) -> None:
-    """A slip in a run's name is answered with the name it may have been meant to be, wherever runs are looked up."""
-    slip = run.name + "0"
-    for look in (lambda: grid.runs[slip], lambda: grid.Run(slip), lambda: grid.get_run(slip)):
-        with pytest.raises(KeyError) as caught:
-            look()
-        assert isinstance(caught.value, RunNotFound)
-        assert repr(slip) in str(caught.value)
-        assert run.name in str(caught.value).partition("did you mean")[2]

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
 import stat
-import subprocess
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 import grid
 from grid import errors
-from grid.chain.endpoint import RetryPolicy
 from grid.session import session as sessions
 from grid.session.credentials import Credentials
 from grid.shared.wire import grid_home
+from tests.support.credentials import store
+from tests.support.embedded import record
 from tests.support.projects import make_project
-from tests.support.services import ServiceProcess, clean_environment, login_environment
+from tests.support.services import ServiceProcess
 from tests.support.strangers import Stranger, http_answer
-from tests.support.waiting import wait_for_run, wait_until
+from tests.support.waiting import wait_for_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,15 +42,6 @@ def second() -> Iterator[Stranger]:
     listening = Stranger(REFUSAL)
     yield listening
     listening.close()
-
-
-def store(url: str, user_id: str = "file", api_key: str = "file-key") -> Path:
-    """Write a credentials file as `login()` would."""
-    path = grid_home() / "credentials.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"UserID": user_id, "APIKey": api_key, "URL": url}))
-    path.chmod(0o600)
-    return path
 
 
 def tried(stranger: Stranger) -> set[str]:
@@ -160,38 +147,9 @@ def test_key_without_an_address_and_address_without_a_key(arguments: dict[str, s
     assert not grid_home().exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"UserID": "a", "APIKey": 1, "URL": "http://a"}', "\udcff"])
-def test_credentials_file_that_is_none(content: str) -> None:
-    """A file that cannot be read is an error that names it, not a reason to use another service."""
-    path = store("http://127.0.0.1:1")
-    path.write_text(content, errors="surrogateescape")
-
-    with pytest.raises(errors.ConfigError, match=str(path)):
-        grid.login()
-
-
-# What is stored
-
-
 def mode(path: Path) -> int:
     """Return who may do what with a file."""
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def test_credentials_that_were_accepted_are_stored(service: ServiceProcess) -> None:
-    """After a login with a key `login()` alone is enough, and only this user can read the file."""
-    endpoint = service.endpoint
-    grid.login(user_id=endpoint.user_id, api_key=endpoint.api_key, url=endpoint.url)
-    path = grid_home() / "credentials.json"
-
-    assert json.loads(path.read_text()) == {"UserID": endpoint.user_id, "APIKey": endpoint.api_key, "URL": endpoint.url}
-    assert mode(path) == 0o600
-    assert [each.name for each in grid_home().iterdir()] == ["credentials.json"]
-    sessions.use(None)
-    grid.login()
-    grid.login()
-    assert sessions.current().url == endpoint.url
-    grid.list_runs()
 
 
 def test_username_does_as_well_as_the_id(service: ServiceProcess) -> None:
@@ -199,127 +157,6 @@ def test_username_does_as_well_as_the_id(service: ServiceProcess) -> None:
     grid.login(service.username, api_key=service.endpoint.api_key, url=service.endpoint.url)
 
     assert sessions.current().viewer.username == service.username
-
-
-def test_credentials_of_the_environment_are_not_stored(
-    service: ServiceProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the environment says stays there."""
-    for name, value in login_environment(service).items():
-        monkeypatch.setenv(name, value)
-
-    grid.login()
-
-    assert grid.list_runs() is not None
-    assert not grid_home().exists()
-
-
-def test_credentials_file_that_others_can_read(service: ServiceProcess) -> None:
-    """A file with a key in it that others can read is warned about, with what to do."""
-    endpoint = service.endpoint
-    path = store(endpoint.url, endpoint.user_id, endpoint.api_key)
-    path.chmod(0o644)
-
-    with pytest.warns(grid.GridWarning, match=f"chmod 600 {path}") as caught:
-        grid.login()
-
-    assert caught[0].filename == __file__
-
-
-# The embedded service
-
-
-def record(home: Path) -> dict[str, Any]:
-    """Return what the embedded service of a home says of itself; nothing where there is none."""
-    try:
-        content: dict[str, Any] = json.loads((home / "service" / "service.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return content
-
-
-def stop(home: Path) -> None:
-    """Stop the embedded service as its user would."""
-    subprocess.run([sys.executable, "-m", "grid.service", "stop", "--home", str(home)], check=True, capture_output=True)
-
-
-ASK = """
-import sys
-from grid import login
-from grid.session import session
-sys.stdin.readline()
-login()
-print(session.current().transport.endpoint.url, session.current().viewer.username)
-"""
-
-
-def test_two_processes_at_once_get_the_same_service(grid_home: Path, tmp_path: Path) -> None:
-    """Two processes that log in at the same moment find one service, started once."""
-    environment = clean_environment(grid_home.parent)
-    asking = [
-        subprocess.Popen([sys.executable, "-c", ASK], env=environment, stdin=-1, stdout=-1, text=True, cwd=tmp_path)
-        for _ in range(2)
-    ]
-    for process in asking:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    answers = [process.communicate(timeout=60)[0].split() for process in asking]
-
-    assert answers[0] == answers[1]
-    assert answers[0][0] == record(grid_home)["url"]
-    assert (grid_home / "service" / "service.log").read_text().count("serving ") == 1
-
-
-def test_embedded_service_is_found_again(grid_home: Path, tmp_path: Path) -> None:
-    """Killed, it is brought back by its keeper; killed with its keeper, or stopped, by the next call; runs stay."""
-    grid.login()
-    run = grid.create_run(str(make_project(tmp_path / "project", "")))
-    wait_for_run(run)
-    killed = record(grid_home)["pid"]
-
-    os.kill(killed, signal.SIGKILL)
-    assert grid.list_runs() == [run.name]
-    assert record(grid_home)["pid"] != killed
-
-    killed = record(grid_home)["pid"]
-    os.kill(killed, signal.SIGKILL)
-    # Nobody calls meanwhile.
-    wait_until(lambda: record(grid_home).get("pid", killed) != killed, "the keeper's next service")
-    assert grid.get_run(run.name).status() == {"SUCCEEDED": list(run.experiments)}
-
-    process = psutil.Process(record(grid_home)["pid"])
-    keeper = process.parent()
-    assert keeper is not None
-    assert "grid-keeper" in keeper.cmdline()
-    keeper.kill()
-    process.kill()
-    assert grid.list_runs() == [run.name]
-
-    process = psutil.Process(record(grid_home)["pid"])
-    keeper = process.parent()
-    assert keeper is not None
-    stop(grid_home)
-    wait_until(lambda: not keeper.is_running() or keeper.status() == psutil.STATUS_ZOMBIE, "the end of the keeper")
-    assert record(grid_home) == {}
-    assert grid.list_runs() == [run.name]
-    assert run.status() == {"SUCCEEDED": list(run.experiments)}
-    assert sessions.current().is_embedded
-
-
-def test_repr_of_a_run_whose_service_has_gone(grid_home: Path, tmp_path: Path) -> None:
-    """A repr shows the last known state, starts no service, and never raises."""
-    grid.login()
-    run = grid.create_run(str(make_project(tmp_path / "project", "raise SystemExit(1)")))
-    assert wait_for_run(run).keys() == {"FAILED"}
-    shown = repr(run), repr(run.experiments), repr(run.experiments[f"{run.name}-exp0"])
-    stop(grid_home)
-    # The first try says as much as the sixth, and a repr may take two seconds.
-    sessions.current().policy = RetryPolicy(tries=1)
-
-    assert (repr(run), repr(run.experiments), repr(run.experiments[f"{run.name}-exp0"])) == shown
-    assert "could not be fetched" in repr(grid.runs)
-    assert record(grid_home) == {}
 
 
 INSIDE = """

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jupyter_client.manager import KernelManager
 
+from tests.support.environments import clean_environment
 from tests.support.projects import make_project
-from tests.support.services import clean_environment, service_process
+from tests.support.services import service_process
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -10,14 +10,12 @@ import grid
 from grid.session import session as sessions
 from tests.support.projects import make_project
 from tests.support.requests import requests
-from tests.support.services import ServiceProcess, login_environment
 from tests.support.waiting import wait_for_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from grid.session.session import Session
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -45,29 +43,9 @@ def script(tmp_path: Path) -> Path:
     return make_project(tmp_path / "project", SCRIPT)
 
 
-@pytest.fixture
-def paused(session: Session) -> Iterator[None]:
-    """A cluster that starts nothing, and that nothing is left to start on."""
-    grid.pause_cluster("local")
-    yield
-    for run in list(grid.runs.values()):
-        run.cancel()
-    grid.resume_cluster("local")
-
-
 def queued(script: Path, count: int) -> grid.Run:
     """Return a run of so many experiments that do not start."""
     return grid.create_run(str(script), script_args=f"--trial 'range({count})'", cpus=1)
-
-
-def test_login_costs_one_request(service: ServiceProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logging in is one handshake."""
-    for name, value in login_environment(service).items():
-        monkeypatch.setenv(name, value)
-
-    grid.login()
-
-    assert sessions.current().transport.requests_sent == 1
 
 
 @pytest.mark.usefixtures("paused")

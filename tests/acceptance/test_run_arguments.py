@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import grid
-from grid import errors
+from grid import Run, errors
 from grid.definition.arguments import ARGUMENTS
+from grid.errors import InvalidArgument, SourceError
 from grid.session import session as sessions
 from grid.session.session import Session
 from tests.support.projects import make_project
@@ -311,3 +312,77 @@ def test_run_that_is_not_started_has_nothing_to_cancel(script: str) -> None:
     """Cancelling a run before its start says so."""
     with pytest.raises(errors.RunNotStarted, match="not been started"):
         grid.Run(entrypoint=script).cancel()
+
+
+Start = Callable[..., Run]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"timeout": 0},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"timeout": float("inf")},
+        {"timeout": "60"},
+        {"timeout": True},
+        {"max_retries": -1},
+        {"max_retries": 1.0},
+        {"max_retries": False},
+        {"auto_resume": "yes"},
+    ],
+)
+def test_wrong_arguments(session: Session, wrong: dict[str, object]) -> None:
+    """What is not allowed is refused at once, by its name, however the run is defined."""
+    (name,) = wrong
+    for define in (lambda: Run(entrypoint=__file__, **wrong), lambda: grid.create_run(__file__, **wrong)):
+        with pytest.raises(InvalidArgument, match=name):
+            define()
+    run = Run(entrypoint=__file__)
+    with pytest.raises(InvalidArgument, match=name):
+        setattr(run, name, wrong[name])
+
+
+def test_arguments_come_back(start: Start) -> None:
+    """What a run was started with is what it says when it is loaded, and cannot be changed any more."""
+    run = start("fine", timeout=60, max_retries=2, auto_resume=True)
+    loaded = Run(run.name)
+    for each in (run, loaded):
+        assert (each.timeout, each.max_retries, each.auto_resume) == (60, 2, True)
+        assert "--timeout 60 --max_retries 2 --auto_resume" in each.script_command
+        train = each.grid_config["compute"]["train"]
+        assert (train["timeout"], train["max_retries"], train["auto_resume"]) == (60, 2, True)
+        with pytest.raises(AttributeError, match="max_retries"):
+            each.max_retries = 3
+    plain = start("fine")
+    assert not {"timeout", "max_retries"} & plain.grid_config["compute"]["train"].keys()
+
+
+def test_arguments_are_given_by_name(session: Session) -> None:
+    """The new arguments have no place in the order of the old ones."""
+    values = [
+        "",
+        __file__,
+        "",
+        None,
+        "grid_search",
+        0,
+        "lightning",
+        "",
+        "t2.medium",
+        False,
+        0,
+        0,
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+    ]
+    values += [False, "", "", ""]
+    assert Run(*values).seed is None
+    with pytest.raises(TypeError, match="positional"):
+        Run(*values, None)
+    with pytest.raises(SourceError):
+        Run("", "no-such-script.py", timeout=1)

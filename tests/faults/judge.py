@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.faults.ledger import Entry, entries, processes_of, rows
+from tests.faults.ledger import Entry, all_processes, entries, rows
 from tests.support.waiting import TERMINAL, wait_until
 
 _PATHS = [
@@ -40,7 +40,7 @@ def judge(home: Path, ledger: Path, *, may_be_lost: bool = False, seconds: float
         How long processes may take to end.
     """
     with suppress(AssertionError):
-        wait_until(lambda: not processes_of(home, ledger), "the end of every process", seconds)
+        wait_until(lambda: not all_processes(home, ledger), "the end of every process", seconds)
     return list(_Judge(home, ledger, may_be_lost=may_be_lost).verdicts())
 
 
@@ -54,7 +54,7 @@ class _Judge:
             self.told.setdefault((entry.experiment, entry.attempt), []).append(entry)
 
     def verdicts(self) -> Iterator[str]:
-        yield from (f"a process is left: {process}" for process in processes_of(self.home, self.ledger))
+        yield from (f"a process is left: {process}" for process in all_processes(self.home, self.ledger))
         (check,) = rows(self.home, "PRAGMA integrity_check")
         if list(check.values()) != ["ok"]:
             yield f"the database is damaged: {check}"

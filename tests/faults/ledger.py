@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from tests.support.processes import is_alive
+from tests.support.processes import processes_of
 from tests.support.waiting import TERMINAL
 
 PRELUDE = """
@@ -132,21 +132,15 @@ def have_ended(home: Path) -> bool:
     return bool(found) and set(found) <= TERMINAL
 
 
-def processes_of(home: Path, ledger: Path) -> list[psutil.Process]:
+def all_processes(home: Path, ledger: Path) -> list[psutil.Process]:
     """Return every process that belongs to a home: by its environment, or because a script told of it."""
     told = {entry.detail if entry.event == "left" else entry.pid: entry.at for entry in entries(ledger)}
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            is_told = process.pid in told and process.create_time() * 1e6 <= told[process.pid] + 1e6
-            if (is_told or process.environ().get("GRID_HOME") == str(home)) and is_alive(process.pid):
-                found.append(process)
-    return found
+    return processes_of(home, told)
 
 
 def kill_everything(home: Path, ledger: Path) -> None:
     """End every process of a home at once, as a power failure does."""
-    while found := processes_of(home, ledger):
+    while found := all_processes(home, ledger):
         for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

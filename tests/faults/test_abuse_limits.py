@@ -12,9 +12,8 @@ from graphql import get_introspection_query
 from websockets.exceptions import ConnectionClosed
 
 from grid.session.session import Session
-from tests.faults.test_abuse_http import opened, socket_to
 from tests.support.experiments import starter
-from tests.support.raw_http import JSON, Line, address_of, call, graphql, key_of
+from tests.support.raw_http import JSON, Line, address_of, call, graphql, key_of, opened, socket_to
 from tests.support.requests import ask
 from tests.support.services import ServiceProcess
 

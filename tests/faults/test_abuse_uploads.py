@@ -17,30 +17,10 @@ import pytest
 from grid.service.domain.errors import LinkLeadsOut, MemberRefused, NotAnArchive, SnapshotRefused
 from grid.service.domain.unpacking import unpack
 from tests.faults.archives import END, REFUSED, file, header, link
-from tests.faults.test_abuse_http import says_nothing
 from tests.support.experiments import database_of
-from tests.support.raw_http import JSON, Answer, call, graphql, key_of
+from tests.support.raw_http import Answer, call, key_of, says_nothing
 from tests.support.services import ServiceProcess
-
-ANNOUNCE = """mutation($digest: String!, $size: Float!) {
-  createSnapshot(input: {digest: $digest, sizeBytes: $size}) { uploadPath stored }
-}"""
-
-
-def announced(service: ServiceProcess, content: bytes) -> dict[str, Any]:
-    """Announce an archive."""
-    variables = {"digest": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    answer = call(service, headers=[JSON, key_of(service)], body=graphql(ANNOUNCE, variables=variables))
-    snapshot = answer.json["data"]["createSnapshot"]
-    assert isinstance(snapshot, dict)
-    return snapshot
-
-
-def path_for(service: ServiceProcess, content: bytes) -> str:
-    """Where an archive goes that is not stored yet."""
-    path = announced(service, content)["uploadPath"]
-    assert isinstance(path, str)
-    return path
+from tests.support.uploads import path_for
 
 
 def signed(service: ServiceProcess, digest: str, size: int, expires: int) -> str:

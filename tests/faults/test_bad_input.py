@@ -25,11 +25,10 @@ from grid.session.session import Session
 from tests.faults import sizes
 from tests.faults.anything import SCHEMA, Judge, Operation, least, operations, put, texts_in, values_of
 from tests.faults.archives import REFUSED, file
-from tests.faults.test_abuse_http import socket_to
-from tests.faults.test_abuse_uploads import announced, path_for
 from tests.support.experiments import only, starter
-from tests.support.raw_http import JSON, Line, address_of, call, graphql, key_of
+from tests.support.raw_http import JSON, Line, address_of, call, graphql, key_of, socket_to
 from tests.support.services import ServiceProcess
+from tests.support.uploads import announced, path_for
 
 pytestmark = pytest.mark.timeout(sizes.size(180, 3_600))
 

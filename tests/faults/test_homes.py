@@ -15,12 +15,11 @@ import pytest
 
 import grid
 from grid import errors
-from grid.shared import file_systems, holder
-from grid.shared.file_systems import network_file_system
 from grid.shared.holder import Holder
-from tests.faults.ledger import processes_of
 from tests.faults.sizes import size
-from tests.support.services import clean_environment, service_process
+from tests.support.environments import clean_environment
+from tests.support.processes import processes_of
+from tests.support.services import service_process
 from tests.support.waiting import wait_until
 
 ROUNDS = size(1, 20)
@@ -62,65 +61,12 @@ def refusal(code: str, told: Told, exit_code: int = 78) -> str:
 
 both = pytest.mark.parametrize("code", [SERVE, LOGIN], ids=["serve", "login"])
 
-# Network file systems
-
-MOUNTS = """\
-22 1 0:21 / /proc rw,relatime - proc proc rw
-27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-30 27 0:40 / {folder}/net rw,relatime shared:2 master:3 - nfs4 server:/export rw,vers=4.2
-31 30 254:1 / {folder}/net/scratch rw,relatime - xfs /dev/vdb rw
-32 27 0:41 / {folder}/with\\040space rw - cifs //server/share rw
-33 27 0:42 / {folder}/mine rw,nosuid - fuse.sshfs me@server: rw,user_id=0
-34 27 8:17 / {folder}/stick rw - fuseblk /dev/sdb1 rw
-35 27 0:43 / {folder}/hidden rw - nfs server:/old rw
-36 27 0:44 / {folder}/hidden rw - tmpfs tmpfs rw
-37 27 0:45 / {folder}/auto rw - autofs systemd-1 rw,fd=44
-38 27 0:46 / {folder}/plan rw - 9p host rw
-"""
-
-
-@pytest.fixture
-def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What this machine would say of its file systems, had it those."""
-    file = tmp_path / "mountinfo"
-    file.write_text(MOUNTS.format(folder=tmp_path))
-    monkeypatch.setattr(file_systems, "MOUNTS", str(file))
-    return file
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("", None),
-        ("net", "nfs4"),
-        ("net/ada/.grid", "nfs4"),
-        ("network", None),
-        ("net/scratch/.grid", None),
-        ("with space/.grid", "cifs"),
-        ("mine/.grid", "fuse.sshfs"),
-        ("stick/.grid", None),
-        ("hidden/.grid", None),
-        ("auto/.grid", None),
-        ("plan/.grid", "9p"),
-        ("link/.grid", "nfs4"),
-        ("net/../.grid", None),
-    ],
-)
-def test_file_system_of_a_path(tmp_path: Path, mounts: Path, path: str, expected: str | None) -> None:
-    """The nearest mount decides, and of two at the same place the later one; links are followed."""
-    (tmp_path / "link").symlink_to(tmp_path / "net")
-    assert network_file_system(tmp_path / path) == expected
-
-
-def test_file_system_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system does not say what is mounted, the folder is taken for a local one."""
-    monkeypatch.setattr(file_systems, "MOUNTS", str(tmp_path / "missing"))
-    assert network_file_system(tmp_path) is None
-
 
 @both
-def test_home_on_a_network_file_system(tmp_path: Path, mounts: Path, code: str) -> None:
+def test_home_on_a_network_file_system(tmp_path: Path, code: str) -> None:
     """A home on a network file system is refused before anything of it is made."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"30 27 0:40 / {tmp_path}/net rw,relatime - nfs4 server:/export rw\n")
     home = tmp_path / "net" / ".grid"
     told = run(code, home, f"from grid.shared import file_systems; file_systems.MOUNTS = {str(mounts)!r};")
     assert f"GRID_HOME {home} is on a network file system (nfs4)" in refusal(code, told)
@@ -128,30 +74,6 @@ def test_home_on_a_network_file_system(tmp_path: Path, mounts: Path, code: str) 
 
 
 # Another machine
-
-
-@pytest.mark.parametrize(
-    ("changes", "machine", "expected"),
-    [
-        ({}, "here", False),
-        ({"host": "renamed"}, "here", False),
-        ({"boot": "earlier", "host": "renamed"}, "here", False),
-        ({"machine": "of-a-container", "host": "c0ffee"}, "here", False),
-        ({"machine": "", "host": "c0ffee"}, "here", False),
-        ({"boot": "of-another", "machine": "another"}, "here", True),
-        ({"boot": "of-another", "machine": "another", "host": "other"}, "here", True),
-        ({"boot": "of-another", "machine": "", "host": "other"}, "here", True),
-        ({"boot": "of-another", "machine": ""}, "here", False),
-        ({"boot": "of-another", "host": "other"}, "", True),
-        ({"boot": "of-another"}, "", False),
-        ({"boot": "", "machine": "", "host": "other"}, "here", True),
-    ],
-)
-def test_which_machine(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], machine: str, expected: bool) -> None:
-    """The same boot or the same id is the same machine, whatever it is called; the name counts where there is no id."""
-    here = replace(Holder.of(os.getpid()), machine="here")
-    monkeypatch.setattr(holder, "machine_id", lambda: machine)
-    assert replace(here, **changes).is_elsewhere() == expected
 
 
 def write_owner(home: Path, **changes: str) -> Path:
@@ -437,7 +359,7 @@ def test_services_started_at_the_same_moment(tmp_path: Path) -> None:
                 if process.poll() is None:
                     process.kill()
                 process.communicate()
-        assert not processes_of(home, home / "no ledger")
+        assert not processes_of(home)
 
 
 def test_refusal_is_an_error_of_the_connection(grid_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

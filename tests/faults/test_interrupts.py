@@ -23,11 +23,12 @@ from grid import models
 from grid.chain.endpoint import Endpoint
 from grid.session import session as sessions
 from grid.session.session import Session
-from tests.acceptance.test_concurrency import script
 from tests.faults.proxy import UPLOAD, Fault, Proxy
 from tests.faults.sizes import figure, seed, size
+from tests.support.environments import clean_environment
 from tests.support.experiments import database_of
-from tests.support.services import ServiceProcess, clean_environment, login_environment, service_process
+from tests.support.scripts import script
+from tests.support.services import ServiceProcess, login_environment, service_process
 
 _DEADLINE = 60.0
 

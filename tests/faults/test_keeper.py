@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -12,25 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import grid
-from grid import errors
-from grid.chain.endpoint import RetryPolicy
 from grid.service.command.home_lock import holder
-from grid.session import embedded
-from grid.session import session as sessions
-from grid.shared import homes, locks
 from grid.shared.holder import Holder
-from tests.faults.ledger import kill_everything, processes_of
+from tests.faults.ledger import kill_everything
 from tests.faults.sizes import figure, seed, size
-from tests.support.services import clean_environment
+from tests.support.embedded import is_empty, keeper, owner, record, serving, stop
+from tests.support.environments import clean_environment
 from tests.support.waiting import wait_until
 
 KILLS = size(4, 50)
@@ -44,43 +37,6 @@ def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
     """A test that removes its home takes away what tells of the processes."""
     yield
     kill_everything(tmp_path / "home" / ".grid", tmp_path / "no ledger")
-
-
-def record(home: Path) -> dict[str, Any]:
-    """Return what the embedded service of a home says of itself; nothing where there is none."""
-    try:
-        content: dict[str, Any] = json.loads((home / "service" / "service.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return content
-
-
-def owner(home: Path) -> int | None:
-    """The process that has a home, or had it last; None where nobody is known."""
-    holder = Holder.read(home / "service" / "owner")
-    return None if holder is None else holder.pid
-
-
-def serving(home: Path) -> int:
-    """The process that serves a home, which is waited for."""
-    return wait_until(lambda: (pid := record(home).get("pid")) == owner(home) and pid, "a service")
-
-
-def keeper(home: Path) -> Holder:
-    """The keeper of a home."""
-    found = Holder.read(home / "service" / "keeper")
-    assert found is not None
-    return found
-
-
-def is_empty(home: Path) -> bool:
-    """Whether no process of a home is left."""
-    return not processes_of(home, home / "no ledger")
-
-
-def stop(home: Path) -> None:
-    """Stop the embedded service as its user would."""
-    subprocess.run([sys.executable, "-m", "grid.service", "stop", "--home", str(home)], check=True, capture_output=True)
 
 
 @pytest.mark.timeout(size(180, 900))
@@ -109,32 +65,6 @@ def test_killed_again_and_again(grid_home: Path) -> None:
     assert grid.list_runs() == []
     longest = f"{statistics.median(times):.2f} s (median), {max(times):.2f} s (longest)"
     figure(f"keeper: {KILLS} kills, serving again after {longest}")
-
-
-def test_call_while_it_is_brought_back(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call waits for the next service, however long that takes, and is not misled by what the last one said."""
-    passing = tmp_path / "passing"
-    passing.write_bytes(bytes(10_000))
-    monkeypatch.setenv("GRID_FAILPOINTS", f"database.commit.before:1+:wait={passing}")
-    monkeypatch.setenv("GRID_FAILPOINTS_LOG", str(tmp_path / "hits"))
-    grid.login()
-    # A client that counted its tries would have one.
-    sessions.current().policy = RetryPolicy(tries=1)
-    killed = serving(grid_home)
-    said = grid_home / "service" / homes.RECORD
-    of_the_last = said.read_bytes()
-    passing.write_bytes(b"")
-    os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: owner(grid_home) not in (killed, None), "the start of a service")
-    wait_until(lambda: not said.exists(), "a service that knows better")
-    said.write_bytes(of_the_last)  # for a moment it has the lock, and this is there still
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(grid.list_runs)
-        start_lock = grid_home / "service" / homes.START_LOCK
-        wait_until(lambda: asked.done() or locks.is_held(start_lock), "a client that waits")
-        passing.write_bytes(bytes(10_000))
-        assert asked.result(60) == []
-    assert record(grid_home)["pid"] != killed
 
 
 @pytest.mark.timeout(size(180, 900))
@@ -208,66 +138,6 @@ def test_stop_is_not_misled(grid_home: Path, changed: str) -> None:
             bystander.kill()
 
 
-# A service that cannot start
-
-BROKEN = """
-import pathlib
-tries = pathlib.Path({tries!r})
-with tries.open("a") as file:
-    file.write("x")
-if tries.stat().st_size <= {failing}:
-    raise RuntimeError("broken on purpose")
-import sys
-sys.path.remove({folder!r})
-del sys.modules["uvicorn"]
-import uvicorn
-"""
-
-
-def break_service(folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> Path:
-    """Let the first so many services fail when they import their server; return the file that counts them."""
-    folder.mkdir()
-    tries = folder / "tries"
-    text = BROKEN.format(tries=str(tries), failing=failing, folder=str(folder))
-    (folder / "uvicorn.py").write_text(text)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(":"))
-    return tries
-
-
-def test_service_that_starts_at_the_third_try(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that fails when it starts is tried again, and `login()` waits for that."""
-    tries = break_service(tmp_path / "broken", monkeypatch, 2)
-    grid.login()
-    assert grid.list_runs() == []
-    assert tries.read_text() == "xxx"
-
-
-def test_service_that_never_starts(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that always fails is given up: the error quotes its log, of this start alone, and nothing is left."""
-    (grid_home / "service").mkdir()
-    (grid_home / "service" / "service.log").write_text("a line of long ago\n")
-    tries = break_service(tmp_path / "broken", monkeypatch, 1000)
-    with pytest.raises(errors.EmbeddedServiceFailed, match="(?s)ended with code 1.*broken on purpose") as caught:
-        embedded.find_or_start(pause_seconds=0.01)
-    assert str(grid_home / "service" / "service.log") in str(caught.value)
-    assert "long ago" not in str(caught.value)
-    assert tries.read_text() == "x" * 10
-    assert is_empty(grid_home)
-    assert not (grid_home / "service" / "keeper").is_symlink()
-
-
-def test_keeper_that_was_not_written_down(grid_home: Path) -> None:
-    """A keeper does nothing before it is written down: whoever starts it may die at any moment."""
-    marker = grid_home / "marker"
-    command = ["/bin/sh", "-c", embedded._KEEPER, "grid-keeper", str(grid_home), "1", "touch", str(marker)]
-    done = subprocess.run(command, input="", text=True, timeout=60, check=False)
-    assert (done.returncode, marker.exists()) == (1, False)
-    done = subprocess.run(command, input="somebody else's\n", text=True, timeout=60, check=False)
-    assert (done.returncode, marker.exists()) == (0, False)
-
-
-# Two of them
-
 START = """
 import os, sys
 sys.stdin.readline()
@@ -316,23 +186,3 @@ def test_login_against_a_service_that_starts(tmp_path: Path) -> None:
             serving.communicate()
         wait_until(lambda home=home: is_empty(home), "the end of every process")
     figure(f"login against a service that starts: { ({each: outcomes.count(each) for each in sorted(set(outcomes))}) }")
-
-
-# The log
-
-
-def test_log_that_has_become_long(grid_home: Path) -> None:
-    """A log of more than 5 MiB is put aside at the next start, and nobody else can read the new one."""
-    folder = grid_home / "service"
-    folder.mkdir()
-    (folder / "service.log").write_bytes(b"x" * (5 * 1024**2 + 1))
-    (folder / "service.log").chmod(0o644)
-    grid.login()
-    assert (folder / "service.log.1").stat().st_size == 5 * 1024**2 + 1
-    assert (folder / "service.log").stat().st_size < 5000
-    assert (folder / "service.log").stat().st_mode & 0o777 == 0o600
-    stop(grid_home)
-    (folder / "service.log").chmod(0o644)
-    grid.login()
-    assert (folder / "service.log").stat().st_mode & 0o777 == 0o600
-    assert (folder / "service.log").read_text().count("serving ") == 2

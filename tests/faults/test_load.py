@@ -14,8 +14,9 @@ import pytest
 import grid
 from grid.session import session as sessions
 from tests.faults.sizes import figure, size
+from tests.support.environments import clean_environment
 from tests.support.experiments import database_of
-from tests.support.services import clean_environment, service_process
+from tests.support.services import service_process
 
 PROCESSES = 5
 

@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from grid.shared.holder import Holder
-from tests.faults.ledger import processes_of
 from tests.faults.sizes import seed, size
-from tests.support.services import clean_environment, end_everything
+from tests.support.environments import clean_environment
+from tests.support.processes import processes_of
+from tests.support.services import end_everything
 from tests.support.waiting import wait_until
 
 ROUNDS = size(3, 51)
@@ -48,14 +49,14 @@ def test_two_logins_at_once(tmp_path: Path) -> None:
                     assert holder is not None
                     psutil.Process(holder.pid).kill()
             assert len(set(log_in(home, [0, draw.choice([0, draw.uniform(0, 0.3)])]))) == 1, before
-            keepers = [each for each in processes_of(home, home / "no ledger") if "grid-keeper" in each.cmdline()]
+            keepers = [each for each in processes_of(home) if "grid-keeper" in each.cmdline()]
             assert len(keepers) == 1, before
             log = (home / "service" / "service.log").read_text()
             assert log.count("serving ") == (1 if before == "a new home" else 2), before
             assert "another service uses" not in log
         finally:
             end_everything(home)
-        wait_until(lambda home=home: not processes_of(home, home / "no ledger"), "the end of every process")
+        wait_until(lambda home=home: not processes_of(home), "the end of every process")
 
 
 def log_in(home: Path, waits: list[float]) -> list[str]:

@@ -14,10 +14,11 @@ import pytest
 from grid import Run
 from grid.session import session as sessions
 from grid.shared.holder import Holder
-from tests.faults.ledger import processes_of, rows
+from tests.faults.ledger import rows
+from tests.support.environments import clean_environment
 from tests.support.experiments import facts_of, folder_of, output_of, pids_in, starter
-from tests.support.processes import is_alive
-from tests.support.services import ServiceProcess, clean_environment, service_process
+from tests.support.processes import is_alive, processes_of
+from tests.support.services import ServiceProcess, service_process
 from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
@@ -77,7 +78,7 @@ def stop(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def judge(service: ServiceProcess, run: Run, pids: list[int]) -> None:
     """Two ran and were ended; the third is queued; nothing of them is left. Then the third one's turn comes."""
     assert [pid for pid in pids if is_alive(pid)] == []
-    assert processes_of(service.home, service.home / "no ledger") == []
+    assert processes_of(service.home) == []
     query = "SELECT status, reason, attempt FROM experiments ORDER BY seq"
     ended = {"status": "FAILED", "reason": "SERVICE_STOPPED", "attempt": 1}
     assert rows(service.home, query) == [ended, ended, {"status": "QUEUED", "reason": None, "attempt": 1}]
@@ -202,7 +203,7 @@ def test_stop_of_an_embedded_service(grid_home: Path, tmp_path: Path, monkeypatc
     assert keeper is not None
     assert not keeper.is_alive()
     assert [pid for pid in pids.values() if is_alive(pid)] == []
-    assert processes_of(grid_home, grid_home / "no ledger") == []
+    assert processes_of(grid_home) == []
     assert rows(grid_home, "SELECT status, reason FROM experiments") == [
         {"status": "FAILED", "reason": "SERVICE_STOPPED"}
     ]

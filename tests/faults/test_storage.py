@@ -30,8 +30,9 @@ from tests.faults.ledger import HELD, VARIED, entries, have_ended, statuses
 from tests.faults.sizes import figure, seed, size
 from tests.faults.victims import Refused, Victim
 from tests.support.disks import read_only, small_disk
+from tests.support.environments import clean_environment
 from tests.support.experiments import folder_of, only, output_of, starter
-from tests.support.services import ServiceProcess, clean_environment, service_process
+from tests.support.services import ServiceProcess, service_process
 from tests.support.waiting import wait_for_run, wait_until
 
 NewVictim = Callable[..., Victim]

@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 from grid.chain.endpoint import Endpoint
 from grid.shared.processes import process_start
 from tests.faults.ledger import kill_everything
+from tests.support.environments import clean_environment
 from tests.support.requests import ask, code_of
-from tests.support.services import clean_environment
 from tests.support.waiting import wait_until
 
 _T = TypeVar("_T")

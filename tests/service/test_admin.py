@@ -24,10 +24,11 @@ from grid.service.domain.errors import AccountError
 from grid.service.store.database import Database
 from grid.service.system.world import World
 from grid.session import session as sessions
+from tests.support.environments import clean_environment
 from tests.support.experiments import database_of
 from tests.support.people import add_user, endpoint_of, operate, operated
 from tests.support.requests import ask, code_of
-from tests.support.services import ServiceProcess, clean_environment, service_process
+from tests.support.services import ServiceProcess, service_process
 
 VIEWER = "{ viewer { id username } }"
 

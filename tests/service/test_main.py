@@ -14,8 +14,9 @@ import pytest
 import grid
 from grid import list_runs, login, models
 from grid.shared.wire import API_VERSION
+from tests.support.environments import clean_environment
 from tests.support.processes import is_alive
-from tests.support.services import ServiceProcess, clean_environment, service_process
+from tests.support.services import ServiceProcess, service_process
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
-from grid import Run, pause_cluster, resume_cluster
-from grid.session import session as sessions
+from grid import Run
 from grid.shared.processes import process_start
-from grid.shared.wire import Reason
 from tests.support.experiments import (
     database_of,
     events_of,
@@ -24,11 +21,12 @@ from tests.support.experiments import (
     only,
     output_of,
     pids_in,
+    restart,
     starter,
+    wait_until_ready,
 )
 from tests.support.processes import is_alive
 from tests.support.services import ServiceProcess, service_process
-from tests.support.spawner import attempt_of, ending_of, job_for, spawner
 from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
@@ -66,23 +64,10 @@ def start(session: object, tmp_path: Path) -> Start:
     return starter(tmp_path)
 
 
-def restart(service: ServiceProcess, run: Run, *options: str) -> Run:
-    """Start the service again; return the run as it is there."""
-    service.start(*options)
-    sessions.use(service.session())
-    return Run(run.name)
-
-
 def spawner_of(service: ServiceProcess) -> psutil.Process:
     """The spawner of a service."""
     (spawner,) = psutil.Process(service.process.pid).children()
     return spawner
-
-
-def ready(service: ServiceProcess, *experiments: object) -> None:
-    """Wait until scripts have said that they are."""
-    for each in experiments:
-        wait_until(lambda each=each: "ready" in output_of(service, each), "a script")
 
 
 def test_service_killed_while_experiments_run(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
@@ -90,7 +75,7 @@ def test_service_killed_while_experiments_run(service: ServiceProcess, start: St
     ledger, release = tmp_path / "ledger", tmp_path / "release"
     run = start(HOLD + "sys.exit(int(name) % 3)", f"{ledger} {release} --name '[0, 1, 2, 3, 4, 5]'")
     first, second, *_ = run
-    ready(service, first, second)
+    wait_until_ready(service, first, second)
     service.kill()
     release.touch()
     for each in (first, second):
@@ -109,14 +94,14 @@ def test_service_killed_while_an_experiment_goes_on(service: ServiceProcess, sta
     """A script that outlives its service is watched by the next one, holds its resources, and can be cancelled."""
     ledger, release = tmp_path / "ledger", tmp_path / "release"
     run = start(HOLD, f"{ledger} {release} --name '[0, 1, 2]'")
-    ready(service, *list(run)[:2])
+    wait_until_ready(service, *list(run)[:2])
     service.kill()
     again = restart(service, run)
     first, second, third = again
     assert [each.status() for each in again] == ["RUNNING", "RUNNING", "QUEUED"]
     second.cancel()
     assert [first.status(), second.status()] == ["RUNNING", "CANCELLED"]
-    ready(service, third)
+    wait_until_ready(service, third)
     release.touch()
     wait_for_run(again)
     assert [each.status() for each in again] == ["SUCCEEDED", "CANCELLED", "SUCCEEDED"]
@@ -126,7 +111,7 @@ def test_service_killed_while_an_experiment_goes_on(service: ServiceProcess, sta
 def test_stopping_leaves_experiments_alone(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
     """A service that is stopped in good order ends at once, though an experiment runs; and that goes on."""
     run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
-    ready(service, only(run))
+    wait_until_ready(service, only(run))
     service.stop()
     assert service.process.returncode == 0
     again = restart(service, run)
@@ -135,56 +120,11 @@ def test_stopping_leaves_experiments_alone(service: ServiceProcess, start: Start
     assert list(wait_for_run(again)) == ["SUCCEEDED"]
 
 
-def test_killed_between_pending_and_spawning(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """An experiment whose turn was recorded, but that nobody was told of, is started by the next service, once."""
-    (tmp_path / "release").touch()
-    pause_cluster("local")
-    run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name '[0, 1]'")
-    service.kill()
-    with database_of(service) as connection:
-        connection.execute("UPDATE experiments SET status = 'PENDING' WHERE \"index\" = 0")
-    again = restart(service, run)
-    first, second = again
-    wait_until(lambda: first.status() == "SUCCEEDED", "the one whose turn had come")
-    assert second.status() == "QUEUED"
-    resume_cluster("local")
-    wait_for_run(again)
-    assert sorted((tmp_path / "ledger").read_text().split()) == ["0", "1"]
-
-
-def test_turn_that_came_before_the_machine_was_started(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """Whose turn came before the machine was started may have run, whatever its folder says: it is lost, not run."""
-    pause_cluster("local")
-    run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
-    service.kill()
-    with database_of(service) as connection:
-        connection.execute("UPDATE experiments SET status = 'PENDING'")
-        connection.execute(
-            "INSERT INTO events (run_seq, experiment_seq, attempt, status, at) "
-            "SELECT run_seq, seq, attempt, status, 1 FROM experiments"
-        )
-    again = restart(service, run)
-    assert list(wait_for_run(again)) == ["FAILED"]
-    assert facts_of(service, only(again))["reason"] == "LOST"
-    assert not (tmp_path / "ledger").exists()
-
-
-def test_killed_between_recording_a_cancel_and_telling(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """A cancel that was recorded is carried out by the next service."""
-    run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
-    ready(service, only(run))
-    service.kill()
-    with database_of(service) as connection:
-        connection.execute("UPDATE experiments SET cancel_requested_at = 1")
-    assert list(wait_for_run(restart(service, run))) == ["CANCELLED"]
-    assert facts_of(service, only(run))["signal"] == signal.SIGTERM
-
-
 def test_spawner_killed(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
     """Without its spawner the service makes another: what ran goes on and its end is seen, and others can start."""
     ledger, release = tmp_path / "ledger", tmp_path / "release"
     run = start(HOLD, f"{ledger} {release} --name 0")
-    ready(service, only(run))
+    wait_until_ready(service, only(run))
     spawner_of(service).kill()
     other = start("print('other')")
     assert list(wait_for_run(other)) == ["SUCCEEDED"]
@@ -238,7 +178,7 @@ def test_files_that_say_nothing(service: ServiceProcess, start: Start, tmp_path:
     ledger, release = tmp_path / "ledger", tmp_path / "release"
     run = start(HOLD, f"{ledger} {release} --name '[0, 1, 2, 3]'")
     first, second, *_ = run
-    ready(service, first, second)
+    wait_until_ready(service, first, second)
     service.kill()
     release.touch()
     for each in (first, second):
@@ -260,7 +200,7 @@ def test_files_that_say_nothing(service: ServiceProcess, start: Start, tmp_path:
 def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: Path, leader: str) -> None:
     """After a reboot an experiment is lost; whoever has its supervisor's number now, or its session's, is let be."""
     run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
-    ready(service, only(run))
+    wait_until_ready(service, only(run))
     service.kill()
     claim = folder_of(service, only(run)) / "claim"
     supervising = psutil.Process(int(claim.readlink().name.split()[0]))
@@ -282,55 +222,3 @@ def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: 
             assert is_alive(bystander)
         finally:
             os.kill(bystander, signal.SIGKILL)
-
-
-def test_two_supervisors_of_one_attempt(tmp_path: Path) -> None:
-    """Of many that are told to run the same attempt one does, and the others end without a trace."""
-    job = job_for(tmp_path, f"echo once >> {tmp_path / 'ledger'}\n")
-    with ExitStack() as stack:
-        spawners = [stack.enter_context(spawner()) for _ in range(4)]
-        for each in spawners:
-            each.send(*[job] * 5)
-        said = [event for each in spawners for event in each.hear_of_the_end(5)]
-    assert (tmp_path / "ledger").read_text() == "once\n"
-    assert said == ["started"]
-    ending = ending_of(attempt_of(tmp_path))
-    assert (ending.reason, ending.exit_code, ending.error) == (Reason.EXIT_CODE, 0, None)
-
-
-@pytest.mark.parametrize(("word", "reason"), [("cancel", Reason.CANCELLED_BY_USER), ("stop", Reason.SERVICE_STOPPED)])
-def test_word_before_there_was_a_supervisor(tmp_path: Path, word: str, reason: Reason) -> None:
-    """A supervisor that finds the word that its attempt is to end starts nothing."""
-    attempt = attempt_of(tmp_path)
-    attempt.path.mkdir(parents=True)
-    (attempt.path / word).touch()
-    with spawner() as running:
-        running.send(job_for(tmp_path, f"touch {tmp_path / 'ran'}"))
-        assert running.hear_of_the_end() == []
-    assert not (tmp_path / "ran").exists()
-    ending = ending_of(attempt)
-    assert (ending.reason, ending.exit_code, ending.signal, ending.started_at) == (reason, None, None, None)
-
-
-def test_spawner_hears_of_every_end(tmp_path: Path) -> None:
-    """However many end at once, the spawner tells of each."""
-    folders = [tmp_path / str(number) for number in range(60)]
-    for folder in folders:
-        folder.mkdir()
-    with spawner() as running:
-        running.send(*(job_for(folder, f"echo once > {folder / 'ledger'}\n") for folder in folders))
-        assert running.hear_of_the_end(60) == ["started"] * 60
-    assert all((folder / "ledger").read_text() == "once\n" for folder in folders)
-
-
-def test_fewer_gpus_than_before(service: ServiceProcess, start: Start) -> None:
-    """What waits for a GPU that is not there any more holds up nobody, and has its turn when there is one again."""
-    pause_cluster("local")
-    with_gpu, without = start("print(1)", gpus=1), start("print(1)")
-    service.stop()
-    without = restart(service, without, "--gpus", "0")
-    resume_cluster("local")
-    assert list(wait_for_run(without)) == ["SUCCEEDED"]
-    assert list(Run(with_gpu.name).status()) == ["QUEUED"]
-    service.stop()
-    assert list(wait_for_run(restart(service, with_gpu))) == ["SUCCEEDED"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import pytest
 
 from grid import Run, list_clusters, pause_cluster, resume_cluster
 from grid.errors import ClusterNotFound, GridWarning, Unsupported
-from tests.support.experiments import only, output_of
+from grid.session import session as sessions
+from tests.support.experiments import (
+    database_of,
+    facts_of,
+    only,
+    output_of,
+    restart,
+    starter,
+    wait_until_ready,
+)
 from tests.support.services import ServiceProcess, service_process
 from tests.support.waiting import wait_for_run, wait_until
 
@@ -193,3 +203,92 @@ def test_unknown_cluster(session: object) -> None:
     """Only a cluster that is there can be paused."""
     with pytest.raises(ClusterNotFound, match="'elsewhere'; there is 'local'"):
         pause_cluster("elsewhere")
+
+
+# A service that is killed or stopped, and started again
+
+# Writes its name into a ledger once it has started, and ends when there is a file.
+ONCE = """
+import os, sys, time
+ledger, release, _, name = sys.argv[1:]
+descriptor = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.write(descriptor, f'{name}\\n'.encode())
+print('ready')
+while not os.path.exists(release): time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def own_service(tmp_path: Path) -> Iterator[ServiceProcess]:
+    """A service of the test's own, logged in to: it will not live long."""
+    with service_process(tmp_path, "--grace", "1", "--cpus", "2", "--gpus", "1") as running:
+        sessions.use(running.session())
+        yield running
+
+
+@pytest.fixture
+def start_there(own_service: ServiceProcess, tmp_path: Path) -> Start:
+    """Start a run of a script whose text is given on that service, with which it ends."""
+    return starter(tmp_path)
+
+
+def test_killed_between_pending_and_spawning(own_service: ServiceProcess, start_there: Start, tmp_path: Path) -> None:
+    """An experiment whose turn was recorded, but that nobody was told of, is started by the next service, once."""
+    (tmp_path / "release").touch()
+    pause_cluster("local")
+    run = start_there(ONCE, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name '[0, 1]'")
+    own_service.kill()
+    with database_of(own_service) as connection:
+        connection.execute("UPDATE experiments SET status = 'PENDING' WHERE \"index\" = 0")
+    again = restart(own_service, run)
+    first, second = again
+    wait_until(lambda: first.status() == "SUCCEEDED", "the one whose turn had come")
+    assert second.status() == "QUEUED"
+    resume_cluster("local")
+    wait_for_run(again)
+    assert sorted((tmp_path / "ledger").read_text().split()) == ["0", "1"]
+
+
+def test_turn_that_came_before_the_machine_was_started(
+    own_service: ServiceProcess, start_there: Start, tmp_path: Path
+) -> None:
+    """Whose turn came before the machine was started may have run, whatever its folder says: it is lost, not run."""
+    pause_cluster("local")
+    run = start_there(ONCE, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
+    own_service.kill()
+    with database_of(own_service) as connection:
+        connection.execute("UPDATE experiments SET status = 'PENDING'")
+        connection.execute(
+            "INSERT INTO events (run_seq, experiment_seq, attempt, status, at) "
+            "SELECT run_seq, seq, attempt, status, 1 FROM experiments"
+        )
+    again = restart(own_service, run)
+    assert list(wait_for_run(again)) == ["FAILED"]
+    assert facts_of(own_service, only(again))["reason"] == "LOST"
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_killed_between_recording_a_cancel_and_telling(
+    own_service: ServiceProcess, start_there: Start, tmp_path: Path
+) -> None:
+    """A cancel that was recorded is carried out by the next service."""
+    run = start_there(ONCE, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
+    wait_until_ready(own_service, only(run))
+    own_service.kill()
+    with database_of(own_service) as connection:
+        connection.execute("UPDATE experiments SET cancel_requested_at = 1")
+    assert list(wait_for_run(restart(own_service, run))) == ["CANCELLED"]
+    assert facts_of(own_service, only(run))["signal"] == signal.SIGTERM
+
+
+def test_fewer_gpus_than_before(own_service: ServiceProcess, start_there: Start) -> None:
+    """What waits for a GPU that is not there any more holds up nobody, and has its turn when there is one again."""
+    pause_cluster("local")
+    with_gpu, without = start_there("print(1)", gpus=1), start_there("print(1)")
+    own_service.stop()
+    without = restart(own_service, without, "--gpus", "0")
+    resume_cluster("local")
+    assert list(wait_for_run(without)) == ["SUCCEEDED"]
+    assert list(Run(with_gpu.name).status()) == ["QUEUED"]
+    own_service.stop()
+    assert list(wait_for_run(restart(own_service, with_gpu))) == ["SUCCEEDED"]

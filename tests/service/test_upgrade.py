@@ -27,7 +27,7 @@ from grid.service.store.sqlite import make_engine
 from grid.service.store.tables import metadata
 from grid.service.store.upgrade import HEAD, MIGRATIONS, upgrade
 from grid.service.system.settings import OptionError
-from tests.support.services import clean_environment
+from tests.support.environments import clean_environment
 
 OLDEST, NEXT = "0001", f"{int(HEAD) + 1:04}"
 

@@ -18,9 +18,11 @@ from grid.errors import GridWarning
 from grid.experiment import Experiment
 from grid.service.store import run_rows
 from grid.service.store.tables import clusters, runs, snapshots, users
+from grid.session import session as sessions
 from grid.shared.wire import ExperimentStatus
 from tests.support.requests import ask
 from tests.support.services import ServiceProcess
+from tests.support.waiting import wait_until
 
 FACTS = "query($name: String!) { experimentByName(name: $name) { status reason exitCode signal startedRunningAt } }"
 
@@ -40,6 +42,19 @@ def starter(folder: Path) -> Callable[..., Run]:
         return run
 
     return start
+
+
+def restart(service: ServiceProcess, run: Run, *options: str) -> Run:
+    """Start a service again and log in to it; return the run as it is there."""
+    service.start(*options)
+    sessions.use(service.session())
+    return Run(run.name)
+
+
+def wait_until_ready(service: ServiceProcess, *experiments: Experiment) -> None:
+    """Wait until the scripts of these experiments have printed that they are ready."""
+    for each in experiments:
+        wait_until(lambda each=each: "ready" in output_of(service, each), "a script")
 
 
 def only(run: Run) -> Experiment:

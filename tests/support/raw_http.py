@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from websockets.sync.client import ClientConnection, connect
+
+from tests.support.requests import ask
 from tests.support.services import ServiceProcess
 
 JSON = ("Content-Type", "application/json")
@@ -110,3 +116,68 @@ def call(
 def graphql(query: str, **more: Any) -> bytes:
     """The body of a GraphQL request."""
     return json.dumps({"query": query, **more}).encode()
+
+
+VIEWER = graphql("{ viewer { username } }")
+
+
+PAUSE = graphql('mutation { pauseCluster(name: "local") { name } }')
+
+
+UPLOAD = "/snapshots/" + "0" * 64
+
+
+PROTOCOL = "graphql-transport-ws"
+
+
+def refused(answer: Answer, status: int, code: str, home: Path) -> None:
+    """Require an answer that refuses in the shape of GraphQL's errors, and says nothing that is not the client's."""
+    assert (answer.status, answer.codes) == (status, [code]), answer
+    assert "data" not in answer.json
+    says_nothing(answer, home)
+
+
+def says_nothing(answer: Answer, home: Path) -> None:
+    """Require that an answer tells of no path and no trace, and lets no page of another site read it."""
+    text = answer.body.decode()
+    assert not re.search(r"Traceback|site-packages|\.py\b|line \d+|sqlalchemy|SELECT ", text), text
+    assert str(home) not in text
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert "server" not in answer.headers
+
+
+def is_paused(service: ServiceProcess) -> bool:
+    """Whether somebody has paused the cluster."""
+    answer = ask(service.endpoint, '{ cluster(name: "local") { paused } }')
+    paused = answer["data"]["cluster"]["paused"]
+    assert isinstance(paused, bool)
+    return paused
+
+
+def basic(user: str, key: str) -> str:
+    """The value of an Authorization header."""
+    return "Basic " + base64.b64encode(f"{user}:{key}".encode()).decode()
+
+
+def opened(
+    service: ServiceProcess, headers: dict[str, str] | None = None, protocol: str = PROTOCOL
+) -> ClientConnection:
+    """Open a WebSocket."""
+    host, port = address_of(service)
+    more = dict(headers or {})
+    name = more.pop("Host", f"{host}:{port}")
+    return connect(
+        f"ws://{name}/graphql",
+        sock=socket_to(host, port),
+        subprotocols=[protocol],  # type: ignore[list-item]
+        additional_headers=more,
+        open_timeout=60,
+        proxy=None,
+    )
+
+
+def socket_to(host: str, port: int) -> Any:
+    """Connect to an address, whatever name is going to be asked for."""
+    import socket
+
+    return socket.create_connection((host, port), timeout=30)

@@ -1,4 +1,4 @@
-"""Snapshots of commits, taken of real repositories. Folders are in `test_snapshot_folders.py`, git itself in `test_git.py`."""
+"""Snapshots of commits, taken of real repositories. Folders are in `test_snapshot_folders.py`, git in `test_git.py`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,116 @@
+"""The embedded service: how it is found and started, what its keeper does when it does not start, and its log."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import grid
+from grid import errors
+from grid.session import embedded
+from tests.support.embedded import is_empty, record, stop
+from tests.support.environments import clean_environment
+
+BROKEN = """
+import pathlib
+tries = pathlib.Path({tries!r})
+with tries.open("a") as file:
+    file.write("x")
+if tries.stat().st_size <= {failing}:
+    raise RuntimeError("broken on purpose")
+import sys
+sys.path.remove({folder!r})
+del sys.modules["uvicorn"]
+import uvicorn
+"""
+
+
+def break_service(folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> Path:
+    """Let the first so many services fail when they import their server; return the file that counts them."""
+    folder.mkdir()
+    tries = folder / "tries"
+    text = BROKEN.format(tries=str(tries), failing=failing, folder=str(folder))
+    (folder / "uvicorn.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(":"))
+    return tries
+
+
+def test_service_that_starts_at_the_third_try(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that fails when it starts is tried again, and `login()` waits for that."""
+    tries = break_service(tmp_path / "broken", monkeypatch, 2)
+    grid.login()
+    assert grid.list_runs() == []
+    assert tries.read_text() == "xxx"
+
+
+def test_service_that_never_starts(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that always fails is given up: the error quotes its log, of this start alone, and nothing is left."""
+    (grid_home / "service").mkdir()
+    (grid_home / "service" / "service.log").write_text("a line of long ago\n")
+    tries = break_service(tmp_path / "broken", monkeypatch, 1000)
+    with pytest.raises(errors.EmbeddedServiceFailed, match="(?s)ended with code 1.*broken on purpose") as caught:
+        embedded.find_or_start(pause_seconds=0.01)
+    assert str(grid_home / "service" / "service.log") in str(caught.value)
+    assert "long ago" not in str(caught.value)
+    assert tries.read_text() == "x" * 10
+    assert is_empty(grid_home)
+    assert not (grid_home / "service" / "keeper").is_symlink()
+
+
+def test_keeper_that_was_not_written_down(grid_home: Path) -> None:
+    """A keeper does nothing before it is written down: whoever starts it may die at any moment."""
+    marker = grid_home / "marker"
+    command = ["/bin/sh", "-c", embedded._KEEPER, "grid-keeper", str(grid_home), "1", "touch", str(marker)]
+    done = subprocess.run(command, input="", text=True, timeout=60, check=False)
+    assert (done.returncode, marker.exists()) == (1, False)
+    done = subprocess.run(command, input="somebody else's\n", text=True, timeout=60, check=False)
+    assert (done.returncode, marker.exists()) == (0, False)
+
+
+def test_log_that_has_become_long(grid_home: Path) -> None:
+    """A log of more than 5 MiB is put aside at the next start, and nobody else can read the new one."""
+    folder = grid_home / "service"
+    folder.mkdir()
+    (folder / "service.log").write_bytes(b"x" * (5 * 1024**2 + 1))
+    (folder / "service.log").chmod(0o644)
+    grid.login()
+    assert (folder / "service.log.1").stat().st_size == 5 * 1024**2 + 1
+    assert (folder / "service.log").stat().st_size < 5000
+    assert (folder / "service.log").stat().st_mode & 0o777 == 0o600
+    stop(grid_home)
+    (folder / "service.log").chmod(0o644)
+    grid.login()
+    assert (folder / "service.log").stat().st_mode & 0o777 == 0o600
+    assert (folder / "service.log").read_text().count("serving ") == 2
+
+
+ASK = """
+import sys
+from grid import login
+from grid.session import session
+sys.stdin.readline()
+login()
+print(session.current().transport.endpoint.url, session.current().viewer.username)
+"""
+
+
+def test_two_processes_at_once_get_the_same_service(grid_home: Path, tmp_path: Path) -> None:
+    """Two processes that log in at the same moment find one service, started once."""
+    environment = clean_environment(grid_home.parent)
+    asking = [
+        subprocess.Popen([sys.executable, "-c", ASK], env=environment, stdin=-1, stdout=-1, text=True, cwd=tmp_path)
+        for _ in range(2)
+    ]
+    for process in asking:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=60)[0].split() for process in asking]
+
+    assert answers[0] == answers[1]
+    assert answers[0][0] == record(grid_home)["url"]
+    assert (grid_home / "service" / "service.log").read_text().count("serving ") == 1
