@@ -1,4 +1,4 @@
-"""Fixtures: a GRID_HOME of a new user, a real service process, and being logged in to it."""
+"""Fixtures: the GRID_HOME of a new user, a real service process, and a session that is logged in to it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.support.services import ServiceProcess, end_everything, service_proce
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C mean what it means at a prompt: who is started in the background inherits that it means nothing."""
+    """Let Ctrl-C mean what it means at a prompt: a process started in the background inherits that it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def _new_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Nothing of the developer's own set-up is seen, and nobody is logged in."""
+    """Hide the developer's own set-up, and log out."""
     for name in list(os.environ):
         if name.startswith("GRID_"):
             monkeypatch.delenv(name)
-    # Not tmp_path itself: a test may put there what it likes.
+    # Not tmp_path itself: a test may put anything there.
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("GRID_HOME", str(tmp_path / "home" / ".grid"))
     sessions.use(None)
@@ -50,7 +50,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 
 @pytest.fixture
 def session(service: ServiceProcess) -> sessions.Session:
-    """Being logged in to the module's service, as `grid.login()` would leave it."""
+    """Log in to the module's service, as `grid.login()` would."""
     opened = service.session()
     sessions.use(opened)
     return opened

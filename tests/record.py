@@ -31,7 +31,7 @@ def record(name: str, folder: Path) -> None:
     with _recording_service() as endpoint, in_project(), warnings.catch_warnings():
         warnings.simplefilter("ignore", grid.GridWarning)
         open_session(endpoint)
-        grid.pause_cluster("local")  # nothing starts, so that no status depends on who is faster
+        grid.pause_cluster("local")  # nothing starts, so that no status depends on timing
         scenario.prepare()
         with cassette(path, record=True):
             open_session(endpoint)
@@ -58,7 +58,7 @@ def _recording_service() -> Iterator[Endpoint]:
 
 
 def main(folder: Path) -> None:
-    """Record them all; remove what belongs to no operation any more."""
+    """Record them all; remove what no longer belongs to an operation."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in SCENARIOS:
         record(name, folder)

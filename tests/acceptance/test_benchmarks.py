@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.__main__ import BENCHMARKS, main
 
-# What was measured, a figure, a figure of the baseline, and what is aimed at.
+# What was measured, its figure, the baseline's figure, and the target.
 LINE = re.compile(r"(\S.*?)  +([+-]?[\d,.]+ \S.*?)  +(\S.*? [\d,.]+ \S.*?)  +(.+ )?target \S.*")
 
 
@@ -24,7 +24,7 @@ def test_benchmark_prints_figures_beside_a_baseline(name: str, capsys: pytest.Ca
 
 
 def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """A name that no benchmark has is an error that lists those that there are."""
+    """An unknown name is an error that lists the benchmarks that there are."""
     with pytest.raises(SystemExit):
         main(["decodign"])
 

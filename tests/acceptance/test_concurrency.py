@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _DEADLINE = 60.0
 
-# Ends neither by itself nor by SIGTERM, and says when that is so.
+# Ends neither by itself nor by SIGTERM, and says so once that holds.
 STUBBORN = """
 import pathlib, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -42,7 +42,7 @@ while True:
 
 
 def test_eight_threads_share_a_session(session: Session, tmp_path: Path) -> None:
-    """Eight threads that start, look and cancel at once see their own runs right, over one session."""
+    """Eight threads that start, read and cancel at the same time see their own runs correctly, over one session."""
     entrypoint = str(make_project(tmp_path / "project", ""))
     together = threading.Barrier(8)
 
@@ -156,7 +156,7 @@ class Holding:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Accept no more, and let go of what is held."""
+        """Accept no more connections, and let go of what is held."""
         self.may_go_on.set()
         self._listening.close()
 
@@ -224,7 +224,7 @@ os.write(ledger, (sys.argv[-1] + "\\n").encode())
 
 
 def test_two_hundred_experiments_run_once_each(service: ServiceProcess, session: Session, tmp_path: Path) -> None:
-    """Of 200 trivial experiments on two CPUs each succeeds, each was executed once, and no process is left."""
+    """All of 200 trivial experiments on two CPUs succeed, each is executed once, and no process is left."""
     ledger = tmp_path / "ledger"
     entrypoint = make_project(tmp_path / "project", LEDGER.format(ledger=str(ledger)))
 

@@ -55,7 +55,7 @@ def test_credentials_of_the_environment_are_not_stored(
 
 
 def test_credentials_file_that_others_can_read(service: ServiceProcess) -> None:
-    """A file with a key in it that others can read is warned about, with what to do."""
+    """A file with a key in it that others can read causes a warning, which says what to do."""
     endpoint = service.endpoint
     path = store(endpoint.url, endpoint.user_id, endpoint.api_key)
     path.chmod(0o644)

@@ -30,7 +30,7 @@ import uvicorn
 
 
 def break_service(folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> Path:
-    """Let the first so many services fail when they import their server; return the file that counts them."""
+    """Let the first `failing` services fail when they import their server; return the file that counts them."""
     folder.mkdir()
     tries = folder / "tries"
     text = BROKEN.format(tries=str(tries), failing=failing, folder=str(folder))
@@ -48,7 +48,7 @@ def test_service_that_starts_at_the_third_try(grid_home: Path, tmp_path: Path, m
 
 
 def test_service_that_never_starts(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that always fails is given up: the error quotes its log, of this start alone, and nothing is left."""
+    """A service that always fails is given up: the error quotes its log, from this start only, and nothing is left."""
     (grid_home / "service").mkdir()
     (grid_home / "service" / "service.log").write_text("a line of long ago\n")
     tries = break_service(tmp_path / "broken", monkeypatch, 1000)
@@ -62,7 +62,7 @@ def test_service_that_never_starts(grid_home: Path, tmp_path: Path, monkeypatch:
 
 
 def test_keeper_that_was_not_written_down(grid_home: Path) -> None:
-    """A keeper does nothing before it is written down: whoever starts it may die at any moment."""
+    """A keeper does nothing before it is recorded: the process that starts it may die at any moment."""
     marker = grid_home / "marker"
     command = ["/bin/sh", "-c", embedded._KEEPER, "grid-keeper", str(grid_home), "1", "touch", str(marker)]
     done = subprocess.run(command, input="", text=True, timeout=60, check=False)

@@ -58,7 +58,7 @@ def test_every_public_name_is_tried_without_a_session() -> None:
 
 @pytest.mark.parametrize("name", NEEDS_LOGIN)
 def test_not_logged_in(name: str) -> None:
-    """Whatever needs a session says that `login()` comes first, and starts no service."""
+    """Everything that needs a session says that `login()` comes first, and starts no service."""
     with pytest.raises(errors.NotLoggedIn, match=r"login\(\)"):
         NEEDS_LOGIN[name]()
 
@@ -76,18 +76,18 @@ def test_not_logged_in(name: str) -> None:
     ],
 )
 def test_not_logged_in_other_ways(look: Callable[[], object]) -> None:
-    """So does each other way to get at runs; only a repr never raises."""
+    """So does every other way to reach runs; only a repr never raises."""
     with pytest.raises(errors.NotLoggedIn, match=r"login\(\)"):
         look()
 
     assert "login()" in repr(grid.runs)
 
 
-# Services that are none
+# What is not a service
 
 
 def log_in(url: str, key: str = "a-secret-key") -> None:
-    """Log in to a service as somebody."""
+    """Log in to a service as some user."""
     grid.login(user_id="ada", api_key=key, url=url)
 
 
@@ -115,7 +115,7 @@ def test_key_of_another_user(service: ServiceProcess) -> None:
 
 
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody listens the error names the address; no embedded service is started in its place."""
+    """If nothing listens there, the error names the address; no embedded service is started instead."""
     with socket.create_server(("127.0.0.1", 0)) as once:
         url = f"http://127.0.0.1:{once.getsockname()[1]}"
 
@@ -129,7 +129,7 @@ def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stranger(request: pytest.FixtureRequest) -> Iterator[Stranger]:
-    """What listens where a service should."""
+    """Something that listens where a service should."""
     listening = Stranger(request.param)
     yield listening
     listening.close()
@@ -159,7 +159,7 @@ def test_what_answers_is_no_service(stranger: Stranger) -> None:
 
 @pytest.mark.parametrize("stranger", [None], ids=["silence"], indirect=True)
 def test_no_answer_in_time(stranger: Stranger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that is silent for GRID_HTTP_TIMEOUT seconds is given up; the error says how to wait longer."""
+    """A service that is silent for GRID_HTTP_TIMEOUT seconds is abandoned; the error says how to wait longer."""
     monkeypatch.setenv("GRID_HTTP_TIMEOUT", "0.5")
 
     with pytest.raises(errors.RequestTimeout, match="GRID_HTTP_TIMEOUT") as caught:
@@ -172,7 +172,7 @@ def test_no_answer_in_time(stranger: Stranger, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
 def test_wrong_time_out(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GRID_HTTP_TIMEOUT that is no time is refused before anything is sent."""
+    """A GRID_HTTP_TIMEOUT that is not a positive number is refused before anything is sent."""
     monkeypatch.setenv("GRID_HTTP_TIMEOUT", text)
 
     with pytest.raises(errors.InvalidArgument, match="GRID_HTTP_TIMEOUT"):
@@ -183,12 +183,12 @@ def test_wrong_time_out(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     "url", ["localhost:80", "ftp://example.org", "http://", "https://ada:key@example.org", "http://a/?b"]
 )
 def test_wrong_address(url: str) -> None:
-    """What is no address of a service is refused before anything is sent."""
+    """What does not look like the address of a service is refused before anything is sent."""
     with pytest.raises(errors.InvalidArgument, match="URL"):
         log_in(url)
 
 
-# What is no name
+# What is not a name
 
 
 @pytest.mark.parametrize("name", [5, None, b"a", ["a"], 2.5, "a\0b", "\ud800"], ids=repr)
@@ -206,7 +206,7 @@ def test_wrong_address(url: str) -> None:
     ],
 )
 def test_what_is_no_name(session: Session, look: Callable[[Any], object], name: object) -> None:
-    """What no name can ever be is refused as an argument, before anything is sent."""
+    """A value that can never be a name is refused as an argument, before anything is sent."""
     with requests(session) as sent, pytest.raises(errors.InvalidArgument):
         look(name)
 
@@ -216,7 +216,7 @@ def test_what_is_no_name(session: Session, look: Callable[[Any], object], name: 
 @pytest.mark.parametrize("argument", ["username", "user_id", "api_key", "url"])
 @pytest.mark.parametrize("value", [5, b"secret", "secret\0", "secret\ud800"], ids=repr)
 def test_login_with_what_is_no_text(argument: str, value: Any) -> None:
-    """What is no text is refused with the argument's name; a key is not shown even then."""
+    """What is not a text is refused with the argument's name; a key is not shown even then."""
     given: dict[str, Any] = {"user_id": "ada", "api_key": "key", "url": "http://127.0.0.1:1", argument: value}
 
     with pytest.raises(errors.InvalidArgument, match=f"^{argument} must") as caught:

@@ -51,7 +51,7 @@ def test_traceback(start: Start) -> None:
 
 
 def test_every_kind(start: Start) -> None:
-    """Each way to fail has its reason, and goes with what there is to say of it."""
+    """Each way to fail has its reason, along with what there is to say about it."""
     run = start("quiet", "killed", "slow", timeout=0.5)
     wait_for_run(run)
     quiet, killed, slow = map(failure_of, run)
@@ -65,7 +65,7 @@ def test_every_kind(start: Start) -> None:
 
 
 def test_failure_of_what_has_not_ended(start: Start, paused: None) -> None:
-    """What waits or runs has no failure, nor has what has succeeded; what was cancelled tells that."""
+    """What waits, runs or has succeeded has no failure; the failure of what was cancelled says so."""
     run = start("fine", "slow")
     first, second = run
     assert [each.failure for each in run] == [None, None]
@@ -83,7 +83,7 @@ def test_failure_of_what_has_not_ended(start: Start, paused: None) -> None:
 
 
 def test_failure_costs_one_request(start: Start) -> None:
-    """A failure is read with one request, whatever else is not known yet; of what is over for good, once."""
+    """A failure is read with one request, whatever else is not known yet; if it is final, only once."""
     run = start("fine", "rate 1", "slow")
     wait_until(lambda: len(run.status().get("RUNNING", ())) == 1, "the last")
     list(run)[2].cancel()

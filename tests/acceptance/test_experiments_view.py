@@ -1,4 +1,4 @@
-"""The two views are mappings, live ones: of a run's experiments, and of all runs."""
+"""The view of a run's experiments is a live mapping, in the order of their indices."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_experiments_can_be_asked_for(run: grid.Run) -> None:
 
 
 def test_unknown_experiment_is_a_key_error_that_names_close_ones(run: grid.Run) -> None:
-    """A slip in a name is answered with the names it may have been meant to be."""
+    """A slip in a name is answered with the names that may have been meant."""
     with pytest.raises(KeyError) as caught:
         run.experiments[f"{run.name}-ex1"]
 
@@ -103,7 +103,7 @@ def test_experiments_equal_what_they_hold(run: grid.Run) -> None:
 
 
 def test_experiments_cannot_be_changed(run: grid.Run) -> None:
-    """A view is for looking."""
+    """A view is read-only."""
     with pytest.raises(TypeError):
         run.experiments["a"] = None  # type: ignore[index]
     with pytest.raises(TypeError):
@@ -113,7 +113,7 @@ def test_experiments_cannot_be_changed(run: grid.Run) -> None:
 
 
 def test_experiments_are_live(run: grid.Run) -> None:
-    """A view that was held before the run went on shows how it is now."""
+    """A view that was obtained earlier shows how the run is now."""
     experiments = run.experiments
     first = experiments[f"{run.name}-exp0"]
     assert repr(experiments).count("status=QUEUED") == 12
@@ -140,7 +140,7 @@ def failed(tmp_path: Path) -> Iterator[grid.Run]:
 
 
 def test_hole_in_the_experiments(failed: grid.Run) -> None:
-    """A deleted experiment is missing wherever one looks, at once; the others keep their names and what they hold."""
+    """A deleted experiment is missing everywhere, at once; the others keep their names and what they hold."""
     names = list(failed.experiments)
     left = [name for name in names if name != names[2]]
     gone = failed.experiments[names[2]]
@@ -168,7 +168,7 @@ def test_hole_in_the_experiments(failed: grid.Run) -> None:
 
 
 def test_hole_that_another_has_made(failed: grid.Run) -> None:
-    """Whoever holds the run sees what was deleted elsewhere with the next look at its status, or at all of it."""
+    """A client that holds the run sees what was deleted elsewhere when it next reads the status, or all of the run."""
     by_status, by_repr, other = failed, grid.Run(failed.name), grid.Run(failed.name)
     names = list(failed.experiments)
     for name in (names[0], names[4]):
@@ -217,7 +217,7 @@ def test_holes_across_pages(service: ServiceProcess, failed: grid.Run) -> None:
 
 
 def test_experiments_of_a_run_that_is_not_started(script: Path) -> None:
-    """Before the start there are none."""
+    """Before the start there are no experiments."""
     run = grid.Run(entrypoint=str(script), script_args="--trial '[1, 2]'")
 
     assert dict(run.experiments) == {}

@@ -1,4 +1,4 @@
-"""Which service `login()` finds, as whom, and what becomes of keys; and the life of the embedded service."""
+"""Which service `login()` finds, and as whom; and where keys are, and are not, afterwards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REFUSAL = http_answer(b'{"errors": [{"message": "no", "extensions": {"code": "UN
 
 @pytest.fixture
 def first() -> Iterator[Stranger]:
-    """Something that lets nobody in, and notes with which key it was tried."""
+    """A server that refuses every key, and notes which ones were tried."""
     listening = Stranger(REFUSAL)
     yield listening
     listening.close()
@@ -38,14 +38,14 @@ def first() -> Iterator[Stranger]:
 
 @pytest.fixture
 def second() -> Iterator[Stranger]:
-    """Another one."""
+    """Another such server."""
     listening = Stranger(REFUSAL)
     yield listening
     listening.close()
 
 
 def tried(stranger: Stranger) -> set[str]:
-    """Return the users and keys that somebody was tried with."""
+    """Return the users and keys that a server was tried with."""
     found = set()
     for request in stranger.received:
         headers = dict(line.split(": ", 1) for line in request.decode().partition("\r\n\r\n")[0].split("\r\n")[1:])
@@ -78,7 +78,7 @@ def test_arguments_win_over_the_environment_which_wins_over_the_file(
     environment: dict[str, str],
     expected: str,
 ) -> None:
-    """Who we are is taken from the first of the three that says it, and half a pair says nothing."""
+    """The user and the key come from the first of the three that has both; half a pair does not count."""
     path = store(first.url)
     before = path.read_bytes()
     for name, value in environment.items():
@@ -94,7 +94,7 @@ def test_arguments_win_over_the_environment_which_wins_over_the_file(
 def test_address_is_chosen_in_the_same_order(
     first: Stranger, second: Stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An address that is given wins over GRID_URL, and that over the one in the file."""
+    """An address passed as an argument wins over GRID_URL, and GRID_URL over the one in the file."""
     store(first.url)
     monkeypatch.setenv("GRID_URL", second.url)
     with pytest.raises(errors.AuthenticationFailed):
@@ -110,7 +110,7 @@ def test_address_is_chosen_in_the_same_order(
 def test_stored_key_goes_to_the_address_that_it_is_stored_for(
     first: Stranger, second: Stranger, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """With another address than the stored one the stored key is of no use, and nobody is sent anything."""
+    """The stored key is of no use with an address other than the stored one, and nothing is sent to either."""
     store(first.url)
     if where == "environment":
         monkeypatch.setenv("GRID_URL", second.url)
@@ -140,7 +140,7 @@ def test_half_of_the_credentials(arguments: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("arguments", [ARGUMENTS, {"url": "http://127.0.0.1:1"}])
 def test_key_without_an_address_and_address_without_a_key(arguments: dict[str, str]) -> None:
-    """A key is no use without an address, nor the other way round: the embedded service is not taken instead."""
+    """A key is of no use without an address, nor the other way round: the embedded service is not taken instead."""
     with pytest.raises(errors.InvalidArgument, match="GRID_URL|GRID_API_KEY"):
         grid.login(**arguments)
 
@@ -148,7 +148,7 @@ def test_key_without_an_address_and_address_without_a_key(arguments: dict[str, s
 
 
 def mode(path: Path) -> int:
-    """Return who may do what with a file."""
+    """Return the permissions of a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 

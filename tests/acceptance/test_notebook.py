@@ -39,7 +39,7 @@ class CellFailed(AssertionError):
 
 
 class Notebook:
-    """A kernel, and cells to give it."""
+    """A kernel, and the cells that it is given."""
 
     def __init__(self, manager: KernelManager) -> None:
         self._manager = manager
@@ -48,8 +48,8 @@ class Notebook:
         self._client.wait_for_ready(timeout=_DEADLINE)
 
     def begin(self, source: str) -> str:
-        """Give the kernel a cell; return what its messages will be recognised by."""
-        # One cell's failure shall not make the kernel pass over the next.
+        """Send the kernel a cell; return the id by which its messages are recognised."""
+        # One cell's failure must not make the kernel skip the next.
         return str(self._client.execute(source, stop_on_error=False))
 
     def finish(self, cell: str) -> str:
@@ -72,7 +72,7 @@ class Notebook:
                 return "".join(shown)
 
     def run(self, source: str) -> str:
-        """Give the kernel a cell, and return what it showed."""
+        """Send the kernel a cell, and return what it showed."""
         return self.finish(self.begin(source))
 
     def interrupt(self) -> None:

@@ -1,4 +1,4 @@
-"""How many requests each look at a run costs: a page or a group each, never one per experiment."""
+"""How many requests each way to read a run costs: one for a page or a group, never one for each experiment."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def cost(look: Callable[[], Any]) -> int:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """A script that fails where it is told to."""
+    """A script that ends with the code that it is given."""
     return make_project(tmp_path / "project", SCRIPT)
 
 
 def queued(script: Path, count: int) -> grid.Run:
-    """Return a run of so many experiments that do not start."""
+    """Return a run of that many experiments that do not start."""
     return grid.create_run(str(script), script_args=f"--trial 'range({count})'", cpus=1)
 
 
 @pytest.mark.usefixtures("paused")
 def test_run_of_500_is_loaded_with_one_request(script: Path) -> None:
-    """A run comes with all its experiments where they fit on a page."""
+    """A run comes with all its experiments if they fit on a page."""
     name = queued(script, 500).name
     loaded: list[grid.Run] = []
 
@@ -61,7 +61,7 @@ def test_run_of_500_is_loaded_with_one_request(script: Path) -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_run_of_many_pages_costs_a_request_for_each(script: Path) -> None:
-    """Of 1,200 experiments a look at all costs three pages, and a look at their names and states one request."""
+    """To read all of 1,200 experiments costs three pages; to read their names and states, one request."""
     name = queued(script, 1_200).name
     run = grid.Run(name)
 
@@ -103,7 +103,7 @@ def test_runs_are_listed_with_one_request(script: Path) -> None:
 
 
 def looks(run: grid.Run) -> dict[str, int]:
-    """Return what each way to look at a run costs."""
+    """Return what each way to read a run costs."""
     first = run.experiments[f"{run.name}-exp0"]
     return {
         "status()": cost(run.status),
@@ -135,7 +135,7 @@ def test_succeeded_run_costs_nothing_after_it_was_read(script: Path) -> None:
 
 
 def test_failed_run_costs_one_status_request(script: Path) -> None:
-    """A failed experiment can come back, so whether any has is asked, with one request, and nothing else is."""
+    """A failed experiment can come back: one request asks whether any has, and nothing else is asked for."""
     started = grid.create_run(str(script), script_args="--code '[1, 0]'", cpus=1)
     wait_for_run(started)
     run = grid.Run(started.name)

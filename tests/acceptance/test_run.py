@@ -47,7 +47,7 @@ def test_failures_in_groups(start: Start) -> None:
 
 
 def test_failures_of_the_present_attempt(start: Start, tmp_path: Path) -> None:
-    """What was run again counts as it ended the last time, and while it waits not at all."""
+    """What was run again counts as it ended the last time, and does not count while it waits."""
     text = f"import os, sys\nif os.path.exists({str(tmp_path / 'other')!r}): sys.exit(4)\n1 / 0"
     run = start("a", "b", text=text)
     wait_for_run(run)
@@ -77,7 +77,7 @@ def test_failures_of_runs_without_any(start: Start, paused: None) -> None:
 
 
 def test_from_failure_to_success(start: Start, tmp_path: Path) -> None:
-    """A user looks at what failed, mends it, runs it again, and clears away: every step with what it returns."""
+    """A user reads what failed, mends it, runs it again, and clears up: every step with what it returns."""
     text = f"import os, sys\nif sys.argv[-1] == 'b' and not os.path.exists({str(tmp_path / 'mended')!r}): 1 / 0"
     run = start("a", "b", "c", text=text)
     assert wait_for_run(run).keys() == {"SUCCEEDED", "FAILED"}
@@ -100,7 +100,7 @@ def test_from_failure_to_success(start: Start, tmp_path: Path) -> None:
 
 
 def test_what_runs_cannot_be_deleted(start: Start) -> None:
-    """Deleting what waits or runs is refused in words that say what to do, which then works."""
+    """Deleting what waits or runs is refused with a message that says what to do, which then works."""
     run = start("slow")
     wait_until(lambda: run.status().get("RUNNING"), "the script")
     for delete in (run.delete, next(iter(run)).delete):

@@ -96,7 +96,7 @@ REFUSED_BY_THE_CLUSTER = [
 
 @pytest.fixture(scope="module")
 def machine_without_gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A service of a small machine, whatever this one is."""
+    """A service that takes this machine for a small one, whatever it is."""
     with service_process(tmp_path_factory.mktemp("small"), "--cpus", "2", "--gpus", "0", "--grace", "1") as running:
         yield running
 
@@ -109,7 +109,7 @@ def test_argument_that_the_cluster_refuses(
     kind: type[errors.GridError],
     words: str,
 ) -> None:
-    """Estimate and start refuse what the cluster cannot do; no run exists then, and no source code was uploaded."""
+    """Estimate and start refuse what the cluster cannot do; then there is no run, and no source code was uploaded."""
     sessions.use(machine_without_gpus.session())
     before = grid.list_runs()
     run = grid.Run(entrypoint=script, **arguments)
@@ -125,7 +125,7 @@ def test_argument_that_the_cluster_refuses(
 
 
 def test_refused_run_can_be_put_right(machine_without_gpus: ServiceProcess, script: str) -> None:
-    """After a refusal the argument can be set, and the same run be started."""
+    """After a refusal the argument can be set, and the same run can be started."""
     sessions.use(machine_without_gpus.session())
     run = grid.Run(entrypoint=script, script_args="--a '[1, 2'")
     with pytest.raises(errors.SweepError):
@@ -172,7 +172,7 @@ def test_what_is_not_honoured_is_said(
 
 
 def test_nothing_to_say_is_not_said(machine_without_gpus: ServiceProcess, script: str) -> None:
-    """A run that is done as it was asked for warns of nothing."""
+    """A run that is done exactly as asked for causes no warning."""
     sessions.use(machine_without_gpus.session())
 
     with warnings.catch_warnings():
@@ -187,7 +187,7 @@ def test_nothing_to_say_is_not_said(machine_without_gpus: ServiceProcess, script
 
 @pytest.mark.usefixtures("session")
 def test_script_outside_any_repository(tmp_path: Path) -> None:
-    """A script that is in no repository is refused by naming localdir=True, which then works."""
+    """A script outside any repository is refused with a message that names localdir=True, which then works."""
     (tmp_path / "loose").mkdir()
     entrypoint = tmp_path / "loose" / "run.py"
     entrypoint.write_text("")
@@ -205,7 +205,7 @@ def test_script_outside_any_repository(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("session")
 def test_script_that_is_not_committed(script: str) -> None:
-    """A script that is not in HEAD is refused by naming localdir=True."""
+    """A script that is not in HEAD is refused with a message that names localdir=True."""
     Path("new.py").write_text("")
     before = grid.list_runs()
 
@@ -231,7 +231,7 @@ def test_changes_that_are_not_committed_are_listed(script: str) -> None:
 
 @pytest.mark.usefixtures("session")
 def test_what_is_given_wins_over_the_file_even_as_the_default(script: str) -> None:
-    """An argument that was given as its default is not filled from the file; one that was not given is."""
+    """An argument whose default was given explicitly is not filled from the file; one that was not given is."""
     Path("run.yml").write_text("compute: {train: {cpus: 3, use_spot: true, framework: torch}}")
 
     run = grid.Run(entrypoint=script, config_file="run.yml", cpus=0, framework="lightning")
@@ -272,7 +272,7 @@ NEW_VALUES: dict[str, Any] = {
 
 
 def test_every_argument_can_be_set_until_the_start(session: Session, script: str) -> None:
-    """Each argument can be set before the start, where a wrong value is refused; after it each says that it cannot."""
+    """Each argument can be set before the start, unless the value is wrong; after the start none can be set."""
     assert NEW_VALUES.keys() == set(ARGUMENTS)
     run, described = grid.Run(entrypoint=script), grid.Run(entrypoint=script)
     run.start()
@@ -309,7 +309,7 @@ def test_started_run_cannot_be_started_again(script: str) -> None:
 
 @pytest.mark.usefixtures("session")
 def test_run_that_is_not_started_has_nothing_to_cancel(script: str) -> None:
-    """Cancelling a run before its start says so."""
+    """Cancelling a run before its start is an error that says so."""
     with pytest.raises(errors.RunNotStarted, match="not been started"):
         grid.Run(entrypoint=script).cancel()
 
@@ -333,7 +333,7 @@ Start = Callable[..., Run]
     ],
 )
 def test_wrong_arguments(session: Session, wrong: dict[str, object]) -> None:
-    """What is not allowed is refused at once, by its name, however the run is defined."""
+    """What is not allowed is refused at once, with the argument's name, however the run is defined."""
     (name,) = wrong
     for define in (lambda: Run(entrypoint=__file__, **wrong), lambda: grid.create_run(__file__, **wrong)):
         with pytest.raises(InvalidArgument, match=name):
@@ -344,7 +344,7 @@ def test_wrong_arguments(session: Session, wrong: dict[str, object]) -> None:
 
 
 def test_arguments_come_back(start: Start) -> None:
-    """What a run was started with is what it says when it is loaded, and cannot be changed any more."""
+    """A loaded run has the arguments that it was started with, and they can no longer be changed."""
     run = start("fine", timeout=60, max_retries=2, auto_resume=True)
     loaded = Run(run.name)
     for each in (run, loaded):
@@ -359,7 +359,7 @@ def test_arguments_come_back(start: Start) -> None:
 
 
 def test_arguments_are_given_by_name(session: Session) -> None:
-    """The new arguments have no place in the order of the old ones."""
+    """The arguments that came later are keyword-only: the order of the others stays as it was."""
     values = [
         "",
         __file__,

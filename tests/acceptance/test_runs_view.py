@@ -60,7 +60,7 @@ def test_runs_are_a_mapping_newest_first(run: grid.Run, script: Path) -> None:
 
 
 def test_values_of_all_runs_have_their_experiments(run: grid.Run) -> None:
-    """A run that came from the view of all runs fetches its experiments when they are looked at."""
+    """A run that came from the view of all runs fetches its experiments when they are first read."""
     held = next(value for value in grid.runs.values() if value.name == run.name)
 
     assert len(held) == 12
@@ -69,7 +69,7 @@ def test_values_of_all_runs_have_their_experiments(run: grid.Run) -> None:
 
 
 def test_unknown_run_is_a_key_error_that_names_close_ones(run: grid.Run) -> None:
-    """A slip in a run's name is answered with the name it may have been meant to be, wherever runs are looked up."""
+    """A slip in a run's name is answered with the name that may have been meant, wherever runs are looked up."""
     slip = run.name + "0"
     for look in (lambda: grid.runs[slip], lambda: grid.Run(slip), lambda: grid.get_run(slip)):
         with pytest.raises(KeyError) as caught:

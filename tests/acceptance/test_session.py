@@ -71,7 +71,7 @@ def test_older_service_gets_the_older_queries(service: ServiceProcess, script: s
 
 
 def test_operation_that_the_service_is_too_old_for(service: ServiceProcess, two_versions: Path) -> None:
-    """An operation of version 2 is refused without a request, by naming both versions."""
+    """An operation of version 2 is refused without a request, with a message that names both versions."""
     session = Session(service.endpoint, is_embedded=False, registry=Registry(two_versions, version=2))
 
     with requests(session) as sent, pytest.raises(errors.ServiceTooOld, match="Forecast.*version 2.*version 1"):
@@ -81,7 +81,7 @@ def test_operation_that_the_service_is_too_old_for(service: ServiceProcess, two_
 
 
 def test_service_that_does_not_know_a_query(service: ServiceProcess, two_versions: Path) -> None:
-    """A query that the service refuses to understand is told as such, whatever it announced."""
+    """A query that the service does not know is reported as such, whatever version it announced."""
     (two_versions / "v1" / "RunNames.graphql").write_text(
         "query RunNames($first: Int!) { forecasts(first: $first) { id } }"
     )
@@ -100,7 +100,7 @@ def test_another_user_cannot_be_read(service: ServiceProcess) -> None:
 
 
 def test_embedded_service_is_found_again(grid_home: Path, tmp_path: Path) -> None:
-    """Killed, it is brought back by its keeper; killed with its keeper, or stopped, by the next call; runs stay."""
+    """If killed, it is restarted by its keeper; if killed with its keeper, or stopped, by the next call; runs stay."""
     grid.login()
     run = grid.create_run(str(make_project(tmp_path / "project", "")))
     wait_for_run(run)
@@ -112,7 +112,7 @@ def test_embedded_service_is_found_again(grid_home: Path, tmp_path: Path) -> Non
 
     killed = record(grid_home)["pid"]
     os.kill(killed, signal.SIGKILL)
-    # Nobody calls meanwhile.
+    # No client calls meanwhile.
     wait_until(lambda: record(grid_home).get("pid", killed) != killed, "the keeper's next service")
     assert grid.get_run(run.name).status() == {"SUCCEEDED": list(run.experiments)}
 
@@ -136,7 +136,7 @@ def test_embedded_service_is_found_again(grid_home: Path, tmp_path: Path) -> Non
 
 
 def test_call_while_it_is_brought_back(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call waits for the next service, however long that takes, and is not misled by what the last one said."""
+    """A call waits for the next service, however long that takes, and is not misled by the record of the last one."""
     passing = tmp_path / "passing"
     passing.write_bytes(bytes(10_000))
     monkeypatch.setenv("GRID_FAILPOINTS", f"database.commit.before:1+:wait={passing}")
@@ -150,8 +150,8 @@ def test_call_while_it_is_brought_back(grid_home: Path, tmp_path: Path, monkeypa
     passing.write_bytes(b"")
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: owner(grid_home) not in (killed, None), "the start of a service")
-    wait_until(lambda: not said.exists(), "a service that knows better")
-    said.write_bytes(of_the_last)  # for a moment it has the lock, and this is there still
+    wait_until(lambda: not said.exists(), "a service that has removed the old record")
+    said.write_bytes(of_the_last)  # as if the next service already had the lock, and had not removed this yet
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(grid.list_runs)
         start_lock = grid_home / "service" / homes.START_LOCK

@@ -104,13 +104,13 @@ class Prompt:
 
 
 class Statuses:
-    """What every experiment was seen doing; it never goes back."""
+    """The statuses in which experiments were seen; none ever goes back."""
 
     def __init__(self) -> None:
         self._seen: dict[str, str] = {}
 
     def see(self, name: str, status: str) -> None:
-        """Take note of a status: a legal one, and none that the experiment was past."""
+        """Note a status, which must be a known one, and not one that the experiment has already passed."""
         assert status in ORDER
         before = self._seen.get(name, "QUEUED")
         assert before == status or (before not in ENDS and ORDER.index(status) > ORDER.index(before)), (name, before)
@@ -124,7 +124,7 @@ def plain_status(status: str) -> str:
 
 
 def plain_groups(groups: dict[str, list[str]]) -> dict[str, str]:
-    """Return the status of each name of a status report that may hold no empty list."""
+    """Return the status of each name in a status report, which must not hold an empty list."""
     assert all(groups.values())
     return {name: plain_status(status) for status, names in groups.items() for name in names}
 
@@ -144,7 +144,7 @@ def plain_text(text: str) -> str:
     text = re.sub(r"(?m)^( *invocation_command=.*--learning_rate) \S+,$", r"\1 <number>,", text)
     text = re.sub(r"\bstatus=(\{.*\}),", counts, text)
     text = re.sub(r"\bstatus=([A-Z]+),", lambda match: f"status={plain_status(match[1])},", text)
-    # Before the start there is none, and the document shows none.
+    # Before the start there is no end, and the document shows none.
     return text if "    name=,\n" in text else re.sub(r"(?m)^    cluster=.*,$", "    cluster=<cluster>,", text)
 
 
@@ -235,7 +235,7 @@ def test_document_is_read_as_it_is_meant() -> None:
     ("first", "then"), [("RUNNING", "QUEUED"), ("SUCCEEDED", "RUNNING"), ("CANCELLED", "SUCCEEDED"), ("QUEUED", "DONE")]
 )
 def test_status_that_goes_back_is_noticed(first: str, then: str) -> None:
-    """The walk-through would fail on a status that went back, and on a word that is no status."""
+    """The walk-through would fail on a status that went back, and on a word that is not a status."""
     statuses = Statuses()
     statuses.see("a-exp0", first)
     statuses.see("a-exp0", first)
@@ -261,7 +261,7 @@ def project(tmp_path: Path, gate: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def runs_of_earlier_days(names: list[str]) -> str:
-    """Make the runs that the document lists already, oldest first; return the name of the one that it loads."""
+    """Make the runs that the document already lists, oldest first; return the name of the one that it loads."""
     loaded = ""
     for name in reversed(names):
         if name == LOADED_NAME:

@@ -1,6 +1,6 @@
-"""A service that is the same every time: its `main` is told the home.
+"""A service that behaves the same every time; its `main` takes the home.
 
-Nothing is put in place of its parts but time and chance.
+None of its parts is replaced but time and chance.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ _KEPT_RESPONSE_HEADERS = {"content-type", "content-length"}
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is played, and what has to be there before."""
+    """What is played, and what must be there before."""
 
     play: Callable[[], Any]
     prepare: Callable[[], Any] = lambda: None
@@ -117,7 +117,7 @@ SCENARIOS = {
     ),
     "ResumeCluster": Scenario(lambda: (grid.resume_cluster("local"), grid.list_clusters()[0].paused)),
 }
-"""For each query and mutation, by its name. The others that a scenario sends on its way are in its cassette, too."""
+"""For each query and mutation, by its name. What else a scenario sends on its way is in its cassette, too."""
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def open_session(endpoint: Endpoint | None = None, cls: type[Session] = Session)
 
 @contextmanager
 def in_project() -> Iterator[None]:
-    """Be beside the recorded runs' script, in a copy that is in no repository: each clone has another origin."""
+    """Work beside the recorded runs' script, in a copy outside any repository: each clone has another origin."""
     before = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(shutil.copytree(PROJECT, Path(folder) / "project"))

@@ -1,4 +1,4 @@
-"""Recorded traffic: the client of today still says what it said, and understands what it was told."""
+"""Recorded traffic: today's client still sends what it sent then, and understands what it was answered."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _replay(name: str, cls: type[Session] = Session) -> Any:
 
 
 def test_every_operation_has_a_cassette() -> None:
-    """A query or mutation that nobody recorded would be held by nothing."""
+    """There is a recording of every query and mutation: without one nothing would hold it."""
     operations = set(Registry().names) - _SUBSCRIPTIONS
     assert operations == SCENARIOS.keys() == {path.stem for path in CASSETTES.glob("*.yaml")}
     for name in operations:
@@ -47,7 +47,7 @@ def test_cassette_replays(name: str) -> None:
 
 
 def test_replay_means_what_was_recorded() -> None:
-    """What a replay gives is what the recorded service said."""
+    """A replay returns what the recorded service said."""
     assert _replay("RunNames") == ["second", "first"]
     assert _replay("GetRunStatus") == {"QUEUED": ["first-exp0", "first-exp1"]}
     assert _replay("CancelRun") == ["first-exp0", "first-exp1"]

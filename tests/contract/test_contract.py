@@ -97,7 +97,7 @@ def said(problems: list[Problem]) -> list[tuple[str, int, str]]:
 
 
 def test_everything_fits(capsys: pytest.CaptureFixture[str]) -> None:
-    """What `python -m grid.schema_tools check` checks of this checkout holds."""
+    """Everything that `python -m grid.schema_tools check` checks holds in this checkout."""
     code = schema_tools.main(["check", "--cassettes", str(ROOT / "tests" / "cassettes")])
 
     assert capsys.readouterr().out == "schema, queries and models fit\n"
@@ -128,7 +128,7 @@ def test_two_versions_fit(schema: GraphQLSchema, load_models: LoadModels) -> Non
     ],
 )
 def test_broken_query(queries: Path, schema: GraphQLSchema, file: str, old: str, new: str, message: str) -> None:
-    """A query that does not fit is reported at the file and the line that are at fault."""
+    """A query that does not fit is reported with the file and the line at fault."""
     line = replace(queries / file, old, new)
 
     problems = said(check_queries(queries, schema))
@@ -151,7 +151,7 @@ def test_more_than_one_operation_a_file(queries: Path, schema: GraphQLSchema) ->
 
 
 def test_operation_among_fragments(queries: Path, schema: GraphQLSchema) -> None:
-    """An operation does not stand among the fragments, and a fragment that nobody uses does not stand anywhere."""
+    """An operation among the fragments is reported, and so is a fragment that no operation uses."""
     fragments = queries / "v1" / "fragments"
     (fragments / "Stray.graphql").write_text("query Stray { apiVersion }\n", encoding="utf-8")
     (fragments / "Unused.graphql").write_text("fragment Unused on Run { id }\n", encoding="utf-8")
@@ -165,7 +165,7 @@ def test_operation_among_fragments(queries: Path, schema: GraphQLSchema) -> None
 
 @pytest.mark.parametrize("file", ["v1/GetRun.graphql", "v2/GetRun.graphql"])
 def test_every_version_is_checked(two_versions: Path, schema: GraphQLSchema, file: str) -> None:
-    """A fault is found in the newest version and in those that only an older service gets."""
+    """A fault is found in the newest version, and in older ones that only an older service gets."""
     replace(two_versions / file, "    id", "    identity")
 
     (problem,) = check_queries(two_versions, schema)
@@ -237,7 +237,7 @@ _MISFITS = {
 def test_model_that_does_not_fit(
     schema: GraphQLSchema, load_models: LoadModels, old: str, new: str, message: str
 ) -> None:
-    """A field too many, too few or of another type is reported with what would fit, at the model or the query."""
+    """A field that is superfluous, missing or of another type is reported with what would fit, at model or query."""
     source = Path(models.__file__).read_text(encoding="utf-8")
     assert old in source
 
@@ -264,7 +264,7 @@ def test_enum_with_other_words(schema: GraphQLSchema, load_models: LoadModels) -
 
 
 def test_operation_without_model(queries: Path, schema: GraphQLSchema) -> None:
-    """An operation that no class is named after is reported, a class that no operation selects too."""
+    """An operation without a class of its name is reported, and so is a class that no operation selects."""
     text = (queries / "v1" / "Login.graphql").read_text(encoding="utf-8")
     (queries / "v1" / "Signin.graphql").write_text(text.replace("query Login", "query Signin"), encoding="utf-8")
     (queries / "v1" / "Estimate.graphql").unlink()
@@ -304,7 +304,7 @@ def test_older_version_needs_defaults(
 def test_field_that_only_an_older_version_selects(
     two_versions: Path, schema: GraphQLSchema, load_models: LoadModels
 ) -> None:
-    """A model has the newest selection's fields: one that only an older version selects is reported there."""
+    """A model has the fields of the newest selection: one that only an older version selects is reported."""
     two = load_models((TWO_VERSIONS / "models.py").read_text(encoding="utf-8"))
     line = replace(two_versions / "v1" / "GetRun.graphql", "    id\n", "    id\n    cluster\n") + 1
 
@@ -427,7 +427,7 @@ def test_introspection_that_differs(schema: GraphQLSchema, old: str, new: str, m
 
 
 def test_introspection_that_is_none(schema: GraphQLSchema) -> None:
-    """Another answer than to an introspection query is refused."""
+    """An answer to anything but an introspection query is refused."""
     with pytest.raises(ValueError, match=r"expected __schema, got \['errors'\]"):
         diff_introspection({"errors": []}, schema)
 
@@ -500,7 +500,7 @@ def test_recorded_times_keep_their_text(tmp_path: Path) -> None:
 
 
 def test_recorded_query_of_no_version(tmp_path: Path) -> None:
-    """A recording of a query that has changed since is reported, and one that is not GraphQL."""
+    """A recording of a query that has changed since is reported, and so is one that is not GraphQL."""
     changed, broken = interaction("Login", LOGIN), interaction("Login", LOGIN)
     body = json.loads(changed["request"]["body"])
     changed["request"]["body"] = json.dumps({**body, "query": body["query"].replace("  apiVersion\n", "")})
@@ -557,7 +557,7 @@ def test_command_line_on_other_queries(two_versions: Path, monkeypatch: pytest.M
 
 
 def test_command_line_with_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is not there is named, and a schema that cannot be parsed is reported at its line."""
+    """What does not exist is named, and a schema that cannot be parsed is reported at its line."""
     (tmp_path / "broken.graphql").write_text("type Query {\n  a: Int\n  }}\n", encoding="utf-8")
 
     assert schema_tools.main(["check", "--queries", "no_such_package"]) == 1

@@ -1,4 +1,4 @@
-"""Whatever somebody may send for an operation's arguments, made from the schema; and the judge of the answers."""
+"""Anything that may be sent for an operation's arguments, made from the schema; and the judge of the answers."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def values_of(name: str, type_: GraphQLInputType, known: dict[str, list[Any]]) -
     type_
         Its type.
     known
-        Values that mean something to the service, by the name of what they are for; ``""`` for any text.
+        Values that mean something to the service, by the name of their argument or field; ``""`` for any text.
     """
     right = st.sampled_from(known[name]) if name in known else _fitting(type_, known)
     of_kind = (
@@ -162,7 +162,7 @@ def texts_in(type_: GraphQLInputType, path: tuple[str, ...] = ()) -> Iterator[tu
 
 
 def least(type_: GraphQLInputType, known: dict[str, Any]) -> Any:
-    """The smallest value that is allowed for a type; `known` says which of its fields shall have what."""
+    """The smallest value that is allowed for a type; `known` holds the values that certain fields must have."""
     inner = get_nullable_type(type_)
     if isinstance(inner, GraphQLInputObjectType):
         return {
@@ -174,7 +174,7 @@ def least(type_: GraphQLInputType, known: dict[str, Any]) -> Any:
 
 
 def put(value: Any, path: tuple[str, ...], text: str) -> Any:
-    """A value with a text at a path; what is missing on the way is made."""
+    """A value with a text at a path; what is missing on the way is added."""
     if not path:
         return text
     step, rest = path[0], path[1:]
@@ -190,7 +190,7 @@ def put(value: Any, path: tuple[str, ...], text: str) -> Any:
 
 @dataclass
 class Judge:
-    """Reads answers and the service's log, and knows what must never stand in them."""
+    """Reads answers and the service's log, and knows what must never appear in them."""
 
     service: ServiceProcess
     cases: int = 0
@@ -201,7 +201,7 @@ class Judge:
         self._read = self.service.log.stat().st_size
 
     def read(self, answer: Answer, asked: object) -> None:
-        """Require a proper answer to a GraphQL request: no fault of the service, and nothing of its insides."""
+        """Require a proper answer to a GraphQL request: no fault of the service, and nothing about its internals."""
         self.cases += 1
         assert answer.status < 500, (asked, answer)
         assert answer.headers["content-type"] == "application/json; charset=utf-8", (asked, answer)
@@ -218,7 +218,7 @@ class Judge:
             self.codes[code] = self.codes.get(code, 0) + 1
 
     def read_log(self) -> None:
-        """Require that the service has met no fault since the last look."""
+        """Require that the service has met no fault since the last check."""
         with self.service.log.open("rb") as log:
             log.seek(self._read)
             text = log.read().decode(errors="replace")

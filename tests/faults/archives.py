@@ -1,4 +1,4 @@
-"""Archives that nobody should unpack as they are, written header by header: tarfile itself would not make them."""
+"""Archives that must not be unpacked as they are, written header by header: tarfile itself would not make them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def link(name: str, target: str) -> bytes:
 
 
 def padded(content: bytes) -> bytes:
-    """A content as it stands in an archive."""
+    """A file's content as an archive holds it."""
     return content + bytes(-len(content) % 512)
 
 
@@ -42,7 +42,7 @@ def record(name: str, value: str) -> bytes:
 
 
 def extended(*records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """A header that says more of the next one, or of all that follow."""
+    """A header that says more about the next one, or about all that follow."""
     content = b"".join(records)
     return header("extended", kind, len(content)) + padded(content)
 
@@ -75,7 +75,7 @@ REFUSED: dict[str, bytes] = {
     "file through a link that leads out": link("a", "../../snapshots") + file("a/escaped") + END,
     "hard link": file("a") + header("b", tarfile.LNKTYPE, linkname="a") + END,
     "hard link to elsewhere": header("b", tarfile.LNKTYPE, linkname="/etc/passwd") + END,
-    # No files
+    # Not files
     "character device": header("a", tarfile.CHRTYPE, devmajor=1, devminor=3) + END,
     "block device": header("a", tarfile.BLKTYPE, devmajor=8) + END,
     "pipe": header("a", tarfile.FIFOTYPE) + END,

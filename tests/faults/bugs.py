@@ -1,6 +1,6 @@
 """Bugs that the service might have: each changes a few lines of it, in processes of the tests alone.
 
-A change names the lines that it is about, and fails where they are not there any more: then it is to be written again.
+A change names the lines that it is about, and fails if they are no longer there: then it must be written again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from grid.service.executors import spawner_client
 
 @dataclass(frozen=True)
 class Change:
-    """Lines of a function (`module:Class.name`) or of a file of the supervisor (`name.py`), and what is to be there."""
+    """Lines of a function (`module:Class.name`) or of a file of the supervisor (`name.py`), and what replaces them."""
 
     where: str
     old: str
@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Bug:
-    """What is wrong, which scenario of `test_seeded_bugs.py` shows it, and a pattern of what the judge says then."""
+    """What is wrong, which scenario of `test_seeded_bugs.py` shows it, and a pattern of the judge's report."""
 
     scenario: str
     verdict: str
@@ -44,7 +44,7 @@ _WITHOUT_CGROUPS = Change("attempt.py", "parent = own() if self.cgroups else Non
 BUGS = {
     "a status changes from whatever it was": Bug(
         "all_in_order",
-        "were executed so often",
+        "were executed too often",
         (
             Change(
                 _LIFECYCLE + "change",
@@ -73,7 +73,7 @@ BUGS = {
     ),
     "a process is known by its pid and the boot": Bug(
         "pid_of_somebody_else",
-        "somebody else was killed",
+        "another process was killed",
         (
             Change(
                 _EVIDENCE + "_is_alive",
@@ -84,7 +84,7 @@ BUGS = {
     ),
     "a process is known by its pid and its start": Bug(
         "pid_of_another_boot",
-        "somebody else was killed",
+        "another process was killed",
         (Change(_EVIDENCE + "_is_alive", "claim.boot == boot_id() and ", ""),),
     ),
     "what cannot be told is taken for dead": Bug(
@@ -139,7 +139,7 @@ BUGS = {
     ),
     "a cancel is told before it is recorded": Bug(
         "killed_while_cancelling",
-        "nobody asked for that",
+        "no client asked for that",
         (
             Change(
                 _SCHEDULER + "cancel",
@@ -212,7 +212,7 @@ def apply(name: str, folder: Path) -> None:
     Parameters
     ----------
     name
-        Of the bug.
+        The bug's name.
     folder
         Where a changed copy of the supervisor can be put.
     """

@@ -1,4 +1,4 @@
-"""Fixtures of the fault tests: what forks services quickly, and a home to begin with."""
+"""Fixtures of the fault tests: a process that forks services quickly, and a home to begin with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.faults.victims import Victim, Zygote, victim
 
 @pytest.fixture(scope="session")
 def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    """What forks the services."""
+    """The process that forks the services."""
     zygote = Zygote(tmp_path_factory.mktemp("zygote"))
     yield zygote
     zygote.close()
@@ -21,7 +21,7 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 
 @pytest.fixture(scope="session")
 def template(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a service whose database is made."""
+    """The folder of a stopped service whose database exists."""
     folder = tmp_path_factory.mktemp("template") / "victim"
     with victim(zygote, folder) as service:
         service.start()

@@ -19,10 +19,10 @@ _PATHS = [
         for status in ("SUCCEEDED", "FAILED", "CANCELLED")
     ),
 ]
-"""What an attempt may come through, after it was queued."""
+"""The statuses that an attempt may go through after it was queued."""
 
 _UNEXPLAINED = ("LOST", "START_FAILED")
-"""The reasons of an attempt whose supervisor somebody killed."""
+"""The reasons with which an attempt may end whose supervisor was killed."""
 
 
 def judge(home: Path, ledger: Path, *, may_be_lost: bool = False, seconds: float = 60) -> list[str]:
@@ -31,11 +31,11 @@ def judge(home: Path, ledger: Path, *, may_be_lost: bool = False, seconds: float
     Parameters
     ----------
     home
-        Of a service that has been stopped, all of whose experiments should have ended.
+        The home of a service that has been stopped, all of whose experiments should have ended.
     ledger
         What its scripts wrote.
     may_be_lost
-        Whether somebody killed scripts or supervisors too: then an attempt may be lost.
+        Whether scripts or supervisors were killed too: then an attempt may be lost.
     seconds
         How long processes may take to end.
     """
@@ -112,7 +112,7 @@ class _Judge:
             if outcome[:2] != ("CANCELLED", "CANCELLED_BY_USER"):
                 yield f"its cancel was accepted, and it is {outcome}"
         elif record["status"] == "CANCELLED":
-            yield "it is cancelled, and nobody asked for that"
+            yield "it is cancelled, and no client asked for that"
         elif last is None and not is_explained:
             yield f"its script did not come to its end, and it is {outcome}"
         elif last is not None and outcome != _outcome(last) and not is_explained:

@@ -1,4 +1,4 @@
-"""Scripts that write into a ledger what they do, and what there is to be found of them past the service's own code.
+"""Scripts that write what they do into a ledger, and what is found of them without the service's own code.
 
 A script appends to the ledger, a line at a time and in one piece, when it starts and just before it ends. Whatever was
 done to the service meanwhile, its records must tell the same story: `judge.py` compares the two.
@@ -60,7 +60,7 @@ end(ledger, draw.choice({ENDS!r}))
 )
 
 # Arguments: the ledger, a file that it waits for, and how to end then: `exit-3`, `signal-9`, or `held` for never.
-# Another attempt than the first ends well, but for `always-3`.
+# Attempts after the first succeed, except with `always-3`.
 HELD = (
     PRELUDE
     + """
@@ -103,7 +103,7 @@ class Entry:
 
 
 def entries(ledger: Path) -> list[Entry]:
-    """Read a ledger; empty where no script has written yet."""
+    """Read a ledger; return an empty list if no script has written yet."""
     try:
         lines = ledger.read_text().splitlines()
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def entries(ledger: Path) -> list[Entry]:
 
 
 def rows(home: Path, query: str, *values: object) -> list[dict[str, Any]]:
-    """Ask the database of a home, past its service."""
+    """Query the database of a home, past its service."""
     with closing(sqlite3.connect(home / "grid.sqlite3", timeout=30)) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute(query, values)]
@@ -133,7 +133,7 @@ def have_ended(home: Path) -> bool:
 
 
 def all_processes(home: Path, ledger: Path) -> list[psutil.Process]:
-    """Return every process that belongs to a home: by its environment, or because a script told of it."""
+    """Return every process that belongs to a home: by its environment, or because a script reported it."""
     told = {entry.detail if entry.event == "left" else entry.pid: entry.at for entry in entries(ledger)}
     return processes_of(home, told)
 

@@ -1,4 +1,4 @@
-"""What happens to a machine: its power fails, and after it has started again others have the pids of what is gone."""
+"""What happens to a machine: its power fails, and after a reboot other processes have the old pids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OTHER_BOOT = "00000000-0000-4000-8000-000000000000"
 
 
 def power_off(service: Victim, *, another_boot: bool) -> None:
-    """Let every process of a home die at once; what its claims say is of another boot then, if that is wanted."""
+    """Let every process of a home die at once; on request, let its claims name another boot afterwards."""
     service.kill()
     kill_everything(service.home, service.ledger)
     if another_boot:
@@ -26,9 +26,9 @@ def power_off(service: Victim, *, another_boot: bool) -> None:
 
 @contextmanager
 def bystander(service: Victim) -> Iterator[subprocess.Popen]:
-    """A process that has the pid of every supervisor that is gone.
+    """A process that, as it were, has the pid of every supervisor that is gone.
 
-    It is not the one that a claim means: that was started at another time; or at the same, but in another boot.
+    It is not the one that a claim means: that one was started at another time, or at the same time in another boot.
     """
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as process:
         try:

@@ -1,4 +1,4 @@
-"""What is played with a service while somebody dies: some of everything that a user does, as quickly as it goes."""
+"""What is played with a service while processes die: a little of everything that a user does, as fast as possible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEFT = "SELECT * FROM removals"
 
 
 def play(service: Victim) -> None:
-    """Start a run, cancel one experiment of it, retry what has failed, and delete another run, whoever dies then."""
+    """Start a run, cancel one experiment of it, retry what has failed, and delete another run, whatever dies."""
     release = service.folder / "release"
     release.touch()
     arguments = f"{service.ledger} {release} --how {shlex.quote(str(WAYS))}"
@@ -44,7 +44,7 @@ def play(service: Victim) -> None:
 
 
 def wait_for_end(service: Victim) -> None:
-    """Wait until every experiment has ended, whoever dies meanwhile."""
+    """Wait until every experiment has ended, whichever process dies meanwhile."""
     wait_until(lambda: not service.revive_if_dead() and have_ended(service.home), "the end of every experiment", 60)
 
 
@@ -54,7 +54,7 @@ def verdicts(service: Victim, *, may_be_lost: bool = False) -> list[str]:
     if not may_be_lost:
         executed = Counter(entry.attempt for entry in entries(service.ledger) if entry.event == "started")
         if executed != {1: 4, 2: 2}:
-            wrong.append(f"attempts were executed so often: {executed}")
+            wrong.append(f"attempts were executed too often: {executed}")
         if len(entries(service.folder / "other")) != 3:
             wrong.append("the run that was deleted was not executed once")
     kept = {row["id"] for row in rows(service.home, "SELECT id FROM experiments")}

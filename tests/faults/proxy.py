@@ -1,7 +1,7 @@
-"""A small HTTP proxy between client and service that spoils what it carries, request by request, as it was told to.
+"""A small HTTP proxy between client and service that spoils what it carries, request by request, as it is told to.
 
-It knows where a message begins and ends, and the name of the operation that a request carries; nothing more. What comes
-of the faults is for the tests to say.
+It knows where a message begins and ends, and the name of the operation that a request carries; nothing more. What the
+faults lead to is for the tests to say.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SUBSCRIPTION = "subscription"
 
 
 class Fault(Enum):
-    """What can happen to a request and its answer, in the order in which it would."""
+    """What can happen to a request and its answer, in the order of an exchange."""
 
     REFUSED = auto()
     """The connection ends at the first byte of the request."""
@@ -35,14 +35,14 @@ class Fault(Enum):
     AFTER_REQUEST_HEAD = auto()
     IN_REQUEST_BODY = auto()
     AFTER_REQUEST = auto()
-    """The service got it whole, and may or may not carry it out: its answer is not waited for."""
+    """The service got all of it, and may or may not carry it out: its answer is not waited for."""
     BEFORE_ANSWER = auto()
-    """The service carried it out and answered, and not a byte of that comes through."""
+    """The service carried it out and answered, and not a byte of the answer comes through."""
     IN_ANSWER_HEAD = auto()
     AFTER_ANSWER_HEAD = auto()
     IN_ANSWER_BODY = auto()
     AFTER_ANSWER = auto()
-    """The answer comes through, and the connection that the client would use again is gone."""
+    """The answer comes through, and the connection that the client would reuse is gone."""
     SILENCE = auto()
     """The service carried it out; nothing comes through, and the connection stays."""
     SILENCE_IN_ANSWER = auto()
@@ -55,14 +55,14 @@ class Fault(Enum):
     TRUNCATED_JSON = auto()
     """Half of the answer, as if that were all of it."""
     LENGTH_TOO_SHORT = auto()
-    """The answer is longer than it says: what is left lies on the connection."""
+    """The answer is longer than it says: the rest stays on the connection."""
     LENGTH_TOO_LONG = auto()
     CHUNKED_CUT = auto()
     """The answer comes in chunks, and the last ones never."""
     EMPTY = auto()
-    """HTTP of no content."""
+    """Bytes that are not HTTP, or mean nothing."""
     PAGE = auto()
-    """Somebody else's web page, in place of the answer."""
+    """Some other program's web page instead of the answer."""
     BAD_GATEWAY = auto()
 
 
@@ -110,7 +110,7 @@ class Hold:
         self.reached = threading.Event()
         self.released = threading.Event()
         self.done = threading.Event()
-        """Set when it has gone as far as it could."""
+        """Set once it has gone as far as it may."""
 
 
 @dataclass
@@ -142,7 +142,7 @@ class Proxy:
     service_url
         Where the requests go.
     plan
-        Says what happens to each request; may be replaced at any time.
+        Decides what happens to each request; may be replaced at any time.
     """
 
     def __init__(self, service_url: str, plan: Plan | None = None) -> None:
@@ -328,7 +328,7 @@ class Proxy:
         to_service: asyncio.StreamWriter,
         fault: Fault | None,
     ) -> bool:
-        """Carry whatever comes, both ways; with a fault for only a few hundred bytes of what the service says."""
+        """Carry whatever comes, both ways; with a fault, only the first few hundred bytes of what the service says."""
         passes = {None: None, Fault.BEFORE_ANSWER: 0, Fault.IN_ANSWER_HEAD: 40}.get(fault, 400)
         there = asyncio.ensure_future(_pipe(reader, to_service, None))
         back = asyncio.ensure_future(_pipe(from_service, writer, passes))
@@ -342,7 +342,7 @@ class Proxy:
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: int | None) -> None:
-    """Carry bytes, all or so many."""
+    """Carry bytes: all, or that many."""
     with suppress(ConnectionError):
         while passes is None or passes > 0:
             part = await reader.read(_CHUNK if passes is None else passes)
@@ -363,7 +363,7 @@ async def _answer(reader: asyncio.StreamReader) -> _Message:
 async def _carry_back(
     answer: _Message, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault | None
 ) -> bool:
-    """Give the client the answer, or what the fault makes of it; return whether the connection may be used again."""
+    """Send the client the answer, or what the fault makes of it; return whether the connection may be used again."""
     head, body = answer.head, answer.body
     half = body[: len(body) // 2]
     content_type = "Content-Type: " + answer.headers.get("content-type", "application/json")
@@ -415,6 +415,6 @@ def _written(body: bytes, status: str, content_type: str, length: int | None = N
 
 
 def _reset_at_close(writer: asyncio.StreamWriter) -> None:
-    """Let a connection end by a reset, as that of a machine does which has lost its memory of it."""
+    """Let a connection end with a reset, as on a machine that no longer knows of it."""
     with suppress(OSError):
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 
-# Read when the tests are collected: while one runs, nothing of the developer's own set-up is seen.
+# Read when the tests are collected: while one runs, the developer's own environment is hidden.
 _IS_LONG = os.environ.get("GRID_SOAK") == "1"
 _SEED = int(os.environ.get("GRID_SEED", "20261122"))
 _FIGURES = os.environ.get("GRID_FIGURES")
 
 
 def size(short: int, long: int) -> int:
-    """Return how many rounds to do: the long version is asked for by `GRID_SOAK=1`."""
+    """Return how many rounds to play: `GRID_SOAK=1` asks for the long version."""
     return long if _IS_LONG else short
 
 
 def seed() -> int:
-    """Return the seed of everything random: `GRID_SEED` repeats what another seed has found."""
+    """Return the seed of everything random: `GRID_SEED` repeats what a seed has found before."""
     return _SEED
 
 

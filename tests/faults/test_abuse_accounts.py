@@ -68,7 +68,7 @@ class People:
 
 @dataclass(frozen=True)
 class Target:
-    """What the operations are aimed at: a run of the owner's."""
+    """What the operations aim at: one of the owner's runs."""
 
     owner: str
     owner_id: str
@@ -81,7 +81,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """An operation, and what it answers to whom: the code of an error, or what its field has to be like."""
+    """An operation, and its answer to each kind of caller: the code of an error, or a check of its field."""
 
     document: str
     variables: Callable[[Target], dict[str, Any]]
@@ -97,7 +97,7 @@ def basic(user: str, key: str) -> str:
 
 
 def anything(value: Any, _: Target) -> bool:
-    """Whatever it is, it is there."""
+    """There is something, whatever it is."""
     return value is not None
 
 
@@ -133,7 +133,7 @@ def start_input(target: Target) -> dict[str, Any]:
 
 
 def open_to_all(document: str, variables: Callable[[Target], dict[str, Any]] = lambda _: {}) -> Row:
-    """An operation that every user may ask for, because it is about nobody's runs."""
+    """An operation that every user may request, because it is not about runs of any user."""
     return Row(document, variables, anything, anything, anything)
 
 
@@ -216,7 +216,7 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
-    """A service, and somebody of each kind."""
+    """A service, and a user of each kind."""
     with service_process(tmp_path_factory.mktemp("people"), "--cpus", "2", "--grace", "1") as service:
         for team in ("vision", "speech"):
             operated(service.home, "teams", "add", team)
@@ -237,7 +237,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
 
 @pytest.fixture
 def aim(people: People, tmp_path: Path) -> Iterator[Callable[[str], Target]]:
-    """Start a run of the owner's, and come back when nothing changes any more by itself."""
+    """Start a run as its owner; return once nothing changes by itself any longer."""
     sessions.use(session_of(people.owner))
     start = starter(tmp_path)
     started: list[Run] = []
@@ -262,7 +262,7 @@ def aim(people: People, tmp_path: Path) -> Iterator[Callable[[str], Target]]:
 
 
 def attempt(people: People, operation: str, target: Target, authorization: str | None) -> dict[str, Any]:
-    """Ask for an operation as it is asked for: over HTTP, or over a WebSocket where it is a subscription."""
+    """Request an operation: over HTTP, or over a WebSocket if it is a subscription."""
     row = ROWS[operation]
     variables = row.variables(target)
     if operation.startswith("Subscription."):
@@ -273,7 +273,7 @@ def attempt(people: People, operation: str, target: Target, authorization: str |
 def watch(
     service: ServiceProcess, document: str, variables: dict[str, Any], authorization: str | None
 ) -> dict[str, Any]:
-    """Subscribe, and return the first answer; where the connection is closed, an error of the code that this names."""
+    """Subscribe, and return the first answer; if the connection is closed, an error with the code of that."""
     with listening(service, authorization) as socket:
         try:
             return first_answer(socket, document, variables)
@@ -283,7 +283,7 @@ def watch(
 
 @contextmanager
 def listening(service: ServiceProcess, authorization: str | None) -> Iterator[ClientConnection]:
-    """Give a WebSocket over which the greeting was sent."""
+    """Yield a WebSocket over which the greeting was sent."""
     headers = {} if authorization is None else {"Authorization": authorization}
     url = service.endpoint.graphql_url.replace("http", "ws", 1)
     with connect(url, subprotocols=["graphql-transport-ws"], additional_headers=headers, open_timeout=60) as socket:
@@ -341,20 +341,20 @@ def state(service: ServiceProcess, target: Target) -> list[tuple[Any, ...]]:
 
 
 def test_every_operation_has_its_row() -> None:
-    """The table speaks of exactly the operations that the schema has."""
+    """The table has exactly the operations that the schema has."""
     assert sorted(ROWS) == sorted(OPERATIONS)
 
 
 @pytest.mark.parametrize("operation", sorted(ROWS))
 def test_who_may_do_what(people: People, aim: Callable[[str], Target], operation: str) -> None:
-    """Whose key is not accepted gets nothing, strangers find nothing, teammates may read, and the owner may do all."""
+    """Without an accepted key nothing works; strangers find nothing, teammates may read, owners may do everything."""
     row = ROWS[operation]
     target = aim(row.script)
     before = state(people.service, target)
     answers = [attempt(people, operation, target, each) for each in people.refused.values()]
     for who, answer in zip(people.refused, answers, strict=True):
         assert code_of(answer) == "UNAUTHENTICATED", f"{operation} with {who}"
-    # Nobody is told which of it was wrong.
+    # The refusal does not say which of the two was wrong.
     assert answers[1] == answers[2] == answers[3]
     assert state(people.service, target) == before
     for who, expected, endpoint in (
@@ -370,7 +370,7 @@ def test_who_may_do_what(people: People, aim: Callable[[str], Target], operation
 
 @pytest.mark.parametrize("operation", [name for name, row in ROWS.items() if row.stranger is not anything])
 def test_a_stranger_cannot_tell_what_is_there(people: People, aim: Callable[[str], Target], operation: str) -> None:
-    """What a stranger may not read is answered as what does not exist, to the letter."""
+    """What a stranger may not read is answered exactly like what does not exist."""
     target = aim(FAILS)
     none = replace(
         target,
@@ -387,7 +387,7 @@ def test_a_stranger_cannot_tell_what_is_there(people: People, aim: Callable[[str
             text = text.replace(getattr(what, name), f"({name})").replace(getattr(what, f"{name}_id"), f"({name} id)")
         return text
 
-    if operation not in ("Query.viewer", "Query.runs"):  # which are about nobody in particular
+    if operation not in ("Query.viewer", "Query.runs"):  # which are about no user in particular
         assert answer_about(target) == answer_about(none)
 
 
@@ -407,7 +407,7 @@ def test_what_is_wrong_is_not_told(people: People) -> None:
 
 
 def test_teams_do_not_join_up(people: People, aim: Callable[[str], Target]) -> None:
-    """Who shares a team with one's teammate, and none with oneself, is a stranger."""
+    """A user who shares a team with one's teammate, but none with oneself, is a stranger."""
     target = aim(FAILS)
     for endpoint, expected in ((people.teammate, theirs), (people.stranger, nothing)):
         answer = attempt(people, "Query.run", target, endpoint.authorization)
@@ -415,7 +415,7 @@ def test_teams_do_not_join_up(people: People, aim: Callable[[str], Target]) -> N
 
 
 def test_leaving_a_team(people: People, aim: Callable[[str], Target]) -> None:
-    """Who has left a team reads nothing more of it from that moment on, not even what they were watching."""
+    """Once users have left a team they read nothing of it any longer, not even what they were watching."""
     target = aim(WAITS)
     leaver = add_user(people.service, "leaver", "vision")
     with listening(people.service, leaver.authorization) as socket:
@@ -431,7 +431,7 @@ def test_leaving_a_team(people: People, aim: Callable[[str], Target]) -> None:
 
 @pytest.mark.parametrize("what", ["disable", "rotate"])
 def test_watching_with_a_key_that_is_taken_away(people: People, aim: Callable[[str], Target], what: str) -> None:
-    """A subscription hears nothing more once its user is disabled or has another key: its connection is closed."""
+    """A subscription hears nothing further once its user is disabled or has another key: its connection is closed."""
     target = aim(WAITS)
     watcher = add_user(people.service, f"watcher-{what}", "vision")
     with listening(people.service, watcher.authorization) as socket:
@@ -444,7 +444,7 @@ def test_watching_with_a_key_that_is_taken_away(people: People, aim: Callable[[s
 
 
 def test_who_is_disabled_can_be_read(people: People, tmp_path: Path) -> None:
-    """What somebody has run stays their team's to read while they are disabled, and they may come back."""
+    """A disabled user's runs stay readable for the team, and the user may come back."""
     leaving = add_user(people.service, "leaving", "vision")
     sessions.use(session_of(leaving))
     run = starter(tmp_path)(FAILS)

@@ -1,4 +1,4 @@
-"""What somebody may try who is not meant to: each line a request, and how it is refused. A real service, raw HTTP."""
+"""What an intruder may try: each line a request, and how it is refused. A real service, raw HTTP."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.raw_http import (
 )
 from tests.support.services import ServiceProcess, service_process
 
-# Pages of a browser
+# What a browser sends without asking
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ WORDS = {
 @pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("key", WORDS)
 def test_the_schema_is_for_the_authenticated(service: ServiceProcess, asked: str, key: str) -> None:
-    """Without the right key every request has one answer: of the schema, of the request, of users it tells nothing."""
+    """Without the right key every request has the same answer, which reveals nothing of schema, request or users."""
     authorization = {
         "none": None,
         "wrong": basic(service.endpoint.user_id, "wrong"),
@@ -104,7 +104,7 @@ def test_get_without_a_key(service: ServiceProcess) -> None:
 
 
 def test_health_tells_no_secrets(service: ServiceProcess) -> None:
-    """Whether the service is there may be asked by anybody, and that is all that is said."""
+    """Anybody may ask whether the service is there, and that is all that the answer says."""
     answer = call(service, "GET", "/health")
     assert answer.json.keys() == {"status", "version", "apiVersion"}
     says_nothing(answer, service.home)
@@ -122,7 +122,7 @@ def test_health_tells_no_secrets(service: ServiceProcess) -> None:
     ],
 )
 def test_websockets_without_a_key(service: ServiceProcess, messages: list[Any]) -> None:
-    """A WebSocket is closed before anything was told to somebody without the right key."""
+    """Without the right key a WebSocket is closed before it has revealed anything."""
     with opened(service) as line:
         for message in messages:
             line.send(json.dumps(message))
@@ -150,7 +150,7 @@ def test_websockets_without_a_key(service: ServiceProcess, messages: list[Any]) 
 )  # fmt: skip
 @pytest.mark.parametrize("with_key", [True, False])
 def test_what_is_not_there(service: ServiceProcess, method: str, path: str, status: int, with_key: bool) -> None:
-    """Another address or method than those there are is refused in JSON, which says which methods there are."""
+    """An unknown address or method is refused in JSON, and an unknown method with the list of those that there are."""
     answer = call(service, method, path, [key_of(service)] if with_key else [])
     assert answer.status == status
     if method != "HEAD":
@@ -159,7 +159,7 @@ def test_what_is_not_there(service: ServiceProcess, method: str, path: str, stat
 
 
 def test_faults_say_nothing_of_themselves(tmp_path: Path) -> None:
-    """What goes wrong inside is told to the log, and to the client where in the log it stands."""
+    """What goes wrong inside is in the log; the client is only told where in the log to look."""
     with service_process(tmp_path, "--cpus", "1") as service:
         connection = sqlite3.connect(service.home / "grid.sqlite3", timeout=30)
         with connection:

@@ -1,4 +1,4 @@
-"""Documents, variables and connections that ask for more than one request may: each line one of them, and its limit."""
+"""Documents, variables and connections that ask for too much: each line one of them, and its limit."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ DOCUMENTS: dict[str, tuple[str, int]] = {
 
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_documents_that_ask_too_much(service: ServiceProcess, kind: str) -> None:
-    """A document that is too large, too deep or repeats itself is refused, and told which limit it is over."""
+    """A document that is too large, too deep or repeats itself is refused, with the limit that it exceeds."""
     text, limit = DOCUMENTS[kind]
     answer = call(service, headers=[JSON, key_of(service)], body=graphql(text))
     (error,) = answer.json["errors"]
@@ -112,7 +112,7 @@ def test_documents_within_the_limits(service: ServiceProcess, text: str) -> None
 
 
 def nested(depth: int, around: str = "[") -> Any:
-    """Text of JSON values inside each other."""
+    """JSON text of values nested in each other."""
     return {"[": "[" * depth + "1" + "]" * depth, "{": '{"a":' * depth + "1" + "}" * depth}[around]
 
 
@@ -161,13 +161,13 @@ def test_batches(service: ServiceProcess, size: int) -> None:
 
 @pytest.mark.parametrize("body", [nested(1_000_000).encode(), nested(1_000_000, "{").encode(), b"[" * 8_000_000])
 def test_bodies_of_lists_in_lists(service: ServiceProcess, body: bytes) -> None:
-    """A body of millions of brackets is no JSON to the service, and overflows nothing."""
+    """A body of millions of brackets is refused as JSON, and overflows nothing."""
     answer = call(service, headers=[JSON, key_of(service)], body=body)
     assert answer.codes == ["BAD_REQUEST"]
 
 
 def test_bodies_that_are_too_large(service: ServiceProcess) -> None:
-    """Above 16 MiB a body is not read, nor is anything of it for somebody without a key."""
+    """A body above 16 MiB is not read; without a key no body is read at all."""
     for headers in ([JSON, key_of(service)], [JSON]):
         with Line(service) as line:
             answer = line.call("POST", "/graphql", [*headers, ("Content-Length", str(16 * 1024**2 + 1))], b"{")
@@ -190,7 +190,7 @@ CHUNKED = b"PUT / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\
     ],
 )
 def test_heads_without_end(service: ServiceProcess, request_: bytes) -> None:
-    """What is no body is read as far as some KiB, and then the connection is closed, whatever is still to come."""
+    """Of what is not a body only some KiB are read; then the connection is closed, whatever is still to come."""
     received = b""
     with socket_to(*address_of(service)) as line, suppress(ConnectionError):
         line.sendall(request_)
@@ -200,7 +200,7 @@ def test_heads_without_end(service: ServiceProcess, request_: bytes) -> None:
 
 
 def test_large_heads(service: ServiceProcess) -> None:
-    """What a client may well send is taken: long headers, and bodies in many small parts."""
+    """What a client may legitimately send is accepted: long headers, and bodies in many small parts."""
     with Line(service) as line:
         for _ in range(3):
             assert line.call("GET", "/health", [("X", "a" * 50_000)]).status == 200
@@ -216,7 +216,7 @@ def send(line: Any, kind: str, **more: Any) -> None:
 
 
 def test_subscriptions_of_one_connection(service: ServiceProcess, session: Session, tmp_path: Path) -> None:
-    """One WebSocket carries a hundred operations at once; the next is told so, and the connection goes on."""
+    """One WebSocket carries a hundred operations at once; the next is refused, and the connection goes on."""
     ask(service.endpoint, 'mutation { pauseCluster(name: "local") { name } }')
     run = starter(tmp_path)("print(1)")
     watched = {"query": f'subscription {{ runStatusChanged(name: "{run.name}") {{ revision }} }}'}

@@ -1,4 +1,4 @@
-"""Uploads by somebody who is not meant to, to addresses that are none, of archives that are no source code."""
+"""Uploads by an intruder, to forged addresses, and of archives that are not source code."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def refused_upload(answer: Answer, service: ServiceProcess, status: int, code: s
     ids=str,
 )  # fmt: skip
 def test_addresses_that_were_changed(service: ServiceProcess, change: dict[str, str | None]) -> None:
-    """An address that is not to the letter the one that was given takes nothing, with the right key or without."""
+    """An address that differs in any way from the one issued accepts nothing, with the right key or without."""
     content, before = file("changed.py", str(change).encode()) + END, kept(service)
     path = with_query(path_for(service, content), **change)
     for headers in ([], [key_of(service)]):
@@ -76,7 +76,7 @@ def test_signed_twice(service: ServiceProcess) -> None:
 
 
 def test_address_that_has_expired(service: ServiceProcess) -> None:
-    """An address that was ours works no longer than it says, and the service itself signs none for ever."""
+    """A valid address works no longer than it says, and the service never signs one for ever."""
     content, before, now = file("late.py", b"late") + END, kept(service), time.time_ns() // 1_000
     digest = hashlib.sha256(content).hexdigest()
     answer = call(service, "PUT", signed(service, digest, len(content), now - 1_000_000), body=content)
@@ -102,7 +102,7 @@ def test_address_of_another_archive(service: ServiceProcess) -> None:
         assert call(service, method, path, body=mine).status in (400, 405)
     assert kept(service) == before
     assert call(service, "PUT", path, body=mine).status == 204
-    # Once used, it still takes that content alone.
+    # Once used, it still accepts only that content.
     stored = kept(service)
     refused_upload(call(service, "PUT", path, body=other), service, 400, "INVALID_SNAPSHOT")
     assert call(service, "PUT", path, body=mine).status == 204
@@ -110,7 +110,7 @@ def test_address_of_another_archive(service: ServiceProcess) -> None:
 
 
 def test_what_is_uploaded_is_given_to_nobody(service: ServiceProcess) -> None:
-    """No address gives source code back."""
+    """No address returns source code."""
     content = file("secret.py", b"secret") + END
     path = path_for(service, content)
     assert call(service, "PUT", path, body=content).status == 204
@@ -122,7 +122,7 @@ def test_what_is_uploaded_is_given_to_nobody(service: ServiceProcess) -> None:
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_archives_that_are_not_unpacked(service: ServiceProcess, tmp_path: Path, kind: str) -> None:
-    """What could write elsewhere, is no file, or is larger than it looks is refused, and nothing of it is kept."""
+    """What could write elsewhere, is not a file, or is larger than it looks is refused, and nothing of it is kept."""
     content, before, logged = REFUSED[kind], kept(service), service.log.stat().st_size
     if content:
         answer = call(service, "PUT", path_for(service, content), body=content)
@@ -188,7 +188,7 @@ def test_memory_of_large_headers(tmp_path: Path) -> None:
 
 
 def test_errors_of_the_disk_say_no_path(service: ServiceProcess) -> None:
-    """Where the service cannot keep an upload, its client learns why, and not where."""
+    """If the service cannot store an upload, its client learns why, but not where."""
     content, incoming = file("disk.py", b"disk") + END, service.home / "incoming"
     path = path_for(service, content)
     incoming.rename(incoming.with_name("moved"))

@@ -1,4 +1,4 @@
-"""Whatever is sent to the service, its answer is one, and its log knows of no fault: documents, values, bytes."""
+"""Whatever is sent to the service, its answer is a proper one, and its log has no fault: documents, values, bytes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DRAWN = settings(
 
 @pytest.fixture
 def judge(service: ServiceProcess) -> Iterator[Judge]:
-    """What reads the answers of a test, and at its end the log."""
+    """A judge that reads the answers of a test, and at its end the log."""
     judge = Judge(service)
     yield judge
     judge.read_log()
@@ -54,13 +54,13 @@ def judge(service: ServiceProcess) -> Iterator[Judge]:
 
 @pytest.fixture
 def run(session: Session, tmp_path: Path) -> Run:
-    """A run that there is."""
+    """A run that exists."""
     return starter(tmp_path)("print(1)")
 
 
 @pytest.fixture
 def known(service: ServiceProcess, run: Run) -> dict[str, list[Any]]:
-    """Values that mean something to the service, by what they are for: with them alone, most requests would do."""
+    """Values that mean something to the service, by what they are for; with these, most requests would succeed."""
     experiment = only(run)
     content = file("run.py", b"print(1)") + bytes(1024)
     announced_now = announced(service, content)
@@ -99,7 +99,7 @@ def known(service: ServiceProcess, run: Run) -> dict[str, list[Any]]:
 
 
 def string_maps() -> st.SearchStrategy[gql.ValueNode]:
-    """Literals of a StringMap, and of what is none."""
+    """Literals that are a StringMap, and some that are not."""
     fields = st.dictionaries(
         st.from_regex(r"\A[A-Z_]{1,5}\Z"), st.text(max_size=5).map(nodes.String) | st.just(nodes.Int("1"))
     )
@@ -126,7 +126,7 @@ def test_documents_from_the_schema(service: ServiceProcess, judge: Judge) -> Non
             body = graphql(case.body)
             judge.read(line.call("POST", "/graphql", [JSON, key_of(service)], body), case.body)
 
-        # Some operations have few documents: what they leave of their share is for those after them.
+        # Some operations have few documents: what is left of their share goes to those after them.
         for number, operation in enumerate(
             sorted(made, key=lambda each: len(SCHEMA.type_map) if "(" in each.label else 0)
         ):
@@ -198,7 +198,7 @@ def test_large_texts_in_every_field(service: ServiceProcess, judge: Judge, size:
 
 
 def test_large_texts_around_them(service: ServiceProcess, judge: Judge) -> None:
-    """The same for everything that is no argument: the document, names, what is not looked at."""
+    """The same for everything that is not an argument: the document, names, what is never read."""
     huge = "x" * MIB
     for body in (
         graphql(huge),
@@ -221,7 +221,7 @@ def test_large_texts_around_them(service: ServiceProcess, judge: Judge) -> None:
 @settings(DRAWN, max_examples=sizes.size(60, 1_000))
 @given(body=st.data())
 def test_bodies_of_any_kind(service: ServiceProcess, body: st.DataObject) -> None:
-    """Bodies that are no GraphQL request, no JSON, no text: each is told so."""
+    """Bodies that are not a GraphQL request, not JSON or not text: each is refused as such."""
     judge = Judge(service)
     whole = graphql("query Q($n: Int!) { runs(first: $n) { totalCount } }", variables={"n": 1}, operationName="Q")
     kind = body.draw(st.sampled_from(["bytes", "altered", "cut", "json", "parts"]))
@@ -289,7 +289,7 @@ GARBAGE = [
 
 
 def test_bytes_of_any_kind(service: ServiceProcess, judge: Judge) -> None:
-    """What is no HTTP, half of it or nearly, does no harm: the service hangs up and answers the next."""
+    """What is not HTTP, or only half or nearly so, does no harm: the service hangs up and answers the next request."""
     draw = random.Random(sizes.seed())
     whole = (
         b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -313,7 +313,7 @@ def test_bytes_of_any_kind(service: ServiceProcess, judge: Judge) -> None:
 
 
 def test_connections_that_say_nothing(service: ServiceProcess, judge: Judge) -> None:
-    """Many connections that are opened and left, or cut in the middle of a request, keep nobody else out."""
+    """Many connections that are left open, or cut in the middle of a request, keep no other client out."""
     lines = [socket_to(*address_of(service)) for _ in range(sizes.size(50, 300))]
     try:
         for number, line in enumerate(lines):

@@ -44,7 +44,7 @@ def fail_everywhere(
     before: tuple[str, ...] = (),
     may_be_lost: bool = False,
 ) -> None:
-    """Play with one fault at each point of those names, after others; print how many there were."""
+    """Play with a fault at each point of those names, one after the other; print how many there were."""
     names = sorted(which)
     chosen = names if size(0, 1) else random.Random(seed()).sample(names, min(most, len(names)))
     fired = Counter[str]()
@@ -63,7 +63,7 @@ def fail_everywhere(
 
 
 def names_reached(service: Victim, *plans: str) -> set[str]:
-    """Play under plans, the last of which only counts; return the names of the points."""
+    """Play under plans, the last of which only counts the points; return their names."""
     survives(service, *plans, "")
     return set(service.reached())
 
@@ -104,7 +104,7 @@ def fresh(zygote: Zygote, folder: Path) -> Iterator[Victim]:
 
 @pytest.mark.timeout(size(180, 3600))
 def test_service_killed_while_it_makes_its_home(zygote: Zygote, tmp_path: Path) -> None:
-    """A first start that is cut short anywhere is no worse than none."""
+    """A first start that is cut short at any point is no worse than none."""
     services = fresh(zygote, tmp_path)
     first = next(services)
     first.start("")

@@ -33,7 +33,7 @@ QUICK = RetryPolicy(first_wait=0.001, max_wait=0.01)
 IMPATIENT = RetryPolicy(
     first_wait=0.001, max_wait=0.01, read_timeout=0.5, tries=100, deadline=60, slowest_upload=2.0**22
 )
-"""Where nothing comes, the client has to give up before it can try again."""
+"""If nothing comes, the client must give up before it can try again."""
 
 HARMLESS = {Fault.DELAY, Fault.AFTER_ANSWER}
 """They spoil nothing of the request that they meet."""
@@ -50,14 +50,14 @@ OF_A_BODY = {
 
 @pytest.fixture(scope="module")
 def paused_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A service that starts nothing, so that what is counted stays as it is."""
+    """A service that starts nothing, so that what is counted does not change."""
     with service_process(tmp_path_factory.mktemp("paused"), "--grace", "1", "--cpus", "2") as running:
         running.session().execute(models.PauseCluster, name="local")
         yield running
 
 
 def log_in(proxy: Proxy, service: ServiceProcess, policy: RetryPolicy) -> Session:
-    """Log in through a proxy; that is the session of this process then."""
+    """Log in through a proxy; this becomes the session of this process."""
     endpoint = Endpoint(proxy.url, service.endpoint.user_id, service.endpoint.api_key)
     sessions.use(Session(endpoint, is_embedded=False, policy=policy))
     return sessions.current()
@@ -67,7 +67,7 @@ def start(folder: Path) -> grid.Run:
     """Start a run of three experiments that has the folder's name, from source code that no other run has."""
     folder.mkdir()
     script = folder / "train.py"
-    # An upload is read while it is sent where it is large.
+    # A large upload is read while it is sent.
     script.write_text(f"# {folder}\n" + "# padding\n" * (110_000 if folder.name.startswith(UPLOAD) else 20_000))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", grid.GridWarning)
@@ -75,7 +75,7 @@ def start(folder: Path) -> grid.Run:
 
 
 def events_of(service: ServiceProcess, name: str) -> Counter[str]:
-    """How often the experiments of a run came to each status."""
+    """How often the experiments of a run reached each status."""
     query = (
         "SELECT events.status FROM events JOIN experiments ON experiments.seq = events.experiment_seq "
         "JOIN runs ON runs.seq = experiments.run_seq WHERE runs.name = ?"
@@ -92,7 +92,7 @@ def count_of(service: ServiceProcess, table: str) -> int:
 
 # One fault at a time
 
-# What a client does whose request of that name is spoiled, with a folder whose run exists already.
+# What a client does so that it sends a request of that name, with a folder whose run already exists.
 CALLS: dict[str, Callable[[Path], Any]] = {
     "CancelRun": lambda folder: grid.cancel_run(folder.name),
     "GetRunStatus": lambda folder: grid.Run(folder.name).status()["QUEUED"],
@@ -100,7 +100,7 @@ CALLS: dict[str, Callable[[Path], Any]] = {
     "GetExperimentByName": lambda folder: [grid.get_experiment_by_name(f"{folder.name}-exp{i}").name for i in range(3)],
     "CancelExperiment": lambda folder: [grid.cancel_experiment(f"{folder.name}-exp{i}") for i in range(3)],
 }
-# The same where the run does not exist yet.
+# The same if the run does not exist yet.
 STARTS = ("StartRun", UPLOAD, "CreateSnapshot", "Estimate")
 CHOSEN = [*STARTS[: size(2, len(STARTS))], *list(CALLS)[: size(2, len(CALLS))]]
 CASES = [(name, fault) for name in CHOSEN for fault in Fault]
@@ -126,12 +126,12 @@ def test_spoiled_request_is_made_good(
         assert given == names
         assert fault in proxy.faults()
         tries = sum(exchange.operation == operation for exchange, _ in proxy.exchanges)
-        # Nobody gets the answer to an older question.
+        # No request gets the answer to an earlier one.
         assert session.execute(models.Clusters).clusters[0].name == "local"
 
     harmless = HARMLESS | OF_A_BODY if operation == UPLOAD else HARMLESS
     wanted = {"GetExperimentByName": 3, "CancelExperiment": 3}.get(operation, 1) + (fault not in harmless)
-    # A connection that was closed behind the client's back spoils the next request; a busy machine lets wait for more.
+    # A connection that was closed behind the client's back spoils the next request; on a busy machine, more.
     assert tries == wanted or (fault in (*SILENT, Fault.AFTER_ANSWER) and tries > wanted)
     after = {table: count_of(paused_service, table) for table in before}
     assert {table: after[table] - before[table] for table in before} == {"runs": 1, "experiments": 3, "snapshots": 1}
@@ -140,7 +140,7 @@ def test_spoiled_request_is_made_good(
     assert list((paused_service.home / "incoming").iterdir()) == []
 
 
-# The places of greatest danger first: the service has done it, and the client does not know.
+# The most dangerous first: the service has done it, and the client does not know.
 BY_DANGER = sorted(
     Fault, key=lambda fault: fault not in {Fault.BEFORE_ANSWER, Fault.IN_ANSWER_BODY, Fault.AFTER_REQUEST}
 )
@@ -149,7 +149,7 @@ SOME_FAULTS = BY_DANGER[: size(4, len(BY_DANGER))]
 
 @contextmanager
 def spoiled(service: ServiceProcess, folder: Path, operation: str, fault: Fault) -> Iterator[grid.Run]:
-    """Give a run that is started over a line on which the first request of an operation will be spoiled."""
+    """Yield a run that is started over a line on which the first request of an operation will be spoiled."""
     with Proxy(service.endpoint.url, once(operation, fault)) as proxy:
         log_in(proxy, service, IMPATIENT if fault in SILENT else QUICK)
         yield start(folder)
@@ -198,7 +198,7 @@ def test_spoiled_deletion(paused_service: ServiceProcess, tmp_path: Path, fault:
 
 
 def test_upload_whose_address_has_expired(paused_service: ServiceProcess, tmp_path: Path) -> None:
-    """Where the address of an upload is refused another one is asked for, once."""
+    """If the address of an upload is refused, another one is requested, once."""
 
     class Late(Session):
         late = 1
@@ -206,7 +206,7 @@ def test_upload_whose_address_has_expired(paused_service: ServiceProcess, tmp_pa
         def upload(self, path: str, archive: Path, size: int) -> None:
             if self.late:
                 self.late -= 1
-                path = path.replace("expires=1", "expires=0")  # and so the signature does not fit any more
+                path = path.replace("expires=1", "expires=0")  # and so the signature no longer fits
             super().upload(path, archive, size)
 
     sessions.use(Late(paused_service.endpoint, is_embedded=False))
@@ -229,7 +229,7 @@ def test_repr_over_a_bad_line(paused_service: ServiceProcess, tmp_path: Path) ->
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.PAGE], ids=lambda fault: fault.name)
 def test_login_that_is_spoiled(paused_service: ServiceProcess, fault: Fault) -> None:
-    """The first request of all is tried again as well, whatever came in place of its answer."""
+    """The very first request is retried as well, whatever came instead of its answer."""
     with Proxy(paused_service.endpoint.url, once("Login", fault, 2)) as proxy:
         session = log_in(proxy, paused_service, IMPATIENT if fault in SILENT else QUICK)
         assert session.viewer.username == paused_service.username
@@ -237,7 +237,7 @@ def test_login_that_is_spoiled(paused_service: ServiceProcess, fault: Fault) -> 
 
 
 def test_embedded_service_is_asked_until_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a service lives the client asks it for so long, and not so often: a machine may be slow."""
+    """While a service lives the client keeps asking for a time, not a number of times: a machine may be slow."""
     with service_process(tmp_path, "--cpus", "1") as service, Proxy(service.endpoint.url) as proxy:
         monkeypatch.setenv("GRID_HOME", str(service.home))
         record = service.home / "service" / "service.json"
@@ -250,7 +250,7 @@ def test_embedded_service_is_asked_until_it_answers(tmp_path: Path, monkeypatch:
 
 
 def test_page_is_believed_until_the_service_has_answered(paused_service: ServiceProcess) -> None:
-    """A whole page of another program says at login that the address is wrong; later, that something is in between."""
+    """A complete page of another program means at login that the address is wrong; later, that something is between."""
     with Proxy(paused_service.endpoint.url, lambda _: Fault.PAGE) as proxy:
         with pytest.raises(errors.InvalidResponse, match="Sign in.*Check the URL"):
             log_in(proxy, paused_service, QUICK)
@@ -278,11 +278,11 @@ def test_page_is_believed_until_the_service_has_answered(paused_service: Service
 def test_error_at_the_deadline_says_what_was_tried(
     paused_service: ServiceProcess, fault: Fault, kind: type[errors.GridError], says: str
 ) -> None:
-    """What never passes is an error with the operation, the address, how often and how long, and the last failure."""
+    """A fault that never passes is an error with operation, address, number and time of the tries, and last failure."""
     with Proxy(paused_service.endpoint.url) as proxy:
         session = log_in(proxy, paused_service, QUICK)
         proxy.plan = lambda _: fault
-        patience = 0.5 if fault is Fault.SILENCE else 30  # what answers may be slow to do so
+        patience = 0.5 if fault is Fault.SILENCE else 30  # a service that does answer may be slow
         session.policy = RetryPolicy(first_wait=0.001, max_wait=0.01, read_timeout=patience, tries=5, deadline=60)
         with pytest.raises(kind) as caught:
             session.execute(models.Clusters)
@@ -325,7 +325,7 @@ REPEATABLE = {
 
 
 def test_every_mutation_may_be_repeated() -> None:
-    """The transport repeats whatever it carries: of each mutation it was thought about why that does no harm."""
+    """The transport repeats whatever it carries: for each mutation there is a reason why that does no harm."""
     mutations = build_schema(grid.schema_path().read_text()).mutation_type
     assert mutations is not None
     assert set(mutations.fields) == set(REPEATABLE)
@@ -336,7 +336,7 @@ def test_every_mutation_may_be_repeated() -> None:
 
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.BEFORE_ANSWER, Fault.IN_ANSWER_HEAD, Fault.IN_ANSWER_BODY])
 def test_subscription_that_is_cut_begins_again(service: ServiceProcess, tmp_path: Path, fault: Fault) -> None:
-    """Who watches a run sees its end, however often the line is cut on the way."""
+    """A client that watches a run sees its end, however often the line is cut on the way."""
     gate = tmp_path / "gate"
     script = tmp_path / "wait.py"
     script.write_text(f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.02)\n")
@@ -365,7 +365,7 @@ def test_subscription_that_is_always_cut(paused_service: ServiceProcess) -> None
 
 # The walk-through
 
-# Silence lasts as long as the client's patience, and two of it in a row are the end of that: it has its own tests.
+# Silence lasts as long as the client's patience, which two in a row use up: it has its own tests.
 AT_RANDOM = tuple(fault for fault in Fault if fault not in SILENT)
 
 LEDGER = """
@@ -377,7 +377,7 @@ os.write(ledger, (os.environ["GRID_EXPERIMENT_NAME"] + "\\n").encode())
 
 @pytest.mark.parametrize("number", range(size(1, 20)))
 def test_walk_through_over_a_bad_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """With a fault in every fifth request the walk-through shows what its document shows, and makes what it makes."""
+    """With a fault in every fifth request the walk-through shows what its document shows, and makes the same runs."""
     print(f"GRID_SEED={seed()} number={number}")
     gate, ledger = tmp_path / "gate", tmp_path / "ledger"
     project = tmp_path / "work" / "Demo_Project"

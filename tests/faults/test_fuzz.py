@@ -1,4 +1,4 @@
-"""The sweep parser and the snapshot reader, with texts and archives that nobody would write."""
+"""The sweep parser and the snapshot reader, with texts and archives that no user would write."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ DRAWN = settings(
 @settings(DRAWN, max_examples=sizes.size(150, 20_000))
 @given(sweeps.commands, sweeps.STRATEGIES, st.integers(-1, 40), sweeps.SEEDS)
 def test_any_sweep(script_args: str, strategy: str, num_trials: int, seed: int) -> None:
-    """Any script arguments are expanded or refused with words that a user can read, and nothing else is raised."""
+    """Any script arguments are expanded or refused with a readable message, and nothing else is raised."""
     sweeps.test_any_text_is_expanded_or_refused.hypothesis.inner_test(script_args, strategy, num_trials, seed)
 
 
-# A few forms, one in the other and one after the other, as deep and as long as they happen to become.
+# A few forms, nested and in a row, as deep and as long as they happen to become.
 pieces = st.sampled_from(
     [
         "[", "]", "(", ")", "range(", "uniform(", "loguniform(", "choice(", ",", ", ", "1", "-1", "1e3", "'a'", '"',
@@ -130,7 +130,7 @@ def check_tree(tree: Path, size: int) -> None:
 
 
 def leads_nowhere(path: Path) -> bool:
-    """Whether a link leads in circles: of those, `realpath` tells what comes to its mind."""
+    """Whether a link leads in circles: for such links `realpath` returns arbitrary paths."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -141,7 +141,7 @@ def leads_nowhere(path: Path) -> bool:
 
 
 def test_what_is_whole_is_taken(tmp_path: Path) -> None:
-    """The archives of the table are refused for what is wrong with each: without that they would be unpacked."""
+    """Each archive of the table is refused for its own fault: without that it would be unpacked."""
     whole = b"".join([
         header("d", tarfile.DIRTYPE), file("d/a", b"text"), extended(record("path", "b" * 150), record("mtime", "1.5")),
         file("b"), extended(record("comment", "x"), kind=tarfile.XGLTYPE), link("l", "d/a"),

@@ -1,4 +1,4 @@
-"""Homes that a service cannot use: each is refused in words that name it, by the service and by `login()` alike."""
+"""Homes that a service cannot use: each is refused with a message that names it, by the service and by `login()`."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def run(code: str, home: Path, before: str = "", **how: object) -> Told:
 
 
 def refusal(code: str, told: Told, exit_code: int = 78) -> str:
-    """Return the words in which a home was refused: an error of the service's command, or of `login()`.
+    """Return the message with which a home was refused: an error of the service's command, or of `login()`.
 
-    With the code that says not to try again they name what else may be done.
+    With the code that says not to try again it names what else may be done.
     """
     if code == SERVE:
         assert told.returncode == exit_code, told.stderr
@@ -77,7 +77,7 @@ def test_home_on_a_network_file_system(tmp_path: Path, code: str) -> None:
 
 
 def write_owner(home: Path, **changes: str) -> Path:
-    """Write down a process that has, or had, a home."""
+    """Record a process that has, or had, a home."""
     (home / "service").mkdir(parents=True, exist_ok=True)
     replace(Holder.of(os.getpid()), **changes).write(home / "service" / "owner")
     return home / "service" / "owner"
@@ -88,7 +88,7 @@ ELSEWHERE = {"boot": "of-another", "machine": "another", "host": "gpu7"}
 
 @both
 def test_home_of_another_machine(tmp_path: Path, code: str) -> None:
-    """A home that a service of another machine has is refused with its host, its process and what may be done."""
+    """A home that a service on another machine has is refused with its host, its process and what may be done."""
     home = tmp_path / ".grid"
     owner = write_owner(home, **ELSEWHERE)
     words = refusal(code, run(code, home))
@@ -100,7 +100,7 @@ def test_home_of_another_machine(tmp_path: Path, code: str) -> None:
 
 @pytest.mark.parametrize("command", ["stop", "status", "credentials"])
 def test_commands_on_a_home_of_another_machine(tmp_path: Path, command: str) -> None:
-    """No command says that there is no service where there is one on another machine, and none signals its pid here."""
+    """If there is a service on another machine, no command says that there is none, and none signals its pid here."""
     home = tmp_path / ".grid"
     with subprocess.Popen(["sleep", "1000"]) as bystander:
         try:
@@ -118,7 +118,7 @@ def test_commands_on_a_home_of_another_machine(tmp_path: Path, command: str) -> 
 
 @pytest.mark.parametrize("changes", [{"boot": "earlier", "host": "renamed"}, {"start": "1"}, {"host": "renamed"}])
 def test_home_that_a_dead_service_had(grid_home: Path, changes: dict[str, str]) -> None:
-    """What a service that was killed left behind, before a reboot or under another name, keeps nobody away."""
+    """What a killed service left behind, before a reboot or under another name, keeps no service away."""
     owner = write_owner(grid_home, **changes)
     grid.login()
     assert grid.list_runs() == []
@@ -127,7 +127,7 @@ def test_home_that_a_dead_service_had(grid_home: Path, changes: dict[str, str]) 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "link"])
 def test_owner_that_nobody_can_read(grid_home: Path, content: str) -> None:
-    """What says nothing of another machine, a file that a backup made of it for one, keeps nobody away."""
+    """A record that cannot be read, such as a plain file that a backup made of it, keeps no service away."""
     owner = grid_home / "service" / "owner"
     owner.parent.mkdir()
     if content == "link":
@@ -139,7 +139,7 @@ def test_owner_that_nobody_can_read(grid_home: Path, content: str) -> None:
 
 
 def test_owner_goes_with_its_service(tmp_path: Path) -> None:
-    """A service writes itself down for as long as it lives; one that was killed leaves that behind."""
+    """A service is recorded for as long as it lives; one that was killed leaves its record behind."""
     with service_process(tmp_path, "--cpus", "1") as running:
         owner = running.home / "service" / "owner"
         assert Holder.read(owner) == Holder.of(running.process.pid)
@@ -151,7 +151,7 @@ def test_owner_goes_with_its_service(tmp_path: Path) -> None:
         assert not owner.is_symlink()
 
 
-# Folders that are not to be had
+# Folders that cannot be used
 
 
 @both
@@ -172,7 +172,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a 
 @needs_root
 @both
 def test_home_of_another_user(tmp_path: Path, code: str) -> None:
-    """A home that belongs to somebody else is refused, for root as well, and nothing is put into it."""
+    """A home that belongs to another user is refused, even for root, and nothing is put into it."""
     home = tmp_path / ".grid"
     home.mkdir()
     os.chown(home, 65534, -1)
@@ -184,7 +184,7 @@ def test_home_of_another_user(tmp_path: Path, code: str) -> None:
 @needs_root
 @both
 def test_home_in_a_folder_of_another_user(tmp_path: Path, code: str) -> None:
-    """A home in a folder that one must not write to is refused with the name of what could not be made."""
+    """A home in a folder without write permission is refused with the name of what could not be made."""
     if not may_be_read(Path(sys.executable)):
         pytest.skip("the interpreter is in a folder of root's own")
     for folder in (tmp_path, *tmp_path.parents):
@@ -197,7 +197,7 @@ def test_home_in_a_folder_of_another_user(tmp_path: Path, code: str) -> None:
 
 
 def may_be_read(path: Path) -> bool:
-    """Whether everybody may."""
+    """Whether a user without any rights can run the interpreter."""
     command = [sys.executable, "-c", ""]
     try:
         return subprocess.run(command, user=65534, check=False, capture_output=True).returncode == 0
@@ -205,7 +205,7 @@ def may_be_read(path: Path) -> bool:
         return False
 
 
-# A file system of the test's own, which nobody else sees and which goes with its processes.
+# A file system of the test's own, which no other process sees and which goes with its processes.
 
 MOUNTED = """
 import json, subprocess, sys, time
@@ -284,7 +284,7 @@ def test_home_on_a_read_only_file_system(tmp_path: Path, code: str, made: bool) 
 
 @both
 def test_home_on_a_full_disk(tmp_path: Path, code: str) -> None:
-    """Where there is no space at all that is said with the path; with space again everything works."""
+    """If there is no space at all, the message says so with the path; with space again everything works."""
     words = refusal(code, mounted(tmp_path, code, filled=True), 75)
     assert str(tmp_path / "mount" / ".grid") in words
     assert "no space" in words
@@ -292,7 +292,7 @@ def test_home_on_a_full_disk(tmp_path: Path, code: str) -> None:
 
 @pytest.mark.parametrize("kibibytes", range(8, 400, size(312, 16)))
 def test_disk_that_fills_up_while_a_service_starts(tmp_path: Path, kibibytes: int) -> None:
-    """Wherever in its start a service finds the disk full, it says so and ends, and leaves nothing half done."""
+    """Whenever during its start a service finds the disk full, it says so and ends, and leaves nothing half done."""
     serve = SERVE.replace("'--embedded'", "'--embedded', '--idle', '0.2'")
     told = mounted(tmp_path, serve, size=f"{kibibytes}k")
     if told.returncode != 0:  # there was enough for a start
@@ -308,7 +308,7 @@ def test_disk_that_fills_up_while_a_service_starts(tmp_path: Path, kibibytes: in
 
 
 def test_second_service_is_refused(tmp_path: Path) -> None:
-    """A home that a service has is refused to another one, each time, and the first does not notice."""
+    """A home that a service has is refused to every other one, and the first does not notice."""
     with service_process(tmp_path, "--cpus", "1") as running:
         for _ in range(ROUNDS):
             told = run(SERVE, running.home)
@@ -363,7 +363,7 @@ def test_services_started_at_the_same_moment(tmp_path: Path) -> None:
 
 
 def test_refusal_is_an_error_of_the_connection(grid_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `login()` raises is what it raises wherever the embedded service cannot be started."""
+    """`login()` raises what it raises whenever the embedded service cannot be started."""
     write_owner(grid_home, **ELSEWHERE)
     with pytest.raises(errors.ConnectionFailed, match="another machine"):
         grid.login()

@@ -1,4 +1,4 @@
-"""`start()` that is interrupted, repeated and begun twice at once: it starts one run."""
+"""`start()` interrupted, repeated, and called twice at once: it starts one run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DEADLINE = 60.0
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A service that starts nothing, so that what is counted stays as it is."""
+    """A service that starts nothing, so that what is counted does not change."""
     with service_process(tmp_path_factory.mktemp("paused"), "--cpus", "2") as running:
         running.session().execute(models.PauseCluster, name="local")
         yield running
@@ -97,12 +97,12 @@ def play(name, *, in_loop):
 
 @pytest.mark.parametrize("in_loop", [False, True], ids=["at-a-prompt", "in-a-running-loop"])
 def test_start_is_interrupted_at_each_step(service: ServiceProcess, tmp_path: Path, in_loop: bool) -> None:
-    """Wherever Ctrl-C meets a start it is heard at once; the repeated start makes one run, and what comes late none."""
+    """At every step of a start Ctrl-C is heard at once; the repeated start makes one run, late requests none."""
     before = experiments_of(service)
     names = [f"{'loop' if in_loop else 'prompt'}-{number}" for number in range(len(PHASES))]
     source = STARTS + f"for name in {names!r}:\n    play(name, in_loop={in_loop})\n"
     with Proxy(service.endpoint.url) as proxy:
-        # The first is set up before the script can come to it, each other one while the script waits.
+        # The first is set up before the script can reach it, each of the others while the script waits.
         hold = proxy.hold(*PHASES[0])
         environment = {**login_environment(service), "GRID_URL": proxy.url, "TMPDIR": str(tmp_path)}
         with script(source, tmp_path, **environment) as starting:
@@ -112,7 +112,7 @@ def test_start_is_interrupted_at_each_step(service: ServiceProcess, tmp_path: Pa
                 assert starting.read() == "interrupted"
                 starting.go_on()
                 assert starting.read() == f"{name} 3 3"
-                # Only now does what was interrupted go on to the service, where its sender has left it whole.
+                # Only now does the interrupted request go on to the service, if its sender has left it whole.
                 hold.released.set()
                 assert hold.done.wait(_DEADLINE), name
                 assert experiments_of(service) == {**before, **dict.fromkeys(names[: names.index(name) + 1], 3)}
@@ -161,7 +161,7 @@ print(len(started), "started", flush=True)
 
 
 def test_start_is_interrupted_at_random(service: ServiceProcess, tmp_path: Path) -> None:
-    """A start that is repeated after each Ctrl-C, at moments of no meaning, makes one run in the end."""
+    """A start that is repeated after each Ctrl-C, at random moments, makes one run in the end."""
     print(f"GRID_SEED={seed()}")
     draw = random.Random(seed())
     count = size(4, 300)
@@ -179,12 +179,12 @@ def test_start_is_interrupted_at_random(service: ServiceProcess, tmp_path: Path)
     line = ""
     try:
         assert starting.stdout is not None
-        # What was said meanwhile is passed over: it is the start that is going on now that shall be interrupted.
+        # What was printed meanwhile is skipped: the start that is going on now is the one to interrupt.
         while said := os.read(starting.stdout.fileno(), 1 << 16).decode():
             line = said.splitlines()[-1]
             if not line.startswith("starting"):
                 break
-            # The moment is what is drawn: from a time that grows until the start comes through, on any machine.
+            # The moment is drawn from a period that grows until the start succeeds, on any machine.
             time.sleep(draw.uniform(0, 0.05 * 1.3 ** interrupts[line]))
             os.killpg(starting.pid, signal.SIGINT)  # as a terminal does: whatever it has started hears it, too
             interrupts[line] += 1
@@ -193,7 +193,7 @@ def test_start_is_interrupted_at_random(service: ServiceProcess, tmp_path: Path)
         if starting.poll() is None:
             starting.kill()
             starting.communicate()
-    # Where it comes while Python clears something away, Python says so, and nothing can be done about it.
+    # If it comes while Python collects garbage, Python says so, and nothing can be done about it.
     complaints = re.sub(
         r"Exception ignored in: .*?\nKeyboardInterrupt: \n\n?", "", complaints.decode(), flags=re.DOTALL
     )
@@ -204,7 +204,7 @@ def test_start_is_interrupted_at_random(service: ServiceProcess, tmp_path: Path)
 
 
 def test_two_threads_start_one_run_object(service: ServiceProcess, tmp_path: Path) -> None:
-    """Two threads that start the same object at once start one run, and both come back."""
+    """Two threads that start the same object at once start one run, and both calls return."""
     entrypoint = tmp_path / "train.py"
     entrypoint.write_text("")
     with Proxy(service.endpoint.url) as proxy, warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
@@ -226,7 +226,7 @@ def test_two_threads_start_one_run_object(service: ServiceProcess, tmp_path: Pat
 
 
 def test_many_threads_start_one_run_object(service: ServiceProcess, tmp_path: Path) -> None:
-    """Eight threads that start the same object start one run; who comes too late is told that it is started."""
+    """Eight threads that start the same object start one run; a call that comes too late says that it is started."""
     entrypoint = tmp_path / "train.py"
     entrypoint.write_text("")
     sessions.use(service.session())

@@ -1,4 +1,4 @@
-"""The keeper of the embedded service: it brings it back however often it is killed, until it is told to stop."""
+"""The keeper of the embedded service: it restarts a killed service, however often, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from tests.support.environments import clean_environment
 from tests.support.waiting import wait_until
 
 KILLS = size(4, 50)
-"""More than a keeper has patience with a service that never serves."""
+"""More than a keeper tries with a service that never serves."""
 STOPS = size(2, 40)
 RIVALS = size(2, 50)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    """A test that removes its home takes away what tells of the processes."""
+    """End all processes: a test that removes its home takes away the records by which others find them."""
     yield
     kill_everything(tmp_path / "home" / ".grid", tmp_path / "no ledger")
 
 
 @pytest.mark.timeout(size(180, 900))
 def test_killed_again_and_again(grid_home: Path) -> None:
-    """Killed while it serves or while it starts, the service is brought back each time, by the keeper alone."""
+    """Whether killed while it serves or while it starts, the service is restarted each time, by the keeper alone."""
     print(f"seed {seed()}")
     draw = random.Random(seed())
     grid.login()
@@ -52,7 +52,7 @@ def test_killed_again_and_again(grid_home: Path) -> None:
         begun = time.monotonic()
         os.kill(killed, signal.SIGKILL)
         if number % 3 == 0:
-            # And once more while it starts: as soon as it has the home, or somewhat later.
+            # And once more while it starts: as soon as it has the home, or a little later.
             wait_until(lambda pid=killed: owner(grid_home) not in (pid, None), "the start of a service")
             time.sleep(draw.uniform(0, 0.2))
             killed = owner(grid_home)
@@ -69,26 +69,26 @@ def test_killed_again_and_again(grid_home: Path) -> None:
 
 @pytest.mark.timeout(size(180, 900))
 def test_stopped_while_it_is_brought_back(grid_home: Path) -> None:
-    """`stop` ends the service for good, at whatever moment of its being brought back."""
+    """`stop` ends the service for good, at whatever moment of its restart."""
     print(f"seed {seed()}")
     draw = random.Random(seed())
     for _ in range(STOPS):
         grid.login()
         kept = keeper(grid_home)
         os.kill(record(grid_home)["pid"], signal.SIGKILL)
-        # An interpreter's start is as long as this: so the stop itself falls into the start of the service.
+        # An interpreter takes about this long to start: so the stop falls into the start of the service.
         time.sleep(draw.uniform(0, 0.5))
         stop(grid_home)
         assert not kept.is_alive()
         assert holder(grid_home) is None
-        # One that the keeper had just started has not come as far as the home, and ends by itself.
+        # A service that the keeper had just started has not reached the home yet, and ends by itself.
         wait_until(lambda: is_empty(grid_home), "the end of every process")
         assert holder(grid_home) is None
         assert not (grid_home / "service" / "keeper").is_symlink()
 
 
 def test_service_whose_keeper_has_gone(grid_home: Path) -> None:
-    """A service that a keeper started which is not to do so any more ends before it touches the home."""
+    """A service whose keeper is no longer the recorded one ends before it touches the home."""
     grid.login()
     kept = str(keeper(grid_home))
     stop(grid_home)
@@ -104,7 +104,7 @@ def test_service_whose_keeper_has_gone(grid_home: Path) -> None:
 
 def test_home_that_was_removed(grid_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service whose home was removed ends, its keeper with it, and neither makes the home again."""
-    monkeypatch.setenv("GRID_IDLE_TIMEOUT", "20")  # it looks at its home twenty times meanwhile
+    monkeypatch.setenv("GRID_IDLE_TIMEOUT", "20")  # it checks its home twenty times meanwhile
     grid.login()
     shutil.rmtree(grid_home)
     wait_until(lambda: is_empty(grid_home), "the end of every process")
@@ -123,7 +123,7 @@ def test_keeper_of_a_home_that_was_removed(grid_home: Path) -> None:
 
 @pytest.mark.parametrize("changed", ["start", "boot"])
 def test_stop_is_not_misled(grid_home: Path, changed: str) -> None:
-    """A pid alone is nobody's keeper and nobody's service: start time and boot have to fit, or it is left alone."""
+    """A pid alone identifies neither keeper nor service: start time and boot must match, or it is left alone."""
     (grid_home / "service").mkdir()
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as bystander:
         try:
@@ -154,7 +154,7 @@ SERVE = "from grid.service.command.main import main; sys.exit(main(['serve', '--
 
 @pytest.mark.timeout(size(180, 900))
 def test_login_against_a_service_that_starts(tmp_path: Path) -> None:
-    """Where a service is started by hand at the moment of a login, the login gets that one or its own, and no error."""
+    """If a service is started by hand during a login, the login gets that one or its own, and no error."""
     print(f"seed {seed()}")
     draw = random.Random(seed())
     outcomes = []

@@ -21,13 +21,13 @@ from tests.support.waiting import wait_for_run, wait_until
 EXPERIMENTS = size(16, 200)
 KILLS = size(4, 50)
 LONGEST = size(4, 20) / 10
-"""Seconds of an experiment."""
+"""The longest duration of an experiment, in seconds."""
 CPUS = size(2, 4)
-"""As few as let the experiments last as long as the kills."""
+"""As few as are needed for the experiments to last as long as the kills."""
 
 
 def kill_at_a_moment(service: ServiceProcess, draw: random.Random) -> None:
-    """Kill a service that was just launched: while it starts and recovers, or somewhat later."""
+    """Kill a service that was just launched: while it starts and recovers, or a little later."""
     moment = draw.uniform(0, 1)
     if draw.random() < 0.5:
         service.wait_until_it_answers()
@@ -42,7 +42,7 @@ def kill_at_a_moment(service: ServiceProcess, draw: random.Random) -> None:
 @pytest.mark.timeout(size(180, 1800))
 @pytest.mark.parametrize("round_number", range(size(1, 20)))
 def test_killed_at_random_moments(tmp_path: Path, round_number: int) -> None:
-    """Whenever the service dies: each experiment runs once, each record is true, and no line is gone."""
+    """Whenever the service dies, each experiment runs once, each record is true, and no line is lost."""
     print(f"seed {seed()}, round {round_number}")
     draw = random.Random(f"{seed()} {round_number}")
     ledger = tmp_path / "ledger"
@@ -65,7 +65,7 @@ def test_killed_at_random_moments(tmp_path: Path, round_number: int) -> None:
         assert sum(counted.values()) == EXPERIMENTS
         recorded = [row["status"] for row in rows(service.home, "SELECT status FROM experiments")]
         assert counted == {status: recorded.count(status) for status in set(recorded)}
-        # Nothing that the machine lost: every one came to its end, and only once.
+        # The machine lost nothing: every experiment reached its end, and only once.
         assert len([entry for entry in entries(ledger) if entry.event == "started"]) == EXPERIMENTS
     lines = sum(entry.detail for entry in entries(ledger) if entry.event == "printed")
     figure(

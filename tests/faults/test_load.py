@@ -144,7 +144,7 @@ def test_many_clients_look_on(tmp_path: Path) -> None:
     assert [fault for one in told for fault in one["faults"]] == []
     finals = [final for one in told for final in one["finals"]]
     assert finals == [statuses] * clients
-    assert min(len(one["seconds"]) for one in told) > 5 * each  # they looked on, and did not only see the end
+    assert min(len(one["seconds"]) for one in told) > 5 * each  # they were watching, and did not only see the end
     assert statuses == {f"{run.name}-exp{index}": "SUCCEEDED" for index in range(experiments)}
     seconds = sorted(second for one in told for second in one["seconds"])
     figure(

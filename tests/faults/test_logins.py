@@ -60,7 +60,7 @@ def test_two_logins_at_once(tmp_path: Path) -> None:
 
 
 def log_in(home: Path, waits: list[float]) -> list[str]:
-    """Log in so many times at once, but for waits between them; return the addresses that were found."""
+    """Log in that many times at once, with waits in between; return the addresses that were found."""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", LOGIN],

@@ -1,4 +1,4 @@
-"""No process of an experiment is left when its end is told, whatever the script did and whatever ended it."""
+"""No process of an experiment is left when its end is reported, whatever the script did and whatever ended it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from grid.service.executors.supervisor.cgroups import are_usable, own
 from grid.shared.wire import Reason
 from tests.support.executions import Execution, execution, until
 
-# What a script starts, and how many processes that is at least. Each has the mark among its arguments, where no emptied
+# What a script starts, and how many processes that makes at least. The mark is among their arguments, where no emptied
 # environment takes it away: `sleep` adds up whatever it is given.
 SLEEP = f"{shutil.which('sleep')} 1000 $MARK"
 SETSID = f"{shutil.which('setsid')} --fork"
@@ -45,7 +45,7 @@ SCRIPTS = {
     "daemon": (f"(cd / && exec env -i {SETSID} {SLEEP}) >/dev/null 2>&1 </dev/null", 1),
     "deaf": (f"trap '' TERM HUP INT; {SLEEP} & setsid {SLEEP} &", 2),
     "stopped": (f"{SLEEP} & kill -STOP $!; setsid sh -c 'kill -STOP $$; sleep 1000' x $MARK &", 2),
-    # Too quick to be counted.
+    # They come and go too quickly to be counted.
     "forking": (f"setsid {sys.executable} -c '{FORKING}' $MARK & until test -e forking; do sleep 0.01; done", 0),
 }
 
@@ -67,12 +67,12 @@ class Family:
     job: Job
     mark: str
     left: list[int] | None = None
-    """Who was alive when the end was told."""
+    """Which processes were alive when the end was reported."""
 
 
 @pytest.fixture
 def mark() -> Iterator[str]:
-    """What the marks of a test's families begin with; who has one is gone after the test."""
+    """The beginning of the marks of a test's families; processes with such a mark are killed after the test."""
     beginning = f"0.0{os.getpid():08}"
     yield beginning
     for pid in marked(beginning):
@@ -80,7 +80,7 @@ def mark() -> Iterator[str]:
 
 
 def marked(beginning: str) -> list[int]:
-    """The processes of which an argument begins so, but for zombies, which have none."""
+    """The processes that have an argument with this beginning; zombies have no arguments."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -95,7 +95,7 @@ def marked(beginning: str) -> list[int]:
 @pytest.mark.parametrize("way", REASONS)
 @pytest.mark.parametrize("cgroups", [True, False], ids=["cgroups", "no-cgroups"])
 def test_nobody_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, way: str, cgroups: bool) -> None:
-    """Children, daemons, deaf and stopped ones and those that fork all the time: all are gone when the end is told."""
+    """Children, daemons, deaf or stopped processes, and those that keep forking are gone when the end is reported."""
     if cgroups and not are_usable():
         pytest.skip("there are no control groups (version 2) that could be written")
     if not cgroups:
@@ -105,7 +105,7 @@ def test_nobody_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: s
 
 async def _nobody_is_left(folder: Path, mark: str, way: str, *, cgroups: bool) -> None:
     async with execution(folder, grace_seconds=0.3) as running:
-        # Without a group, its supervisor and its spawner, a daemon has nothing left by which anybody could know it.
+        # Without a group, supervisor and spawner, a daemon has nothing left by which it could be recognised.
         names = [name for name in SCRIPTS if cgroups or name != "daemon" or way != "supervisor and service"]
         families = [_family(running, name, f"{mark}{number:03}", way) for number, name in enumerate(names)]
         _look_at_ends(running, families)
@@ -133,7 +133,7 @@ def _family(running: Execution, name: str, mark: str, way: str) -> Family:
 
 
 def _look_at_ends(running: Execution, families: list[Family]) -> None:
-    """Let the listener look who is alive as soon as it is told of an end."""
+    """Let the listener check which processes are alive as soon as it is told of an end."""
     on_ended = running.told.on_ended
 
     def look(attempt: AttemptName, ending: object) -> None:
@@ -176,14 +176,14 @@ async def _have_ended(running: Execution, families: list[Family], way: str, *, c
 
 
 def test_cgroups_can_be_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not want control groups has none, and scripts run all the same."""
+    """Control groups can be switched off, and scripts run all the same."""
     monkeypatch.setenv("GRID_NO_CGROUPS", "1")
     assert "grid-" not in asyncio.run(_group_of_script(tmp_path))
 
 
 @pytest.mark.skipif(not are_usable(), reason="there are no control groups (version 2) that could be written")
 def test_cgroup_that_cannot_be_made(tmp_path: Path) -> None:
-    """A script is in a group of its own; where that cannot be made, here because its name is taken, it runs without."""
+    """A script has a group of its own; if that cannot be made, here because its name is taken, it runs without one."""
     name = asyncio.run(_group_of_script(tmp_path)).rpartition("/")[2].strip()
     assert name.startswith("grid-")
     assert name.endswith("-1-1")
@@ -199,7 +199,7 @@ def test_cgroup_that_cannot_be_made(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not are_usable(), reason="there are no control groups (version 2) that could be written")
 def test_group_that_was_left(tmp_path: Path) -> None:
-    """A group that nobody is in any more, since its supervisor was killed too, goes with the next start."""
+    """A group that is empty, because its supervisor was killed too, is removed at the next start."""
     group = Path(f"{own()}/grid-left-{os.getpid()}")
     group.mkdir()
     asyncio.run(_group_of_script(tmp_path))

@@ -1,4 +1,4 @@
-"""Cancels that race against starts and ends, from two clients at once; failpoints decide who comes first."""
+"""Cancels that race against starts and ends, from two clients at once; failpoints decide which comes first."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ WINS = {
     "supervisor.exit.before": "its script has ended, and nobody has said how",
     "supervisor.exit.after": "its end is written down, and not recorded",
 }
-"""Where an attempt holds still until both cancels are answered: they come before its end is recorded."""
+"""Where an attempt stops until both cancels are answered: they come before its end is recorded."""
 
 
 class Clients:
-    """Two who cancel the same experiment at once."""
+    """Two clients that cancel the same experiment at once."""
 
     def __init__(self, service: Victim, run: str, pool: ThreadPoolExecutor) -> None:
         self._service = service
@@ -41,7 +41,7 @@ class Clients:
         self._pool = pool
 
     def cancel(self, index: int) -> Callable[[], bool]:
-        """Begin; return what says, when both are answered, whether one was told that the experiment had not ended."""
+        """Begin; return a function that waits for both answers, and says whether one was "not ended yet"."""
         name = f"{self._run}-exp{index}"
         asked = [self._pool.submit(self._service.cancel, name) for _ in range(2)]
         return lambda: any(each.result(60)["pending"] for each in asked)
@@ -72,7 +72,7 @@ def wait_for_end(service: Victim, index: int) -> str:
 @pytest.mark.timeout(size(180, 1200))
 @pytest.mark.parametrize("point", WINS)
 def test_cancelled_before_its_end_is_recorded(new_victim: NewVictim, pool: ThreadPoolExecutor, point: str) -> None:
-    """A cancel wins wherever between its turn and the record of its end an experiment is."""
+    """A cancel wins at any point between an experiment's turn and the record of its end."""
     service = new_victim("--cpus", "1")
     gate = service.folder / "gate"
     clients = start(service, f"{point}:1+:wait={gate}", ROUNDS, pool)
@@ -88,7 +88,7 @@ def test_cancelled_before_its_end_is_recorded(new_victim: NewVictim, pool: Threa
 
 @pytest.mark.timeout(size(180, 1200))
 def test_recorded_and_not_told(new_victim: NewVictim, pool: ThreadPoolExecutor) -> None:
-    """A cancel that is recorded wins over an end that comes before anybody was told of the cancel."""
+    """A recorded cancel wins over an end that comes before any process was told of the cancel."""
     service = new_victim("--cpus", "1")
     told, ended = service.folder / "told", service.folder / "ended"
     plan = f"scheduler.cancel.after:1+:wait={told};supervisor.exit.before:1+:wait={ended}"
@@ -106,7 +106,7 @@ def test_recorded_and_not_told(new_victim: NewVictim, pool: ThreadPoolExecutor) 
 
 
 def test_cancelled_after_its_end_was_recorded(new_victim: NewVictim, pool: ThreadPoolExecutor) -> None:
-    """A cancel that comes later changes nothing, and is refused by nobody."""
+    """A cancel that comes later changes nothing, and is not an error."""
     service = new_victim("--cpus", "1")
     clients = start(service, "", ROUNDS, pool)
     for index in range(ROUNDS):

@@ -66,7 +66,7 @@ async def _is_ready(running: Execution, job: object) -> None:
     ids=["plain", "polite", "deaf"],
 )
 def test_timeout(tmp_path: Path, script: str, code: int | None, number: int | None) -> None:
-    """Who has had its time meets SIGTERM, then SIGKILL, and has timed out whatever it says at its end."""
+    """A script whose time is up meets SIGTERM, then SIGKILL, and has timed out whatever its exit code says."""
     ending = asyncio.run(_one(tmp_path, script, timeout_seconds=1.0))
     assert (ending.reason, ending.exit_code, ending.signal) == (Reason.TIMEOUT, code, number)
     assert ending.started_at is not None
@@ -76,19 +76,19 @@ def test_timeout(tmp_path: Path, script: str, code: int | None, number: int | No
 
 @pytest.mark.parametrize("seconds", [60.0, 1e9, 1e300])
 def test_timeout_that_does_not_come(tmp_path: Path, seconds: float) -> None:
-    """Who ends in time ends as if there were none, however long it may take."""
+    """A script that ends in time ends as if it had no time-out, however long it was allowed."""
     ending = asyncio.run(_one(tmp_path, "sleep 0.1; exit 3", timeout_seconds=seconds))
     assert (ending.reason, ending.exit_code) == (Reason.EXIT_CODE, 3)
 
 
 def test_timeout_while_the_end_is_near(tmp_path: Path) -> None:
-    """What a script leaves behind is ended without the script having timed out: it ended by itself before."""
+    """What a script leaves behind is ended, but the script has not timed out: it ended by itself before."""
     ending = asyncio.run(_one(tmp_path, "(trap '' TERM; sleep 1000) & exit 3", timeout_seconds=0.2))
     assert (ending.reason, ending.exit_code) == (Reason.EXIT_CODE, 3)
 
 
 def test_timeout_without_a_service(tmp_path: Path) -> None:
-    """A time-out is the supervisor's: it comes when no service runs, and the next one records it."""
+    """The supervisor enforces the time-out: it comes even if no service runs, and the next one records it."""
     with service_process(tmp_path, "--grace", "0.5", "--cpus", "1") as running:
         sessions.use(running.session())
         run = starter(tmp_path)("import time\nprint('ready')\ntime.sleep(1000)", timeout=2)
@@ -104,7 +104,7 @@ def test_timeout_without_a_service(tmp_path: Path) -> None:
 
 
 def test_cancel_wins_over_a_timeout(service: ServiceProcess, start: Start) -> None:
-    """Cancelled before its time-out was recorded, an experiment was cancelled, and the time-out changes nothing."""
+    """An experiment cancelled before its time-out was recorded is cancelled; the time-out changes nothing."""
     run = start(DEAF, script="run.sh", timeout=1)
     wait_until(lambda: "ready" in output_of(service, only(run)), "the script")
     run.cancel()
@@ -140,7 +140,7 @@ async def _first_to_end_it(folder: Path, first: str) -> Ending:
 
 
 def test_stopped(tmp_path: Path) -> None:
-    """A script that a shut-down has ended says so; one that had ended by itself keeps its own end."""
+    """The end of a script that a shutdown ended says so; one that had ended by itself keeps its own end."""
     stopped, ended = asyncio.run(_stopped(tmp_path))
     assert (stopped.reason, stopped.signal) == (Reason.SERVICE_STOPPED, signal.SIGTERM)
     assert (ended.reason, ended.exit_code) == (Reason.EXIT_CODE, 3)
@@ -165,7 +165,7 @@ async def _stopped(folder: Path) -> tuple[Ending, Ending]:
 
 @pytest.mark.parametrize("everybody", [False, True])
 def test_machine_that_shuts_down(tmp_path: Path, everybody: bool) -> None:
-    """A SIGTERM that nobody of ours has sent is the machine's: the experiment is lost, whoever is told first."""
+    """A SIGTERM that Grid did not send is the machine's: the experiment is lost, whichever process gets it first."""
     ending = asyncio.run(_shut_down(tmp_path, everybody))
     assert (ending.reason, ending.signal) == (Reason.LOST, signal.SIGTERM)
     assert "from outside" in (ending.error or "")
@@ -202,7 +202,7 @@ eaten = [bytearray(1 << 20) for _ in range(1000)]
 
 @pytest.fixture
 def little_memory(tmp_path: Path) -> Iterator[Path]:
-    """A control group of version 1 in which there is little memory."""
+    """A control group of version 1 with little memory."""
     group = MEMORY / f"test-{tmp_path.name}-{os.getpid()}"
     try:
         group.mkdir()
@@ -217,7 +217,7 @@ def little_memory(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("cgroups", [True, False])
 def test_out_of_memory(tmp_path: Path, little_memory: Path, monkeypatch: pytest.MonkeyPatch, cgroups: bool) -> None:
-    """A script that the kernel kills for want of memory has that reason, and not just a signal."""
+    """A script that the kernel kills for lack of memory has that reason, and not just a signal."""
     if not cgroups:
         monkeypatch.setenv("GRID_NO_CGROUPS", "1")
     ending = asyncio.run(_one(tmp_path, HUNGRY, command=(sys.executable, "run", str(little_memory))))
@@ -226,7 +226,7 @@ def test_out_of_memory(tmp_path: Path, little_memory: Path, monkeypatch: pytest.
 
 
 def test_killed_by_itself(service: ServiceProcess, start: Start) -> None:
-    """A SIGKILL that is not the kernel's is a signal, and one that is ours is whatever made us send it."""
+    """A SIGKILL that is not the kernel's is a signal; one that Grid sent counts as whatever made Grid send it."""
     run = start("import os; os.kill(os.getpid(), 9)")
     assert list(wait_for_run(run)) == ["FAILED"]
     assert only(run).failure.reason == Reason.SIGNAL
@@ -247,7 +247,7 @@ def test_killed_by_itself(service: ServiceProcess, start: Start) -> None:
 def test_interpreter_that_cannot_run(
     service: ServiceProcess, session: sessions.Session, start: Start, tmp_path: Path, make: Callable, said: str
 ) -> None:
-    """What shall run the script and cannot is named, in words that say why; the script never ran."""
+    """An interpreter that cannot run the script is named, and the message says why; the script never ran."""
     path = tmp_path / "interpreter"
     make(path)
     session.interpreter = str(path)
@@ -260,7 +260,7 @@ def test_interpreter_that_cannot_run(
 
 
 def test_interpreter_by_name(tmp_path: Path) -> None:
-    """A name that was not found on the PATH is not looked for among the files of the user."""
+    """An interpreter that is not on the PATH is not looked for among the user's files."""
     script = "echo 'exit 3' > bash; chmod +x bash"
     ending = asyncio.run(_one(tmp_path, script, command=("bash", "run")))
     assert (ending.reason, ending.started_at) == (Reason.ENVIRONMENT, None)
@@ -269,14 +269,14 @@ def test_interpreter_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("command", "said"), [(("/bin/sh", "x\0y"), "null"), (("/bin/sh", "x" * 200_000), "too long")])
 def test_process_that_cannot_be_started(tmp_path: Path, command: tuple[str, ...], said: str) -> None:
-    """Where the process cannot be started for another reason than its interpreter, that is said."""
+    """If the process cannot be started for another reason than its interpreter, the message says that reason."""
     ending = asyncio.run(_one(tmp_path, "", command=command))
     assert ending.reason is Reason.START_FAILED
     assert said in (ending.error or "")
 
 
 def test_working_copy_that_cannot_be_made(service: ServiceProcess, start: Start) -> None:
-    """Where the source code is gone the experiment could not be started; nobody is told of the service's folders."""
+    """If the source code is gone the experiment cannot be started; the message reveals no folder of the service."""
     run = start("import time; time.sleep(1000)", cpus=2)
     wait_until(lambda: only(run).status() == "RUNNING", "the script")
     waiting = start("print(2)")
@@ -291,7 +291,7 @@ def test_working_copy_that_cannot_be_made(service: ServiceProcess, start: Start)
 
 
 def test_last_lines_and_traceback(service: ServiceProcess, start: Start) -> None:
-    """A failure has the traceback whole and the line that names its exception; a success has none of it."""
+    """A failure has the whole traceback and the line that names its exception; a success has neither."""
     run = start("import sys\nprint('before')\nif sys.argv[2] == '1': raise ValueError('no')", "--n '[1, 2]'")
     wait_for_run(run)
     first, second = run
@@ -306,7 +306,7 @@ def test_last_lines_and_traceback(service: ServiceProcess, start: Start) -> None
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    """A script that has filled the disk ends as it ends: the record of that finds its place."""
+    """A script that has filled the disk ends as it ends: there is still room for the record of its end."""
     with small_disk(tmp_path / "disk", 4) as disk:
         folder = disk / "experiment"
         folder.mkdir()
@@ -321,7 +321,7 @@ def test_full_disk(tmp_path: Path) -> None:
 
 
 def test_disk_that_recovers(tmp_path: Path) -> None:
-    """A supervisor whose folder takes nothing waits until it does, and then says how its script ended."""
+    """A supervisor that cannot write to its folder waits until it can, and then records how its script ended."""
     attempt = attempt_of(tmp_path)
     script = f"echo ready; until test -e {tmp_path / 'release'}; do sleep 0.01; done; exit 3"
     with spawner() as running:
@@ -359,7 +359,7 @@ class immutable:  # noqa: N801 - reads as what it does
 
 
 def test_words_that_are_no_record(tmp_path: Path) -> None:
-    """What a supervisor did not write is no end, whatever it looks like."""
+    """What a supervisor did not write is not an end, whatever it looks like."""
     attempt = attempt_of(tmp_path)
     attempt.path.mkdir(parents=True)
     for words in ("", "0", "0 - 1", "0 - 1 SUCCESS", "x - 1 EXIT_CODE", "0 - EXIT_CODE", "0  1 EXIT_CODE"):
@@ -373,7 +373,7 @@ def test_words_that_are_no_record(tmp_path: Path) -> None:
 
 
 def test_timeout_must_be_a_time(session: object) -> None:
-    """A time-out that is none is refused before anything starts."""
+    """A time-out that is not a time is refused before anything starts."""
     for value in (0, -1, float("nan"), "soon"):
         with pytest.raises((GridError, TypeError, ValueError)):
             Run(entrypoint=__file__, timeout=value, localdir=True)

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 NewVictim = Callable[..., Victim]
 
-# Arguments: the ledger and a file: it ends when that exists. It tells how many attempts have left a line in its folder.
+# Arguments: the ledger and a file: it ends when that exists. It reports how many attempts left a line in its folder.
 RESUMED = (
     PRELUDE
     + """
@@ -40,7 +40,7 @@ LOST = "SELECT * FROM attempts WHERE reason = 'LOST'"
 @pytest.mark.timeout(size(180, 600))
 @pytest.mark.parametrize("boots", ["another boot", "the same boot"])
 def test_everything_dies(new_victim: NewVictim, boots: str) -> None:
-    """What ran is lost, or runs again where the run asks for it; nothing runs twice, and nobody else is killed."""
+    """What ran is lost, or runs again if the run asks for it; nothing runs twice, and no other process is killed."""
     times = size(2, 10)
     service = new_victim("--cpus", "4")
     release = service.folder / "release"
@@ -69,6 +69,6 @@ def test_everything_dies(new_victim: NewVictim, boots: str) -> None:
         if entry.event == "found":
             assert entry.attempt == len(found[entry.experiment]) + 1
             found[entry.experiment].append(entry.detail)
-    # The files of the attempt before are there where the run asked for them, and only there.
+    # The files of the previous attempt are there if the run asked for them, and only then.
     assert sorted(found.values()) == [[0] * (times + 1), list(range(times + 1))]
     assert Counter(statuses(service.home)) == {"SUCCEEDED": 2, "FAILED": times}

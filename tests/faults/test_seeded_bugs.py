@@ -1,4 +1,4 @@
-"""The fault tests can fail: the judge sees each bug of `bugs.py`, where he has nothing to say without it."""
+"""The fault tests can fail: the judge sees each bug of `bugs.py`, and without it has nothing to report."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def start_run(service: Victim, way: str, **settings: object) -> dict[str, str]:
 
 
 def wait_for_event(service: Victim, event: str) -> None:
-    """Wait until a script has told of something."""
+    """Wait until a script has reported something."""
     wait_until(lambda: any(entry.event == event for entry in entries(service.ledger)), event)
 
 
 def wait_for_end(service: Victim) -> None:
-    """Wait until every experiment has ended; with a bug that keeps one from that, not for long: the judge sees it."""
+    """Wait until every experiment has ended; not for long, because a bug may prevent that: the judge sees it."""
     seconds = 2 if service.bug and BUGS[service.bug].verdict == "for ever" else 60
     with suppress(AssertionError):
         wait_until(lambda: not service.revive_if_dead() and have_ended(service.home), "the end", seconds)
@@ -45,14 +45,14 @@ def judged(service: Victim, *, may_be_lost: bool = False) -> list[str]:
 
 
 def all_in_order(service: Victim) -> list[str]:
-    """Nobody dies."""
+    """No process dies."""
     service.start()
     play(service)
     return verdicts(service)
 
 
 def ended_while_it_is_cancelled(service: Victim) -> list[str]:
-    """A script ends by itself when its cancel is recorded, and nobody has told it so."""
+    """A script ends by itself when its cancel is recorded, but has not been signalled yet."""
     told, ended = service.folder / "told", service.folder / "ended"
     service.start(f"scheduler.cancel.after:1:wait={told};supervisor.exit.before:1:wait={ended}")
     (service.folder / "release").touch()
@@ -81,7 +81,7 @@ def two_supervisors(service: Victim) -> list[str]:
 
 
 def pid_of_somebody_else(service: Victim, *, another_boot: bool = False) -> list[str]:
-    """The machine dies; then somebody has the pid of the supervisor, and the experiment is cancelled."""
+    """The machine dies; then another process has the pid of the supervisor, and the experiment is cancelled."""
     service.start()
     run = start_run(service, "held")
     wait_for_event(service, "held")
@@ -91,16 +91,16 @@ def pid_of_somebody_else(service: Victim, *, another_boot: bool = False) -> list
         service.cancel(f"{run['name']}-exp0")
         wait_for_end(service)
         wrong = judged(service, may_be_lost=True)
-        return wrong if somebody.poll() is None else [*wrong, "somebody else was killed"]
+        return wrong if somebody.poll() is None else [*wrong, "another process was killed"]
 
 
 def pid_of_another_boot(service: Victim) -> list[str]:
-    """The same, where that process was started as long after the start of the machine as the supervisor was."""
+    """The same, but that process was started as long after the boot as the supervisor was."""
     return pid_of_somebody_else(service, another_boot=True)
 
 
 def unreadable_claim(service: Victim) -> list[str]:
-    """The service dies, and the disk loses what the claim of an attempt said that still runs."""
+    """The service dies, and the disk loses the content of a claim whose attempt still runs."""
     service.start()
     start_run(service, "exit-3")
     wait_for_event(service, "started")
@@ -116,7 +116,7 @@ def unreadable_claim(service: Victim) -> list[str]:
 
 
 def read_while_it_is_written(service: Victim) -> list[str]:
-    """A new service looks at the end of an attempt while that is being written."""
+    """A new service reads the end of an attempt while that is being written."""
     gate = service.folder / "gate"
     service.start(f"supervisor.exit.torn:1:wait={gate}")
     (service.folder / "release").touch()
@@ -138,7 +138,7 @@ def a_process_stays_behind(service: Victim) -> list[str]:
 
 
 def killed_while_cancelling(service: Victim) -> list[str]:
-    """The service dies before it has recorded a cancel, and nobody asks again."""
+    """The service dies before it has recorded a cancel, and no client asks again."""
     service.start("scheduler.cancel.before:1:kill")
     run = start_run(service, "exit-0")
     wait_for_event(service, "started")
@@ -152,7 +152,7 @@ def killed_while_cancelling(service: Victim) -> list[str]:
 
 
 def cancelled_while_its_turn_is_recorded(service: Victim) -> list[str]:
-    """An experiment is cancelled while the transaction is on its way that gives it its turn."""
+    """An experiment is cancelled while the transaction that gives it its turn is under way."""
     gate = service.folder / "gate"
     service.start(f"scheduler.turn.before:2+:wait={gate}")
     run = start_run(service, "held")
@@ -196,7 +196,7 @@ def asked_twice(service: Victim) -> list[str]:
 
 
 def deleted_while_it_runs(service: Victim) -> list[str]:
-    """A run is to be deleted that has not ended; that is refused."""
+    """A run that has not ended is to be deleted, which is refused."""
     service.start()
     run = start_run(service, "held")
     wait_for_event(service, "held")
@@ -231,7 +231,7 @@ SCENARIOS: dict[str, Callable[[Victim], list[str]]] = {
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_without_a_bug(new_victim: NewVictim, scenario: str) -> None:
-    """The judge has nothing to say."""
+    """The judge has nothing to report."""
     assert SCENARIOS[scenario](new_victim()) == []
 
 

@@ -59,7 +59,7 @@ def start(service: ServiceProcess, tmp_path: Path) -> Start:
 
 
 def families(service: ServiceProcess, *experiments: object) -> list[int]:
-    """Wait until scripts have told of all their processes; return those."""
+    """Wait until scripts have reported all their processes; return these."""
 
     def told(each: object) -> dict[str, int]:
         pids = pids_in(output_of(service, each))
@@ -76,7 +76,7 @@ def stop(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def judge(service: ServiceProcess, run: Run, pids: list[int]) -> None:
-    """Two ran and were ended; the third is queued; nothing of them is left. Then the third one's turn comes."""
+    """Two ran and were ended, and nothing of them is left; the third is queued. Then the third one's turn comes."""
     assert [pid for pid in pids if is_alive(pid)] == []
     assert processes_of(service.home) == []
     query = "SELECT status, reason, attempt FROM experiments ORDER BY seq"
@@ -161,7 +161,7 @@ while not os.path.exists(sys.argv[1]): time.sleep(0.01)
 
 
 def test_second_signal_cuts_it_short(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """Told again, a service does not wait for its experiments: it says which are left, and how to end them."""
+    """Told a second time, a service does not wait for its experiments: it says which are left, and how to end them."""
     service.stop()
     service.start("--stop-experiments", "--grace", "1000")
     sessions.use(service.session())
@@ -211,7 +211,7 @@ def test_stop_of_an_embedded_service(grid_home: Path, tmp_path: Path, monkeypatc
 
 
 def test_stop_where_there_is_nothing(tmp_path: Path) -> None:
-    """A home that is not there is not made by stopping it; one where nothing runs is left as it is."""
+    """Stopping does not make a home that does not exist; one where nothing runs is left as it is."""
     home = tmp_path / ".grid"
     told = stop(home)
     assert (told.returncode, told.stdout) == (0, f"no service was running in {home}; no experiments run now\n")

@@ -1,4 +1,4 @@
-"""A disk is full or fails, a database is locked, damaged or another version's: what is said, and that nothing is lost.
+"""A disk is full or fails, a database is locked, damaged or of another version: the message, and that nothing is lost.
 
 The scripts write their ledger on another disk, which is the judge.
 """
@@ -39,13 +39,13 @@ NewVictim = Callable[..., Victim]
 
 
 def wait_for_end(service: Victim) -> None:
-    """Wait until every experiment has ended, whoever dies meanwhile."""
+    """Wait until every experiment has ended, whichever process dies meanwhile."""
     wait_until(lambda: not service.revive_if_dead() and have_ended(service.home), f"the end after {service.fired()}")
 
 
 @contextlib.contextmanager
 def killed_after(service: Victim, faults: int) -> Iterator[None]:
-    """Kill the service once so many writes have failed, which would go on failing."""
+    """Kill the service once that many writes have failed, which would go on failing."""
     over = threading.Event()
 
     def kill() -> None:
@@ -66,7 +66,7 @@ def killed_after(service: Victim, faults: int) -> Iterator[None]:
 @pytest.mark.timeout(size(180, 3600))
 @pytest.mark.parametrize("point", ["database.commit.before", "database.committed"])
 def test_every_write_fails_from_one_on(new_victim: NewVictim, point: str) -> None:
-    """Where nothing can be written any more nothing that was recorded is untrue, and the next service catches up."""
+    """If nothing can be written any longer, everything recorded stays true, and the next service catches up."""
     every = range(1, 40)
     numbers = every if size(0, 1) else sorted(random.Random(f"{seed()} {point}").sample(every[:15], 2))
     for number in numbers:
@@ -82,7 +82,7 @@ def test_every_write_fails_from_one_on(new_victim: NewVictim, point: str) -> Non
 
 
 def test_what_is_written_is_done_though_nobody_was_told(new_victim: NewVictim) -> None:
-    """A change whose commit could not say that it has succeeded takes effect, though nobody asks for it again."""
+    """A change whose commit could not report its success takes effect, though no client asks for it again."""
     service = new_victim()
     service.start()
     service.ask('mutation { pauseCluster(name: "local") { paused } }')
@@ -100,7 +100,7 @@ def test_what_is_written_is_done_though_nobody_was_told(new_victim: NewVictim) -
 
 
 def test_database_locked_while_serving(new_victim: NewVictim, tmp_path: Path) -> None:
-    """While another program has locked the database requests fail in words without a path; afterwards all goes on."""
+    """While another program locks the database requests fail with a message without a path; afterwards all goes on."""
     database = tmp_path / "victim-0" / ".grid" / "grid.sqlite3"
     service = new_victim("--database", f"sqlite:///{database}?timeout=0.5")
     assert database.exists()
@@ -115,7 +115,7 @@ def test_database_locked_while_serving(new_victim: NewVictim, tmp_path: Path) ->
             service.ask("mutation($name: String!) { cancelRun(name: $name) { ended } }", name=first["name"])
         assert caught.value.code == "UNAVAILABLE"
         assert str(service.home) not in str(caught.value)
-        # What only reads is not concerned.
+        # What only reads is not affected.
         assert service.ask("query($name: String!) { run(name: $name) { name } }", name=first["name"])
         wait_until(lambda: sum(entry.event in ("exit", "signal") for entry in entries(service.ledger)) == 2, "two ends")
         assert set(statuses(service.home)) <= {"QUEUED", "PENDING", "RUNNING"}
@@ -130,7 +130,7 @@ def test_database_locked_while_serving(new_victim: NewVictim, tmp_path: Path) ->
 
 
 def fill(folder: Path) -> Path:
-    """Leave no space on a folder's disk; return what has taken it."""
+    """Leave no space on a folder's disk; return the file that fills it."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -139,7 +139,7 @@ def fill(folder: Path) -> Path:
 
 
 def refused_write(service: Victim) -> Refused | None:
-    """Let a service write something; return its refusal, where it refuses."""
+    """Let a service write something; return its refusal, if it refuses."""
     try:
         for change in ("pause", "resume"):
             service.ask(f'mutation {{ {change}Cluster(name: "local") {{ name }} }}')
@@ -150,7 +150,7 @@ def refused_write(service: Victim) -> Refused | None:
 
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_disk_is_full_while_serving(new_victim: NewVictim, is_killed: bool) -> None:
-    """On a full disk requests fail in words without a path, and what ends meanwhile is recorded once there is space."""
+    """On a full disk requests fail with a message without a path; ends are recorded once there is space."""
     service = new_victim()
     release = service.folder / "release"
     with small_disk(service.home, 6):
@@ -182,14 +182,14 @@ def test_disk_is_full_while_serving(new_victim: NewVictim, is_killed: bool) -> N
 
 
 def serve(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Start a service that is not to start; return how it ended and what it said."""
+    """Start a service that must refuse to start; return how it ended and what it said."""
     command = [sys.executable, "-m", "grid.service", "serve", "--home", str(home), *options]
     environment = clean_environment(home.parent)
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 def refuses(outcome: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """Require that a service has ended with this code, in a few words of which these are some."""
+    """Require that a service has ended with this code and a short message that contains these words."""
     assert outcome.returncode == code, outcome.stderr
     error = outcome.stderr[outcome.stderr.index("error: ") :]
     assert all(each in error for each in words), error
@@ -197,7 +197,7 @@ def refuses(outcome: subprocess.CompletedProcess[str], code: int, *words: str) -
 
 
 def test_database_that_a_service_cannot_take(template: Path, tmp_path: Path) -> None:
-    """Whatever is wrong with the database, the service ends with words that name it, and leaves it as it is."""
+    """Whatever is wrong with the database, the service ends with a message that names it, and leaves it as it is."""
     home = tmp_path / "home" / ".grid"
     shutil.copytree(template / ".grid", home)
     file = home / "grid.sqlite3"
@@ -228,7 +228,7 @@ def test_disk_that_a_service_cannot_use(tmp_path: Path) -> None:
         refuses(serve(home), 75, str(home), "space")
 
 
-# What others see of it
+# What scripts see of it
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux says what a process has open")
@@ -257,7 +257,7 @@ def test_nothing_of_the_service_is_inherited(service: ServiceProcess, session: o
 
 
 def opened_by(pid: int) -> list[str]:
-    """What a process has open."""
+    """The files that a process has open."""
     folder = Path(f"/proc/{pid}/fd")
     found = []
     for each in folder.iterdir():
@@ -267,7 +267,7 @@ def opened_by(pid: int) -> list[str]:
 
 
 def newer_package(folder: Path) -> Path:
-    """Make a copy of grid whose database has one more migration; return what PYTHONPATH needs to find it."""
+    """Make a copy of grid whose database has one more migration; return the PYTHONPATH that finds it."""
     source = Path(grid.__file__).parent
     shutil.copytree(source, folder / "grid", ignore=shutil.ignore_patterns("__pycache__"))
     newer = f"{int(HEAD) + 1:04}"

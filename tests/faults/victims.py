@@ -31,7 +31,7 @@ from tests.support.waiting import wait_until
 _T = TypeVar("_T")
 
 CUT = (OSError, http.client.HTTPException, json.JSONDecodeError)
-"""How a request ends whose service dies meanwhile."""
+"""The errors of a request whose service died meanwhile."""
 
 
 class Refused(AssertionError):
@@ -76,11 +76,11 @@ class Victim:
     Parameters
     ----------
     zygote
-        Who forks it.
+        The process that forks it.
     folder
-        Does not exist yet.
+        Where its home will be; must not exist yet.
     template
-        The folder of another that has been stopped, to begin with what it holds.
+        The folder of a stopped service, whose content this one begins with.
     options
         Of `python -m grid.service serve`.
     """
@@ -104,16 +104,16 @@ class Victim:
         self.pid = 0
 
     def start(self, plan: str | None = None, *, then: Sequence[str] = (), **environment: str) -> None:
-        """Start it, and wait until it answers, or has died where the plan may make it.
+        """Start it, and wait until it answers, or has died if the plan may make it.
 
         Parameters
         ----------
         plan
             The failpoints of this start; an empty one counts them. None switches them off.
         then
-            Those of the starts after a death.
+            The failpoints of the starts after a death.
         environment
-            Of the service.
+            Further variables of the service's environment.
         """
         self._plans = [*then]
         hits = self.folder / f"hits-{len(self._hits)}"
@@ -137,7 +137,7 @@ class Victim:
             self.endpoint = Endpoint(record["url"], record["user_id"], record["api_key"])
 
     def let_go(self, gate: Path, number: int = 1) -> None:
-        """Let so many go on that hold still."""
+        """Let that many processes go on that are held at a point."""
         with gate.open("a") as file:
             file.write("." * number)
 
@@ -152,7 +152,7 @@ class Victim:
         wait_until(lambda: not self.is_alive(), "the death of the service")
 
     def stop(self) -> None:
-        """End it in good order; what runs goes on."""
+        """Stop it properly; what runs goes on."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
         wait_until(lambda: not self.is_alive(), "the end of the service")
@@ -166,15 +166,15 @@ class Victim:
     # Failpoints
 
     def reached(self) -> Counter[str]:
-        """How often each point was reached, by whichever process, under the plan of the last start that had one."""
+        """How often each point was reached, by any process, under the plan of the last start that had one."""
         return Counter(name for name, _, _ in _lines(self._hits[-1]))
 
     def wait_for_hits(self, point: str, number: int) -> None:
-        """Wait until a point was reached so often."""
+        """Wait until a point was reached that often."""
         wait_until(lambda: self.reached()[point] >= number, f"hit {number} of {point}")
 
     def pretend(self, name: str, times: int) -> None:
-        """Let a point have been reached so often more, under the plan of the last start."""
+        """Count that many further hits of a point, under the plan of the last start."""
         with self._hits[-1].open("a") as hits:
             hits.write(f"{name} 0 -\n" * times)
 
@@ -193,7 +193,7 @@ class Victim:
         return value
 
     def insist(self, request: Callable[[], _T]) -> _T:
-        """Send a request until it is answered, whoever dies meanwhile and whatever the disk does."""
+        """Send a request until it is answered, whichever process dies meanwhile and whatever the disk does."""
         while True:
             try:
                 if not self.revive_if_dead():
@@ -205,7 +205,7 @@ class Victim:
                 wait_until(lambda: not self.is_alive(), f"the death of a service that does not answer: {self.fired()}")
 
     def revive_if_dead(self) -> bool:
-        """Start the service again where it has died, under the next plan; return whether it had."""
+        """Start the service again if it has died, under the next plan; return whether it had."""
         if self.is_alive():
             return False
         plan, *others = [*self._plans, None]
@@ -232,7 +232,7 @@ class Victim:
         return run
 
     def cancel(self, name: str) -> dict[str, list[str]]:
-        """Cancel an experiment, insisting; return who has ended and whose end is still to come."""
+        """Cancel an experiment, insisting; return which have ended and which have yet to end."""
         query = "mutation($name: String!) { cancelExperiment(name: $name) { ended pending } }"
         answer: dict[str, list[str]] = self.insist(lambda: self.ask(query, name=name))
         return answer
@@ -288,7 +288,7 @@ def _archive(name: str, text: str) -> bytes:
 
 @contextmanager
 def victim(zygote: Zygote, folder: Path, *options: str, template: Path | None = None) -> Iterator[Victim]:
-    """Give a service that is not started yet, and leave nothing of it behind but its files."""
+    """Yield a service that is not started yet, and leave nothing of it behind but its files."""
     service = Victim(zygote, folder, *options, template=template)
     try:
         yield service

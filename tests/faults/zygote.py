@@ -1,7 +1,7 @@
 """A process that has imported the service and forks one whenever it is told to: starting one takes a tenth then.
 
 Run as a module; each line of its input is a service to start, each line of its output the pid of one. What it forks is
-the service's own `main`, in a process of its own, with a bug of `bugs.py` where one is asked for.
+the service's own `main`, in a process of its own, with a bug of `bugs.py` if one is asked for.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tests.support.experiments import starter
 
 @pytest.fixture
 def start(session: Session, tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """Start a run of a script whose text is given; one CPU for each experiment unless something else is asked for."""
+    """Start a run of a script whose text is given; one CPU for each experiment unless the test asks for more."""
     started: list[Run] = []
     start_one = starter(tmp_path)
 
@@ -26,7 +26,7 @@ def start(session: Session, tmp_path: Path) -> Iterator[Callable[..., Run]]:
         return started[-1]
 
     yield start
-    # A test that has failed must not keep the machine from the next one.
+    # A test that has failed must not occupy the machine during the next one.
     for run in started:
         with suppress(RunNotFound):  # deleted by the test
             run.cancel()

@@ -53,12 +53,12 @@ def other(service: ServiceProcess) -> Endpoint:
 
 @pytest.fixture
 def other_session(other: Endpoint) -> Session:
-    """Being logged in as the other user, beside the first."""
+    """A session of the other user, beside the first."""
     return Session(other, is_embedded=False)
 
 
 def test_id_or_name_goes_with_the_key(service: ServiceProcess) -> None:
-    """A request is its user's, who may say their id or their name."""
+    """A request belongs to its user, who may be named by id or by name."""
     endpoint = service.endpoint
     viewer = {"id": endpoint.user_id, "username": service.username}
     for user in (endpoint.user_id, service.username):
@@ -93,7 +93,7 @@ def test_id_or_name_goes_with_the_key(service: ServiceProcess) -> None:
 def test_no_request_without_its_key(
     service: ServiceProcess, query: str, authorization: Callable[[str, str], str | None]
 ) -> None:
-    """Nothing is answered, and nothing is done, without a key that is known and a user that it belongs to."""
+    """Nothing is answered, and nothing is done, without a known key and the user to whom it belongs."""
     endpoint = service.endpoint
     answer = ask(endpoint.graphql_url, query, authorization(endpoint.user_id, endpoint.api_key))
     assert code_of(answer) == "UNAUTHENTICATED"
@@ -102,7 +102,7 @@ def test_no_request_without_its_key(
 
 
 def test_no_websocket_without_a_key(service: ServiceProcess) -> None:
-    """A WebSocket is closed before it has told anything to somebody without a key."""
+    """Without a key a WebSocket is closed before it has revealed anything."""
 
     async def play() -> int | None:
         url = service.endpoint.graphql_url.replace("http", "ws", 1)
@@ -169,7 +169,7 @@ def test_users_cannot_touch_each_other(
 
 
 def test_two_users_may_choose_one_name(session: Session, other_session: Session, start: Start) -> None:
-    """A name is taken among one's own runs alone."""
+    """A name is taken only among one's own runs."""
     mine = start("print(1)", name="same-name")
     sessions.use(other_session)
     theirs = start("print(2)", name="same-name")
@@ -215,7 +215,7 @@ def test_a_team_reads_what_its_users_run(service: ServiceProcess, session: Sessi
 
 
 def test_several_teams(tmp_path: Path) -> None:
-    """Whoever shares at least one team may read, and nobody through a third user; None is oneself."""
+    """Users who share at least one team may read; a third user in common does not count. None is oneself."""
 
     async def play() -> list[list[bool]]:
         async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
@@ -248,7 +248,7 @@ def test_several_teams(tmp_path: Path) -> None:
 
 
 def test_keys_are_asked_for_each_time(tmp_path: Path) -> None:
-    """A key that another process has taken away, or brought, is so with the next request: nothing is remembered."""
+    """A key that another process has revoked or added counts as such from the next request on: nothing is cached."""
 
     async def play() -> None:
         async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
@@ -280,7 +280,7 @@ def test_keys_are_asked_for_each_time(tmp_path: Path) -> None:
 
 
 def test_a_key_is_read_where_nobody_can_change_it(tmp_path: Path) -> None:
-    """The file with the home's own key is read while no other process can replace what the database knows of keys."""
+    """The file with the home's own key is read while no other process can replace the keys in the database."""
 
     async def play() -> str:
         async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
@@ -298,7 +298,7 @@ def test_a_key_is_read_where_nobody_can_change_it(tmp_path: Path) -> None:
 
 
 def test_a_key_stays_whose_it_is(tmp_path: Path) -> None:
-    """An account that was renamed keeps its user, and with it its runs; another key makes another user."""
+    """A renamed account keeps its user, and therefore its runs; another key makes another user."""
 
     async def play() -> list[Any]:
         async with opened(Options(home=tmp_path / "home", cpus=1)) as application:

@@ -1,4 +1,4 @@
-"""Tests of the commands `users` and `teams`, as processes: what they print and refuse, and that it holds at once."""
+"""Tests of the commands `users` and `teams`, as processes: what they print and refuse, and when it takes effect."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def key_count(service: ServiceProcess, name: str) -> int:
 
 
 def row_of(table: str, name: str) -> list[str]:
-    """The words of the line about somebody in what `list` printed."""
+    """The words of a user's line in what `list` printed."""
     (line,) = [line for line in table.splitlines() if line.split()[0] == name]
     return line.split()
 
@@ -67,7 +67,7 @@ def row_of(table: str, name: str) -> list[str]:
 
 
 def test_add(service: ServiceProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`users add` prints a credentials file with which another home is logged in as the new user, there and then."""
+    """`users add` prints a credentials file with which another home is logged in as the new user at once."""
     told = operate(service.home, "users", "add", "ada")
     assert told.returncode == 0
     assert set(json.loads(told.stdout)) == {"UserID", "APIKey", "URL"}
@@ -97,7 +97,7 @@ def test_key_is_shown_once(service: ServiceProcess) -> None:
 
 @pytest.mark.parametrize("what", ["users", "teams"])
 def test_name_that_is_none(service: ServiceProcess, what: str) -> None:
-    """A name that is none is refused in words that say what is allowed."""
+    """What is not a name is refused with a message that says what is allowed."""
     told = operate(service.home, what, "add", "a:b")
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr == (
@@ -132,7 +132,7 @@ def test_names(tmp_path: Path) -> None:
 
 
 def test_name_that_is_taken(service: ServiceProcess) -> None:
-    """Of several who add one name at once one succeeds, and the others are told so; there is one user of it."""
+    """Of several commands that add one name at once one succeeds, and the others say so; there is one such user."""
     command = [sys.executable, "-m", "grid.service", "users", "add", "cleo"]
     environment = clean_environment(service.home.parent)
     adding = [
@@ -149,7 +149,7 @@ def test_name_that_is_taken(service: ServiceProcess) -> None:
 
 
 def test_list(service: ServiceProcess) -> None:
-    """`users list` says of each who they are, since when, whether they may call, and in which teams they are."""
+    """`users list` shows each user's name, since when they exist, whether they may call, and their teams."""
     endpoint = add_user(service, "dora")
     operated(service.home, "teams", "add", "list-1")
     operated(service.home, "teams", "add", "list-2")
@@ -164,7 +164,7 @@ def test_list(service: ServiceProcess) -> None:
 
 
 def test_disable_and_enable(service: ServiceProcess) -> None:
-    """A user who is disabled is refused when the command is back, and accepted again when `enable` is."""
+    """A user is refused once `disable` has returned, and accepted again once `enable` has."""
     endpoint = add_user(service, "emma")
     assert username(endpoint) == "emma"
     for _ in range(2):
@@ -179,7 +179,7 @@ def test_disable_and_enable(service: ServiceProcess) -> None:
 
 
 def test_rotate(service: ServiceProcess) -> None:
-    """`users rotate` prints a key that works, and every older one of that user is refused when it is back."""
+    """`users rotate` prints a key that works, and once it has returned every older key of that user is refused."""
     keys = [add_user(service, "faye")]
     bystander = add_user(service, "gina")
     for _ in range(2):
@@ -202,18 +202,18 @@ def test_rotate(service: ServiceProcess) -> None:
     ],
 )
 def test_who_is_not_there(service: ServiceProcess, arguments: list[str], why: str) -> None:
-    """A user or a team that there is not is refused by its name, with where to look."""
+    """An unknown user or team is refused with its name, and where to look."""
     told = operate(service.home, *arguments)
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.startswith(f"error: {why}; ")
     assert "list shows" in told.stderr
 
 
-# Where no service runs, and where another might
+# If no service runs, or another one might
 
 
 def test_without_a_service(tmp_path: Path) -> None:
-    """Users and teams can be set up before a service is started; it finds them, and refuses whom it shall refuse."""
+    """Users and teams can be set up before a service is started; it finds them, and refuses those who are disabled."""
     home = tmp_path / ".grid"
     told = operate(home, "users", "add", "hana")
     assert (told.returncode, json.loads(told.stdout)["URL"]) == (0, "")
@@ -232,7 +232,7 @@ def test_without_a_service(tmp_path: Path) -> None:
 
 
 def test_home_that_is_none(tmp_path: Path) -> None:
-    """Nothing is made of a mistyped home: a command that only looks or changes says that nobody is there."""
+    """Nothing is made in a mistyped home: a command that only reads or changes says that no service was ever there."""
     home = tmp_path / "no-such-home"
     for arguments in (["users", "list"], ["users", "disable", "x"], ["teams", "list"], ["teams", "join", "x", "y"]):
         told = operate(tmp_path / ".grid", *arguments, "--home", str(home))
@@ -242,7 +242,7 @@ def test_home_that_is_none(tmp_path: Path) -> None:
 
 
 def test_another_database(tmp_path: Path) -> None:
-    """The database that `serve --database` uses is the one that is changed where the commands are told so."""
+    """With `--database` the commands change the database that `serve --database` uses."""
     database = f"sqlite:///{tmp_path / 'other.sqlite3'}"
     with service_process(tmp_path, "--cpus", "1", "--database", database) as service:
         endpoint = endpoint_of(operated(service.home, "users", "add", "--database", database, "jana"))
@@ -251,7 +251,7 @@ def test_another_database(tmp_path: Path) -> None:
 
 
 def test_service_of_another_version(service: ServiceProcess) -> None:
-    """The database of a service of another version is left alone while that runs."""
+    """The database of a service of another version is left alone while that service runs."""
     file = service.home / "service" / "service.json"
     record = file.read_text()
     try:
@@ -281,7 +281,7 @@ def test_locked_database(tmp_path: Path) -> None:
 
 
 def test_own_user_cannot_be_disabled(service: ServiceProcess) -> None:
-    """The user by whom a home's own service is used cannot be disabled, and the refusal says why."""
+    """The home's own user cannot be disabled, and the refusal says why."""
     told = operate(service.home, "users", "disable", service.username)
     assert (told.returncode, told.stdout) == (1, "")
     assert f"{service.username!r} cannot be disabled: it is the user of {service.home} itself" in told.stderr
@@ -289,7 +289,7 @@ def test_own_user_cannot_be_disabled(service: ServiceProcess) -> None:
 
 
 def test_own_key_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the home's own key is replaced, sessions of its service go on, and the old key never comes back."""
+    """When the home's own key is replaced, sessions of its service go on, and the old key never comes back."""
     with service_process(tmp_path, "--cpus", "1") as service:
         monkeypatch.setenv("GRID_HOME", str(service.home))
         login()
@@ -314,7 +314,7 @@ def test_own_key_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_own_key_rotated_while_the_service_starts(tmp_path: Path) -> None:
-    """However the two meet, the home's own user has one key afterwards: the one that was printed, everywhere."""
+    """Whichever comes first, the home's own user has one key afterwards: the one that was printed, everywhere."""
     with service_process(tmp_path, "--cpus", "1") as service:
         name = service.username
         for wait in (0.0, 0.3, 0.6):
@@ -332,7 +332,7 @@ def test_own_key_rotated_while_the_service_starts(tmp_path: Path) -> None:
 
 
 def test_own_key_rotated_without_a_service(tmp_path: Path) -> None:
-    """Where no service runs, the home's own key is replaced for the next one."""
+    """If no service runs, the home's own key is replaced for the next one."""
     with service_process(tmp_path, "--cpus", "1") as service:
         before = service.endpoint
         service.stop()

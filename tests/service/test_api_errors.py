@@ -68,7 +68,7 @@ def test_tree_is_drawn() -> None:
     ],
 )
 def test_answer(error: Exception, extensions: dict[str, Any]) -> None:
-    """What a resolver raises is answered with its own words, its place and its code, and so is what HTTP meets."""
+    """An error that a resolver raises is answered with its message, place and code, and so is one that HTTP raises."""
     schema = build_schema("type Query { field: Int }")
 
     def fail(*_: object) -> None:
@@ -83,7 +83,7 @@ def test_answer(error: Exception, extensions: dict[str, Any]) -> None:
 
 
 def test_what_is_not_translated() -> None:
-    """An error of the API stays as it is; what nobody expects is a fault, whose words are not told."""
+    """An error of the API stays as it is; anything unexpected is a fault, whose message is not shown."""
     error = ApiError(ErrorCode.FORBIDDEN, "not you")
     assert translated(error) is error
     fault = RuntimeError("the password is /etc/secret")

@@ -43,7 +43,7 @@ mended, _, code = sys.argv[1:]
 print(f'this is {os.path.basename(os.path.dirname(os.getcwd()))} of {code}')
 sys.exit(0 if os.path.exists(mended) else int(code))
 """
-# Says that it runs, in a ledger for all, and ends with its number when there is a file.
+# Says that it runs, in a common ledger, and ends with its number when there is a file.
 HOLD = """
 import os, sys, time
 ledger, release, _, code = sys.argv[1:]
@@ -52,7 +52,7 @@ os.write(descriptor, f'{os.path.basename(os.path.dirname(os.getcwd()))} {code}\\
 while not os.path.exists(release): time.sleep(0.01)
 sys.exit(int(code))
 """
-# Counts its attempts in a file of its own, and has one more that it finds as it was sent.
+# Counts its attempts in a file that it makes, and appends to one that came with the source code.
 COUNT = """
 import os, sys, time
 with open('count', 'a') as file: file.write('x')
@@ -73,7 +73,7 @@ def mended(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def failed(start: Start, mended: Path) -> Run:
-    """A run of which the second and the third experiment have failed."""
+    """A run whose second and third experiments have failed."""
     run = start(FAIL, f"{mended} --code '[0, 1, 2]'")
     wait_for_run(run)
     return run
@@ -121,7 +121,7 @@ def test_failed_experiments_are_run_again(service: ServiceProcess, failed: Run, 
 
 
 def test_only_what_has_failed(service: ServiceProcess, session: object, start: Start, mended: Path) -> None:
-    """Neither what has succeeded nor what was cancelled is run again; where nothing has failed nothing happens."""
+    """Neither what has succeeded nor what was cancelled is run again; if nothing has failed, nothing happens."""
     run = start(FAIL, f"{mended} --code '[0, 1]'")
     wait_for_run(run)
     pause_cluster("local")
@@ -146,7 +146,7 @@ def test_only_what_has_failed(service: ServiceProcess, session: object, start: S
 
 
 def test_again_and_again(service: ServiceProcess, start: Start, mended: Path) -> None:
-    """Each retry is a further attempt, the experiment tells of the present one, and the service keeps them all."""
+    """Each retry is a further attempt; the experiment shows the present one, and the service keeps them all."""
     run = start("import sys\n1 / 0", "")
     experiment = only(run)
     for number in range(1, 4):
@@ -168,7 +168,7 @@ def test_again_and_again(service: ServiceProcess, start: Start, mended: Path) ->
 
 
 def test_what_is_seen_of_a_further_attempt(failed: Run, mended: Path, session: object) -> None:
-    """Whoever holds the run or its experiments sees the next attempt wait, run and end."""
+    """A client that holds the run or its experiments sees the next attempt wait, run and end."""
     second = list(failed)[1]
     assert second.status() == "FAILED"
     assert second.finished_at is not None
@@ -189,7 +189,7 @@ def test_what_is_seen_of_a_further_attempt(failed: Run, mended: Path, session: o
 
 
 def test_watching_a_retry(session: Session, failed: Run, mended: Path) -> None:
-    """A watcher of a run that was queued again hears of it until it has ended again."""
+    """A watcher of a run that was queued again hears of every change until it has ended again."""
     pause_cluster("local")
     try:
         failed.retry()
@@ -204,7 +204,7 @@ def test_watching_a_retry(session: Session, failed: Run, mended: Path) -> None:
 
 
 def test_one_key_is_one_retry(service: ServiceProcess, failed: Run) -> None:
-    """A retry that is asked for repeatedly, at once or after it was carried out, is carried out once."""
+    """A retry that is requested repeatedly, at once or after it was carried out, is carried out once."""
     names = [each.name for each in failed][1:]
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: retry(service, failed, "same"), range(8)))
@@ -220,7 +220,7 @@ def test_one_key_is_one_retry(service: ServiceProcess, failed: Run) -> None:
 
 
 def test_a_key_is_a_runs_own(service: ServiceProcess, failed: Run, start: Start, mended: Path) -> None:
-    """The same key means another retry for another run."""
+    """For another run the same key means another retry."""
     other = start(FAIL, f"{mended} --code 1")
     wait_for_run(other)
     assert len(retry(service, failed, "key")) == 2
@@ -245,7 +245,7 @@ def test_keys_that_are_none(service: ServiceProcess, failed: Run, key: str) -> N
 
 
 def test_who_may_retry(service: ServiceProcess, failed: Run) -> None:
-    """Only its owner has a run's experiments run again: to a stranger there is none, and a teammate may look only."""
+    """Only the owner can retry a run: a stranger does not find it, and a teammate may only read it."""
     input_ = {"id": failed.id, "key": "k" * 16}
     stranger, mate = add_user(service, "stranger"), add_user(service, "mate")
     operated(service.home, "teams", "add", "ours")
@@ -261,7 +261,7 @@ def test_who_may_retry(service: ServiceProcess, failed: Run) -> None:
 
 
 def test_retry_of_what_is_not_there(session: object, failed: Run) -> None:
-    """Before the start and after the deletion there is nothing to run again."""
+    """Before its start and after its deletion a run cannot be retried."""
     with pytest.raises(RunNotStarted, match="nothing to retry"):
         Run(entrypoint=__file__).retry()
     failed.delete()
@@ -270,7 +270,7 @@ def test_retry_of_what_is_not_there(session: object, failed: Run) -> None:
 
 
 def test_while_others_run(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """What has failed can be run again while the rest of its run goes on, which it leaves alone."""
+    """What has failed can be run again while the rest of its run goes on undisturbed."""
     ledger, release, mended = tmp_path / "ledger", tmp_path / "release", tmp_path / "mended"
     run = start(
         f"import os, sys\nif sys.argv[-1] == '1' and not os.path.exists({str(mended)!r}): sys.exit(1)\n{HOLD}",
@@ -302,7 +302,7 @@ def test_cancel_and_retry_at_once(service: ServiceProcess, start: Start, tmp_pat
     def both(times: list[float], what: Callable[[], object]) -> None:
         begin.wait()
         for seconds in times:
-            threading.Event().wait(seconds)  # at whatever moment that comes to
+            threading.Event().wait(seconds)  # at a random moment
             what()
 
     plans = [(3, run.retry), (3, run.retry), (1, run.cancel)]
@@ -331,7 +331,7 @@ def test_cancel_and_retry_at_once(service: ServiceProcess, start: Start, tmp_pat
 
 
 def test_lost_stays_lost(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """Where a run asks for nothing, what is lost has failed; its owner may run it again."""
+    """By default what is lost has failed; its owner may run it again."""
     release = tmp_path / "release"
     run = start(HOLD, f"{tmp_path / 'ledger'} {release} --code 0")
     ledger = tmp_path / "ledger"

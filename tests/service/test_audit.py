@@ -29,7 +29,7 @@ KEY = "Basic audit"
 
 
 async def context(request: Any, _params: dict[str, Any]) -> None:
-    """Let in the audit alone."""
+    """Accept only the key of the audit."""
     if request.headers.get("authorization") != KEY:
         raise ApiError(ErrorCode.UNAUTHENTICATED, "the key is not known")
 
@@ -56,7 +56,7 @@ def serving() -> Iterator[str]:
 
 @pytest.fixture
 def audit(tmp_path: Path) -> Path:
-    """Give the audit with what it depends on installed."""
+    """Return the folder of the audit, with its dependencies installed."""
     for command in ("node", "npm"):
         if shutil.which(command) is None:
             pytest.skip(f"{command} is not installed: the audit of GraphQL over HTTP runs on Node")

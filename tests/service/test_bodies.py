@@ -33,7 +33,7 @@ class Exchange:
 
     @property
     def body(self) -> bytes:
-        """Give the body of the answer."""
+        """The body of the answer."""
         assert not self.sent[-1].get("more_body")
         return b"".join(message.get("body", b"") for message in self.sent[1:])
 
@@ -59,7 +59,7 @@ async def swallowing(scope: Any, receive: Any, send: Any) -> None:
 
 
 def assert_too_large(exchange: Exchange) -> None:
-    """Hold the answer to be the one for a body above 10 bytes."""
+    """Require the answer for a body above 10 bytes."""
     assert exchange.sent[0]["status"] == 413
     assert (b"connection", b"close") in exchange.sent[0]["headers"]
     (error,) = orjson.loads(exchange.body)["errors"]
@@ -81,7 +81,7 @@ def assert_too_large(exchange: Exchange) -> None:
 def test_body_is_read_no_further_than_allowed(
     app: Any, length: bytes | None, part: int, parts: int | None, read: int
 ) -> None:
-    """A body above the limit gets a coded 413, and is read no further than to the part that goes beyond it."""
+    """A body above the limit gets a coded 413, and is read no further than the part that exceeds it."""
     exchange = Exchange(part, parts, length)
     asyncio.run(limit_body(app, 10)(exchange.scope, exchange.receive, exchange.send))
     assert exchange.read == read
@@ -100,7 +100,7 @@ def test_application_does_not_see_what_was_announced_too_large() -> None:
 
 
 def test_body_within_the_limit_passes() -> None:
-    """A body of exactly the limit is the application's."""
+    """A body of exactly the limit reaches the application."""
     exchange = Exchange(5, 2, b"10")
     asyncio.run(limit_body(echo, 10)(exchange.scope, exchange.receive, exchange.send))
     assert (exchange.sent[0]["status"], exchange.body) == (200, b"10")

@@ -25,7 +25,7 @@ WAIT = "import time\nprint('ready')\nwhile True: time.sleep(1)\n"
 
 STUBBORN = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('ready')\nwhile True: time.sleep(1)\n"
 
-# Starts what might get away: each says who it is, ignores SIGTERM and goes on for longer than any test.
+# Starts processes that might escape: each prints its name and pid, ignores SIGTERM, and outlasts any test.
 FAMILY = """
 import json, os, subprocess, sys, time
 
@@ -69,7 +69,7 @@ mutation($name: String!, $wait: Float!) { cancelExperiment(name: $name, waitSeco
 
 
 def ready(service: ServiceProcess, run: Run) -> None:
-    """Wait until every script of a run has said that it is."""
+    """Wait until every script of a run has said that it is ready."""
     for each in run:
         wait_until(lambda each=each: "ready" in output_of(service, each), f"the script of {each.name}")
 
@@ -128,7 +128,7 @@ def test_sigkill_after_the_grace_period(service: ServiceProcess, start: Start) -
 
 
 def test_stopped_script_meets_sigterm(service: ServiceProcess, start: Start) -> None:
-    """A script that somebody has stopped is woken to meet its SIGTERM, and not left to the end of the grace period."""
+    """A script that was stopped is woken to receive its SIGTERM, rather than left until the grace period ends."""
     run = start(f"import os\nprint(os.getpid())\n{WAIT}")
     ready(service, run)
     os.kill(int(output_of(service, only(run)).split()[0]), signal.SIGSTOP)
@@ -157,7 +157,7 @@ def test_no_process_gets_away(service: ServiceProcess, start: Start) -> None:
 
 
 def test_cancelling_twice_is_cancelling_once(service: ServiceProcess, start: Start) -> None:
-    """Whoever cancels again and again changes nothing, and does not put off the end of the grace period either."""
+    """Cancelling again and again changes nothing, and does not extend the grace period either."""
     run = start(STUBBORN)
     ready(service, run)
 
@@ -172,7 +172,7 @@ def test_cancelling_twice_is_cancelling_once(service: ServiceProcess, start: Sta
 
 @pytest.mark.parametrize(("text", "end"), [("print(1)", "SUCCEEDED"), ("1 / 0", "FAILED")])
 def test_cancel_after_the_end_changes_nothing(service: ServiceProcess, start: Start, text: str, end: str) -> None:
-    """What has ended stays as it ended, and cancelling it is no error."""
+    """What has ended stays as it ended, and cancelling it is not an error."""
     run = start(text)
     wait_for_run(run)
     before = facts_of(service, only(run)), events_of(service, only(run))
@@ -197,7 +197,7 @@ def test_cancel_while_pending(service: ServiceProcess, start: Start, tmp_path: P
 
 
 def test_cancel_of_a_run_leaves_the_others_alone(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """A run's cancel names all its experiments, ends those that have not ended, and touches no other run."""
+    """Cancelling a run covers all its experiments, ends those that have not ended, and touches no other run."""
     other = start(f"import os, time\nprint('ready')\nwhile not os.path.exists({str(tmp_path / 'release')!r}): pass\n")
     ready(service, other)
     run = start(f"import sys\nif sys.argv[2] == '1': sys.exit()\n{WAIT}", "--n '[1, 2, 3]'")
@@ -210,7 +210,7 @@ def test_cancel_of_a_run_leaves_the_others_alone(service: ServiceProcess, start:
 
 
 def test_cancel_that_takes_too_long(service: ServiceProcess, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where processes do not go, `cancel()` says so instead of waiting for ever; the cancel stands."""
+    """If processes do not end, `cancel()` says so instead of waiting for ever; the cancel stands."""
     monkeypatch.setattr(experiment, "_CANCEL_MARGIN", -1.0)
     monkeypatch.setattr(experiment, "_CANCEL_WAIT", 0.01)
     run = start(f"import os\nprint(os.getppid())\n{WAIT}")
@@ -224,7 +224,7 @@ def test_cancel_that_takes_too_long(service: ServiceProcess, start: Start, monke
 
 
 def test_cancel_comes_back_when_the_end_is_there(service: ServiceProcess, start: Start) -> None:
-    """The answer waits for the end where it may, so that a client need not ask again and again."""
+    """The answer waits for the end if the client allows it, so that it need not ask again and again."""
     run = start(WAIT)
     ready(service, run)
     answer = ask(service.endpoint, CANCEL, name=only(run).name, wait=20)["data"]["cancelExperiment"]
@@ -233,7 +233,7 @@ def test_cancel_comes_back_when_the_end_is_there(service: ServiceProcess, start:
 
 @pytest.mark.parametrize("seconds", [-0.1, 20.1, 1e300])
 def test_wait_is_bounded(service: ServiceProcess, start: Start, seconds: float) -> None:
-    """A request does not wait for longer than its share, and one that asks for it cancels nothing."""
+    """A request does not wait longer than the limit, and one that asks to wait longer cancels nothing."""
     run = start("print(1)")
     assert code_of(ask(service.endpoint, CANCEL, name=only(run).name, wait=seconds)) == "INVALID_ARGUMENT"
     assert list(wait_for_run(run)) == ["SUCCEEDED"]
@@ -241,7 +241,7 @@ def test_wait_is_bounded(service: ServiceProcess, start: Start, seconds: float) 
 
 @pytest.mark.parametrize("name", ["no-such", "", "-exp0", "no-such-exp0", "x-exp٣", "x-exp99999999999999999999"])
 def test_cancel_of_nothing(session: object, name: str) -> None:
-    """A name that nothing has is an error that says so."""
+    """An unknown name is an error that says so."""
     with pytest.raises(RunNotFound):
         cancel_run(name)
     with pytest.raises(ExperimentNotFound):

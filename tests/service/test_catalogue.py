@@ -37,12 +37,12 @@ def run_of(folder: Path, **options: object) -> Run:
     ],
 )
 def test_cost_of_a_run(session: object, tmp_path: Path, options: dict[str, object], cost: float) -> None:
-    """A run costs what its instance type costs, for all of its experiments at once, to the cent."""
+    """A run costs what its instance type costs, for all its experiments together, to the cent."""
     assert run_of(tmp_path, **options).estimated_hourly_cost == cost
 
 
 def test_settled_name(session: object, tmp_path: Path, start: Callable[..., Run]) -> None:
-    """A run that was started with a nickname is one of the type that the nickname stands for."""
+    """A run that was started with a nickname has the type that the nickname stands for."""
     assert Run(start("", instance_type="2_cpu_4gb").name).instance_type == "t2.medium"
 
 
@@ -53,14 +53,14 @@ def test_unknown_type(session: object, tmp_path: Path) -> None:
 
 
 def test_very_long_type() -> None:
-    """However long a name is, it is refused at once and not repeated at length."""
+    """However long an unknown name is, it is refused at once and not repeated in full."""
     with pytest.raises(InstanceTypeMissing, match="is not in the catalogue") as caught:
         Catalogue.read().find("t2." * 1_000_000)
     assert len(str(caught.value)) < 500
 
 
 def test_types_that_are_shipped(session: object) -> None:
-    """Every type has its resources, its prices and names of its own, and a spot machine is not the dearer one."""
+    """Every type has resources, prices and unique names, and a spot machine is never dearer."""
     types = get_instance_types("local")
     names = [name for each in types for name in {each.name, each.nickname}]
     assert len([each.name for each in types]) == len({each.name for each in types})
@@ -73,7 +73,7 @@ def test_types_that_are_shipped(session: object) -> None:
 
 
 def test_first_of_a_nickname() -> None:
-    """Where two types share a nickname, it means the one that stands first; a name always means itself."""
+    """If two types share a nickname, it means the first of them; a name always means itself."""
     catalogue = Catalogue.read()
     for each in catalogue.types:
         assert catalogue.find(each.name) is each
@@ -82,7 +82,7 @@ def test_first_of_a_nickname() -> None:
 
 
 def test_a_catalogue_of_the_operator(tmp_path: Path) -> None:
-    """A service that is given another catalogue offers what stands there and nothing else."""
+    """A service with another catalogue offers what is in it, and nothing else."""
     file = tmp_path / "types.csv"
     file.write_text(f"{HEADER}\nbig.one,2,0,8,,2_cpu_8gb,1.5,0.25\n")
     (tmp_path / "service").mkdir()
@@ -109,7 +109,7 @@ def test_a_catalogue_of_the_operator(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_catalogue(tmp_path: Path, text: str, why: str) -> None:
-    """A file that is no catalogue is refused with its name and the line."""
+    """A file that is not a catalogue is refused with its name and the line."""
     file = tmp_path / "types.csv"
     file.write_text(text)
     with pytest.raises(ValueError, match=why) as caught:

@@ -1,4 +1,4 @@
-"""Tests of how a connection ends: that an answer reaches who still sends, and that nobody is read from for ever."""
+"""Tests of how a connection ends: an answer reaches a client that still sends, and no client is read from for ever."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY, WRONG = "Authorization: Basic good", "Authorization: Basic bad"
 LENGTH, CHUNKED = f"Content-Length: {PARTS << 20}", "Transfer-Encoding: chunked"
 CLOSE = "Connection: close"
 
-# Each is answered before its body has come: what its head says, and the status.
+# Each is answered before its body has come: its head, and the status.
 EARLY = {
     "announced too large": (["POST", KEY, LENGTH], 413),
     "found too large": (["POST", KEY, CHUNKED], 413),
@@ -48,7 +48,7 @@ def opened(url: str, lines: list[str]) -> closing[socket.socket]:
 
 
 def send(connection: socket.socket, lines: list[str], parts: int = PARTS) -> None:
-    """Send so many parts of a body of a MiB each, as the head has announced them."""
+    """Send that many parts of a body, of a MiB each, as the head has announced them."""
     for _ in range(parts):
         connection.sendall(b"%x\r\n%b\r\n" % (len(PART), PART) if CHUNKED in lines else PART)
 
@@ -79,7 +79,7 @@ def test_answer_reaches_who_sends_everything_first(url: str, case: str) -> None:
 
 @pytest.mark.parametrize("case", EARLY)
 def test_answer_reaches_who_sends_slowly(url: str, case: str) -> None:
-    """A client that sends most of its body long after it was answered finds the answer when it has."""
+    """A client that sends most of its body long after it was answered finds the answer afterwards."""
     lines, expected = EARLY[case]
     with opened(url, lines) as connection:
         send(connection, lines, 17 if expected == 413 and CHUNKED in lines else 0)
@@ -103,7 +103,7 @@ def test_who_listens_hears_the_end_at_once(url: str, case: str) -> None:
 @pytest.mark.parametrize("case", EARLY)
 @pytest.mark.parametrize("limit", ["SECONDS", "BYTES"])
 def test_nobody_is_read_from_for_ever(url: str, monkeypatch: pytest.MonkeyPatch, case: str, limit: str) -> None:
-    """A client that sends on and on is cut off after a while, and after so much."""
+    """A client that never stops sending is cut off after a time, and after an amount."""
     monkeypatch.setattr(f"grid.service.http.connection._LINGER_{limit}", {"SECONDS": 0.05, "BYTES": 1 << 20}[limit])
     lines, _ = EARLY[case]
     with opened(url, lines) as connection, pytest.raises((ConnectionResetError, BrokenPipeError)):
@@ -112,7 +112,7 @@ def test_nobody_is_read_from_for_ever(url: str, monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("parts", [0, 1])
 def test_connection_without_use_is_closed(parts: int) -> None:
-    """A connection that was kept is closed when it has been idle, however its last request was answered."""
+    """A kept connection is closed when it has been idle, however its last request was answered."""
     with toy_service(timeout_keep_alive=0) as url:
         lines = ["POST", WRONG, f"Content-Length: {len(PART)}"]
         with opened(url, lines) as connection:

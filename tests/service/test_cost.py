@@ -81,7 +81,7 @@ def cost(text: str, variables: dict[str, Any] | None = None, schema: GraphQLSche
     ],
 )
 def test_cost(text: str, variables: dict[str, Any], expected: int) -> None:
-    """Each field costs 1, as often as it can stand in the answer."""
+    """Each field costs 1 for each time that it can occur in the answer."""
     assert cost(text, variables) == expected
 
 
@@ -98,7 +98,7 @@ def test_literals_and_variables_cost_the_same(outer: int, inner: int) -> None:
 
 
 def test_cost_is_refused_with_both_numbers() -> None:
-    """A request that costs too much is told what it costs and what is allowed."""
+    """A request that costs too much is refused with its cost and the limit."""
     document = parse("query($n: Int!) { runs(first: $n) { nodes { experiments(first: 1000) { nodes { id name } } } } }")
     (operation,) = document.definitions
     assert isinstance(operation, OperationDefinitionNode)
@@ -127,7 +127,7 @@ def test_fragments_that_double_each_other_are_added_up_at_once() -> None:
     ],
 )
 def test_page_size_is_refused_wherever_it_comes_from(text: str, size: int) -> None:
-    """A page size out of range is refused as literal, variable and default, and named with its range."""
+    """A page size out of range is refused as literal, variable and default, with the range."""
     with pytest.raises(ApiError, match=f"first of (Query.runs|Run.experiments) is {size}: .* from 1 to 1000") as caught:
         cost(text.replace("SIZE", str(size)), {} if "SIZE" in text else {"n": size}, SCHEMA)
     assert caught.value.code is (ErrorCode.INVALID_ARGUMENT if size < 1 else ErrorCode.LIMIT_EXCEEDED)
@@ -135,5 +135,5 @@ def test_page_size_is_refused_wherever_it_comes_from(text: str, size: int) -> No
 
 @pytest.mark.parametrize("size", [1, 1000])
 def test_page_sizes_at_the_ends_are_allowed(size: int) -> None:
-    """The range includes both its ends."""
+    """Both ends of the range are allowed."""
     assert cost("query($n: Int!) { runs(first: $n) { nodes { id } } }", {"n": size}, SCHEMA) == 2 + size

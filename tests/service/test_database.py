@@ -1,6 +1,6 @@
-"""Tests of the store: writes in groups, faults of the disk, and what is said where the database cannot be used.
+"""Tests of the store: writes in groups, faults of the disk, and the messages when the database cannot be used.
 
-How older versions are brought to this one is tested in `test_upgrade.py`.
+Upgrades of older versions are tested in `test_upgrade.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def add(name: str, fail: bool = False):
-    """Return statements that insert a cluster, and fail afterwards where they are told to."""
+    """Return statements that insert a cluster, and fail afterwards if they are told to."""
 
     def statements(connection: Connection) -> str:
         connection.execute(sa.insert(clusters).values(name=name, paused=False))
@@ -48,17 +48,17 @@ def add(name: str, fail: bool = False):
 
 
 def names(connection: Connection) -> list[str]:
-    """Every cluster."""
+    """The names of all clusters."""
     return list(connection.scalars(sa.select(clusters.c.name).order_by(clusters.c.name)))
 
 
 def transactions(connection: Connection) -> int:
-    """How often SQLite's file has changed: once a transaction."""
+    """How often SQLite's file has changed: once for each transaction."""
     return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
 
 class Gate:
-    """A write that keeps the writer busy until it is opened, so that what follows waits and becomes one group."""
+    """A write that keeps the writer busy until the gate is opened, so that what follows waits and becomes one group."""
 
     def __init__(self) -> None:
         self.entered, self.open = threading.Event(), threading.Event()
@@ -70,7 +70,7 @@ class Gate:
 
 
 async def as_one_group(database: Database, *writes, cancelled: int | None = None) -> list[object]:
-    """Ask for writes while the writer is busy; return what each came to."""
+    """Request writes while the writer is busy; return the result of each."""
     gate = Gate()
     first = asyncio.create_task(database.write(gate))
     await asyncio.to_thread(gate.entered.wait, 30)
@@ -85,7 +85,7 @@ async def as_one_group(database: Database, *writes, cancelled: int | None = None
 
 
 def test_what_is_written_can_be_read(database: Database) -> None:
-    """A write is committed when it comes back, and gives what its statements returned."""
+    """A write is committed when it returns, and returns what its statements returned."""
 
     async def play() -> None:
         assert await database.write(add("a")) == "a"
@@ -111,7 +111,7 @@ def test_one_that_fails_undoes_itself_alone(database: Database) -> None:
 
 @pytest.mark.parametrize("way", ["read", "write"])
 def test_a_statement_that_is_wrong(database: Database, way: str) -> None:
-    """What the database says of a statement is raised as our own, also to one that has its transaction to itself."""
+    """What the database says about a statement is raised as our own error, even to a write alone in its transaction."""
     with pytest.raises(StatementFailed, match="no such table"):
         asyncio.run(getattr(database, way)(lambda connection: connection.execute(sa.text("SELECT * FROM missing"))))
 
@@ -165,7 +165,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 
 
 def test_a_commit_that_fails_fails_for_all(database: Database, failing: Callable[[str], None]) -> None:
-    """Where the commit fails everybody in the group hears of it and nothing is written; the next is not affected."""
+    """If the commit fails every write of the group fails and nothing is written; the next group is not affected."""
 
     async def play() -> None:
         failing("database.commit.before:2:raise")  # the first is the gate's
@@ -179,7 +179,7 @@ def test_a_commit_that_fails_fails_for_all(database: Database, failing: Callable
 
 
 def test_a_commit_that_succeeds_and_cannot_say_so(database: Database, failing: Callable[[str], None]) -> None:
-    """Where the report of a commit is lost, what was written is there, and whoever looks finds it."""
+    """If the report of a commit is lost, what was written is there, and readers find it."""
 
     async def play() -> None:
         failing("database.committed:1:raise")
@@ -193,7 +193,7 @@ def test_a_commit_that_succeeds_and_cannot_say_so(database: Database, failing: C
 
 
 def test_doubt_is_told(database: Database, failing: Callable[[str], None]) -> None:
-    """Whoever looks after what is written is called when that is in doubt, and not for a fault of the statements."""
+    """The callback for doubtful writes is called when a commit is in doubt, and not for a fault of the statements."""
     calls: list[str] = []
 
     async def play() -> None:
@@ -217,14 +217,14 @@ def filling(connection: Connection) -> None:
 
 
 def test_a_full_disk_undoes_the_whole_group(database: Database) -> None:
-    """SQLite undoes everything when it finds no space: nobody of the group is told that theirs was written."""
+    """SQLite undoes everything when it finds no space: no write of the group is reported as written."""
 
     async def play() -> None:
         outcomes = await as_one_group(database, add("a"), filling, add("b"))
         assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 3
         assert await database.read(names) == []
         large = [f"{number}" * 100_000 for number in range(9)]
-        for name in large:  # by no connection that still has the limit
+        for name in large:  # not by a connection that still has the limit
             await database.write(add(name))
         assert await database.read(names) == large
 
@@ -232,7 +232,7 @@ def test_a_full_disk_undoes_the_whole_group(database: Database) -> None:
 
 
 def test_trouble_is_told_once(database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The log names file and trouble when it begins, and says when it is over; clients are told no path."""
+    """The log names the file and the trouble when it begins, and says when it is over; clients see no path."""
     caplog.set_level(logging.INFO)
 
     async def play() -> None:
@@ -252,7 +252,7 @@ def test_trouble_is_told_once(database: Database, tmp_path: Path, caplog: pytest
 
 
 def test_a_lock_passes(tmp_path: Path) -> None:
-    """What another program keeps from being written fails after the time-out, and goes on by itself afterwards."""
+    """While another program locks the database writes fail after the time-out; afterwards they work by themselves."""
     file = tmp_path / "grid.sqlite3"
     database = Database(f"sqlite:///{file}?timeout=0.1")
 
@@ -276,7 +276,7 @@ def test_a_lock_passes(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_moved_away(database: Database, tmp_path: Path) -> None:
-    """Nothing is written into a file that nobody would find again; put back, it is used again."""
+    """Nothing is written to a file that has been moved away; put back, it is used again."""
     file, elsewhere = tmp_path / "grid.sqlite3", tmp_path / "elsewhere"
 
     async def play() -> None:
@@ -311,7 +311,7 @@ def test_a_file_that_was_moved_away(database: Database, tmp_path: Path) -> None:
     ],
 )
 def test_faults_of_sqlite(code: int | None, expected: str | None) -> None:
-    """A fault is known by SQLite's code; an error of a statement, or of the driver, is none."""
+    """A fault is recognised by SQLite's code; an error of a statement, or of the driver, is not a fault."""
     error = sqlite3.OperationalError("whatever it says")
     if code is not None:
         error.sqlite_errorcode = code
@@ -321,7 +321,7 @@ def test_faults_of_sqlite(code: int | None, expected: str | None) -> None:
 
 
 def test_closing_commits_what_waits(tmp_path: Path) -> None:
-    """What was asked for before the database is closed is in it when it is opened again, as SQLite writes it safely."""
+    """What was requested before the database is closed is in it after a reopening, with SQLite's safe settings."""
     url = f"sqlite:///{tmp_path / 'grid.sqlite3'}"
     first = Database(url)
 
@@ -346,7 +346,7 @@ def test_closing_commits_what_waits(tmp_path: Path) -> None:
 
 
 def test_statuses_that_are_compared_have_an_index(database: Database) -> None:
-    """What the queue and a run's status look for does not read every experiment there ever was."""
+    """The queries of the queue and of a run's status do not read every experiment there ever was."""
     plans = []
     with database.engine.connect() as connection:
         for query in (
@@ -360,7 +360,7 @@ def test_statuses_that_are_compared_have_an_index(database: Database) -> None:
 
 @pytest.mark.parametrize("url", ["no-such-database://", "not a url", "postgresql+nothing://host/name", "sqlite://"])
 def test_database_that_is_none(url: str) -> None:
-    """What names no database is refused in words."""
+    """What does not name a database is refused with a message."""
     with pytest.raises(OptionError, match=r"the database .*(cannot be used|give it as)"):
         Database(url)
 
@@ -386,7 +386,7 @@ def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_its_user_can_read_it(database: Database, tmp_path: Path) -> None:
-    """The file and what SQLite puts beside it are readable by their user alone."""
+    """Only their user can read the file and what SQLite puts beside it."""
     asyncio.run(database.write(add("a")))
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == dict.fromkeys(["grid.sqlite3", "grid.sqlite3-wal", "grid.sqlite3-shm"], 0o600)
@@ -415,7 +415,7 @@ def test_database_of_another_program(tmp_path: Path) -> None:
 
 
 def test_database_that_is_locked(tmp_path: Path) -> None:
-    """A database that another program has locked for longer than the time-out may be free at the next try."""
+    """A database that another program locks for longer than the time-out is refused with the code for trying again."""
     file = tmp_path / "grid.sqlite3"
     Database(f"sqlite:///{file}").close()
     other = sqlite3.connect(file, isolation_level=None)
@@ -442,7 +442,7 @@ def test_database_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_file_that_cannot_be_written(tmp_path: Path) -> None:
-    """A file that is read-only, and could be read, is refused with its name before anybody counts on it."""
+    """A file that is read-only, though readable, is refused with its name at the start."""
     file = tmp_path / "grid.sqlite3"
     Database(f"sqlite:///{file}").close()
     with read_only_file(file), pytest.raises(OptionError, match=rf"{file} .*its file or folder is read-only"):
@@ -480,16 +480,16 @@ def damaged(file: Path, copy: Path) -> Path:
 
 
 def test_database_that_is_damaged(tmp_path: Path) -> None:
-    """After an end that was not in good order every page is looked at, and damage is refused with the file's name."""
+    """After an unclean end every page is checked, and damage is refused with the file's name."""
     file = damaged(tmp_path / "grid.sqlite3", tmp_path / "damaged.sqlite3")
     with pytest.raises(OptionError, match=rf"{file} .*is damaged"):
         Database(f"sqlite:///{file}")
 
 
 def test_damage_that_is_met_later(tmp_path: Path) -> None:
-    """Damage that only a query meets is told in the same words, and what is not concerned goes on."""
+    """Damage that only a query meets is reported with the same message, and what is not affected goes on."""
     file = damaged(tmp_path / "grid.sqlite3", tmp_path / "damaged.sqlite3")
-    Path(f"{file}-wal").unlink()  # as if it had been closed in good order
+    Path(f"{file}-wal").unlink()  # as if it had been closed properly
     database = Database(f"sqlite:///{file}")
 
     async def play() -> None:

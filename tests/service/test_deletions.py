@@ -29,7 +29,7 @@ DELETE_RUN = "mutation($id: ID!) { deleteRun(id: $id) { deleted } }"
 DELETE_EXPERIMENT = "mutation($id: ID!) { deleteExperiment(id: $id) { deleted } }"
 CANCEL_RUN = "mutation($name: String!, $id: ID) { cancelRun(name: $name, id: $id, waitSeconds: 0) { ended } }"
 
-# Fails, and leaves something behind, in a folder too.
+# Fails, and leaves files behind, one of them in a folder.
 LEAVE = """
 import os, sys
 os.makedirs('made/deep')
@@ -40,7 +40,7 @@ HOLD = "import os, sys, time\nprint('ready', flush=True)\nwhile not os.path.exis
 
 
 def content_of(service: ServiceProcess) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything that the database holds of runs, by table."""
+    """Everything that the database holds about runs, by table."""
     tables = ("runs", "experiments", "events", "attempts", "retries", "snapshots", "removals")
     with database_of(service) as connection:
         return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in tables}  # noqa: S608
@@ -84,7 +84,7 @@ def failed(start: Start) -> Run:
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Let nothing new start meanwhile."""
+    """Let nothing new start during the test."""
     pause_cluster("local")
     try:
         yield
@@ -96,7 +96,7 @@ def paused() -> Iterator[None]:
 
 
 def test_nothing_of_a_run_is_left(service: ServiceProcess, start: Start) -> None:
-    """With a run go its rows of every table, its folders and its source code; of the others nothing."""
+    """With a run its rows of every table, its folders and its source code are removed; nothing of other runs is."""
     other = start("print('another')")
     wait_for_run(other)
     content, files = content_of(service), files_of(service)
@@ -152,7 +152,7 @@ def test_source_code_that_others_have(service: ServiceProcess, start: Start) -> 
 
 
 def test_refused_while_something_is_unfinished(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """While an experiment waits or runs neither it nor its run can be deleted, nor is anything of them."""
+    """While an experiment waits or runs neither it nor its run can be deleted, and nothing of them is removed."""
     run = start(HOLD, f"{tmp_path / 'release'} --n '[0, 1, 2]'")
     first, second, third = run
     for each in (first, second):
@@ -182,7 +182,7 @@ def test_refused_while_something_is_unfinished(service: ServiceProcess, start: S
 
 
 def test_what_waits_to_be_run_again(service: ServiceProcess, failed: Run) -> None:
-    """An experiment that is queued as its next attempt has not ended."""
+    """An experiment whose next attempt is queued has not ended."""
     with paused():
         failed.retry()
         with pytest.raises(NotEnded):
@@ -193,7 +193,7 @@ def test_what_waits_to_be_run_again(service: ServiceProcess, failed: Run) -> Non
 
 
 def test_deleting_twice(service: ServiceProcess, failed: Run, start: Start) -> None:
-    """What is deleted is deleted once, however often and from wherever that is asked for."""
+    """What is deleted is deleted once, however often and from wherever the request comes."""
     for mutation, id_ in ((DELETE_EXPERIMENT, first_of(failed).id), (DELETE_RUN, failed.id)):
         with ThreadPoolExecutor(8) as threads:
             answers = list(threads.map(lambda _: delete(service, mutation, id_), range(8)))  # noqa: B023
@@ -222,7 +222,7 @@ def test_run_that_is_not_started(session: object) -> None:
 
 
 def test_start_and_delete_at_once(service: ServiceProcess, start: Start) -> None:
-    """A run whose source code goes away under it is refused, or has it: none is made without."""
+    """A run whose source code is being removed is refused, or has it: no run is made without."""
     runs = [start("print('in between')") for _ in range(4)]
     for run in runs:
         wait_for_run(run)
@@ -251,7 +251,7 @@ def test_start_and_delete_at_once(service: ServiceProcess, start: Start) -> None
 
 
 def test_many_experiments(service: ServiceProcess, failed: Run) -> None:
-    """A run of thousands of experiments is deleted as one."""
+    """A run of thousands of experiments is deleted as a whole."""
     run, copied = grow_run(service, failed, 2_000), first_of(failed).id
     for index in range(10, 2_000, 10):
         (service.home / "experiments" / f"{copied}-{index}" / "attempt-1").mkdir(parents=True)
@@ -265,7 +265,7 @@ def test_many_experiments(service: ServiceProcess, failed: Run) -> None:
 
 
 def test_one_of_many(service: ServiceProcess, failed: Run) -> None:
-    """An experiment goes with its attempts, events and folders; the others keep their names and all that is theirs."""
+    """With an experiment its attempts, events and folders are removed; the others keep all that is theirs."""
     first, second, third = failed
     failed.retry()
     wait_for_run(failed)
@@ -279,7 +279,7 @@ def test_one_of_many(service: ServiceProcess, failed: Run) -> None:
     assert {each.id: (each.name, each.parameters, each.attempt) for each in failed} == kept
     after = content_of(service)
     gone = {name: len(content[name]) - len(after[name]) for name in content}
-    # Its events go, and one tells that it went.
+    # Its events are removed, and one records the deletion.
     assert gone == {
         "runs": 0,
         "experiments": 1,
@@ -294,7 +294,7 @@ def test_one_of_many(service: ServiceProcess, failed: Run) -> None:
 
 
 def test_all_of_them(service: ServiceProcess, failed: Run) -> None:
-    """A run without experiments is a run: it can be looked at and deleted."""
+    """A run without experiments is still a run: it can be read and deleted."""
     for each in list(failed):
         each.delete()
     assert (len(failed), list(failed.experiments), failed.status(), failed.failures()) == (0, [], {}, [])
@@ -305,11 +305,11 @@ def test_all_of_them(service: ServiceProcess, failed: Run) -> None:
     assert failed.name not in list_runs()
 
 
-# Names that are given again
+# Names that are used again
 
 
 def test_another_run_of_the_name(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """Whoever holds a run that is deleted does not meet the one that has its name now, and cannot end it."""
+    """A client that holds a deleted run does not reach the one that has its name now, and cannot end it."""
     old = start(LEAVE, "--n '[0, 1]'", name="given-again")
     wait_for_run(old)
     old = grow_run(service, old, 1_200)
@@ -326,7 +326,7 @@ def test_another_run_of_the_name(service: ServiceProcess, start: Start, tmp_path
         first.status,
         first.cancel,
         lambda: first.failure,
-        # Its page is far away, so that it is asked for by its name.
+        # Its page is far away, so that it is requested by its name.
         lambda: old.experiments["given-again-exp1199"],
     ):
         with pytest.raises(ExperimentNotFound):
@@ -340,7 +340,7 @@ def test_another_run_of_the_name(service: ServiceProcess, start: Start, tmp_path
 
 
 def test_numbers_are_not_given_again(service: ServiceProcess, start: Start) -> None:
-    """Whoever has read the number of a row that is deleted then does not meet another row by it."""
+    """The number of a deleted row never leads to another row."""
     seen: dict[str, set[int]] = {"runs": set(), "experiments": set(), "events": set()}
     for _ in range(3):
         run = start("")
@@ -356,7 +356,7 @@ def test_numbers_are_not_given_again(service: ServiceProcess, start: Start) -> N
 
 
 def test_watching_what_is_deleted(service: ServiceProcess, session: Session, start: Start) -> None:
-    """A watcher is told that a run is not there any more, whether it has begun before or begins now."""
+    """A watcher is told that a run no longer exists, whether it began before the deletion or begins now."""
     with paused():
         run = start("")
         watching = session.subscribe(models.RunStatusChanged, name=run.name)
@@ -379,7 +379,7 @@ def test_watching_what_is_deleted(service: ServiceProcess, session: Session, sta
 @pytest.mark.parametrize("point", ["deletion.remove.before", "deletion.removed"])
 @pytest.mark.parametrize("what", ["run", "experiment"])
 def test_killed_between_rows_and_files(tmp_path: Path, point: str, what: str) -> None:
-    """The files of what is deleted are removed by the next service where the one before was not given the time."""
+    """The files of what was deleted are removed by the next service if the one before was killed too early."""
     with service_process(tmp_path, "--grace", "1", "--cpus", "1") as service:
         sessions.use(service.session())
         run = starter(tmp_path)(LEAVE, "--n '[0, 1]'")
@@ -404,7 +404,7 @@ def test_killed_between_rows_and_files(tmp_path: Path, point: str, what: str) ->
 
 
 def test_what_is_left_on_the_list(tmp_path: Path) -> None:
-    """At its start a service removes what is on the list, wherever it lies; what is there no more is no trouble."""
+    """At its start a service removes what is on the list, wherever it is; what is no longer there does not matter."""
     with service_process(tmp_path, "--grace", "1") as service:
         service.stop()
         half, whole = service.home / "trash" / ("a" * 32), service.home / "experiments" / ("b" * 32)
@@ -422,7 +422,7 @@ def test_what_is_left_on_the_list(tmp_path: Path) -> None:
 
 
 def test_disk_that_refuses(tmp_path: Path) -> None:
-    """What the disk refuses to remove stays on the list, keeps nobody from anything, and is tried again."""
+    """What the disk refuses to remove stays on the list, is in nobody's way, and is tried again."""
     with service_process(tmp_path, "--grace", "1", "--cpus", "1") as service:
         sessions.use(service.session())
         start = starter(tmp_path)
@@ -432,7 +432,7 @@ def test_disk_that_refuses(tmp_path: Path) -> None:
         first.delete()
         assert list_runs() == []
         assert [each["kind"] for each in rows(service, "removals")] == ["experiment", "snapshot"]
-        # The same source code comes back meanwhile, and goes again.
+        # The same source code comes back meanwhile, and is removed again.
         second = start("print('the same')")
         assert list(wait_for_run(second)) == ["SUCCEEDED"]
         second.delete()
@@ -470,7 +470,7 @@ def test_one_that_the_disk_refuses(service: ServiceProcess, start: Start) -> Non
 
 
 def test_folders_that_are_protected(tmp_path: Path) -> None:
-    """Folders that a script has made read-only, or unreadable even, are removed; what links lead to is let be."""
+    """Folders that a script has made read-only, or even unreadable, are removed; targets of links are left alone."""
     outside = tmp_path / "outside"
     outside.mkdir(mode=0o500)
     tree, aside = tmp_path / "tree", tmp_path / "aside"

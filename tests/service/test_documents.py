@@ -11,7 +11,7 @@ from grid.service.api.documents import DocumentRefused, Documents
 
 
 def test_documents_are_kept_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A document is parsed once while it is kept; the least recently used goes first; refused ones are not kept."""
+    """A document is parsed once while it is kept; the least recently used is dropped; refused ones are not kept."""
     monkeypatch.setattr("grid.service.api.documents._MAX_DOCUMENTS", 3)
     documents = Documents(build_schema("type Query { known: Int }"))
     first = documents.load("{ a: __typename }")

@@ -28,14 +28,14 @@ PRINT_ENVIRONMENT = "import json, os\nprint(json.dumps(dict(os.environ)))\n"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A service whose own environment holds what is none of a script's business."""
+    """A service whose own environment holds things that scripts must not see."""
     carried = {"A_SECRET": "mellon", "LC_NAME": os.fsdecode(b"caf\xe9"), "CUDA_HOME": "/opt/cuda"}
     with service_process(tmp_path_factory.mktemp("service"), "--grace", "1", "--cpus", "2", **carried) as running:
         yield running
 
 
 def test_success(service: ServiceProcess, start: Start) -> None:
-    """A script that ends with 0 has succeeded, went through every status, and its times are in order."""
+    """A script that ends with 0 has succeeded and gone through every status, and its times are in order."""
     run = start("print('done')")
     assert wait_for_run(run) == {"SUCCEEDED": [f"{run.name}-exp0"]}
     experiment = only(run)
@@ -63,7 +63,7 @@ def test_success(service: ServiceProcess, start: Start) -> None:
 def test_failure(
     service: ServiceProcess, start: Start, text: str, code: int | None, signal: int | None, reason: str
 ) -> None:
-    """A script that ends otherwise has failed, with its own exit code or signal and never one made of the other."""
+    """A script that ends otherwise has failed, with its exit code or its signal, never one converted into the other."""
     run = start(text)
     assert list(wait_for_run(run)) == ["FAILED"]
     facts = facts_of(service, only(run))
@@ -98,7 +98,7 @@ def test_output_is_there_while_the_script_runs(service: ServiceProcess, start: S
 def test_interpreter_is_the_one_of_the_client(
     service: ServiceProcess, session: Session, start: Start, tmp_path: Path
 ) -> None:
-    """`python` is the interpreter of whoever logged in, not the service's, and its folder comes first on PATH."""
+    """`python` is the client's interpreter, not the service's, and its folder comes first on PATH."""
     session.interpreter = str(tmp_path / "environment" / "bin" / "python")
     Path(session.interpreter).parent.mkdir(parents=True)
     Path(session.interpreter).symlink_to(sys.executable)
@@ -121,13 +121,13 @@ def test_shell_scripts_run_under_bash(service: ServiceProcess, session: Session,
 
 @pytest.mark.skipif(shutil.which("julia") is not None, reason="this machine has julia")
 def test_julia_where_it_is_missing(start: Start) -> None:
-    """A `.jl` is refused at once where there is no julia, in words that say so."""
+    """A `.jl` is refused at once if there is no julia, with a message that says so."""
     with pytest.raises(Unsupported, match="julia, which is not on the service's PATH"):
         start("println(1)", script="run.jl")
 
 
 def test_julia_where_it_is_there(tmp_path: Path) -> None:
-    """A `.jl` is run by whatever is called julia on the service's PATH."""
+    """A `.jl` is run by the first julia on the service's PATH."""
     julia = tmp_path / "bin" / "julia"
     julia.parent.mkdir()
     julia.write_text('#!/bin/sh\necho "julia $@"\n')
@@ -158,7 +158,7 @@ def test_interpreter_that_is_not_there(service: ServiceProcess, session: Session
 
 
 def test_stdin_is_empty_and_umask_is_ours(service: ServiceProcess, start: Start) -> None:
-    """A script that reads from stdin meets its end, and the files it makes have the mode they would have at home."""
+    """A script that reads stdin finds it empty, and the files it makes have the mode they would have at home."""
     umask = os.umask(0o022)
     os.umask(umask)
     run = start("import os, sys\nprint(repr(sys.stdin.read()), os.umask(0))")
@@ -167,7 +167,7 @@ def test_stdin_is_empty_and_umask_is_ours(service: ServiceProcess, start: Start)
 
 
 def test_environment_is_an_allow_list(service: ServiceProcess, start: Start) -> None:
-    """A script gets what the allow-list names and what Grid says, a locale that is no UTF-8 too, and no secret."""
+    """A script gets what the allow-list names and what Grid sets, even a locale that is not UTF-8, and no secret."""
     run = start(PRINT_ENVIRONMENT, instance_type="2_cpu_4gb")
     wait_for_run(run)
     experiment = only(run)
@@ -225,7 +225,7 @@ def test_each_experiment_has_a_working_copy(service: ServiceProcess, start: Star
 
 
 def test_what_stays_is_what_the_script_made(service: ServiceProcess, session: Session, tmp_path: Path) -> None:
-    """After the end the files that equal the snapshot are gone; what was changed, made or put in their place stays."""
+    """After the end the files that equal the snapshot are removed; what was changed, made or replaced stays."""
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     files = {
         "same": "same",
@@ -243,7 +243,7 @@ def test_what_stays_is_what_the_script_made(service: ServiceProcess, session: Se
         (project / name).write_text(text)
     (project / "link").symlink_to("same")
     (project / "relinked").symlink_to("same")
-    # The very same file as in the snapshot, where the script makes a link to: it is not ours to remove.
+    # The very same file as in the snapshot, but linked to by the script: it is not ours to remove.
     shutil.copytree(project / "moved", elsewhere)
     (project / "run.py").write_text(
         "import os, shutil, sys\n"
@@ -269,7 +269,7 @@ def test_what_stays_is_what_the_script_made(service: ServiceProcess, session: Se
 
 
 def test_what_a_script_leaves_running_is_ended(service: ServiceProcess, start: Start) -> None:
-    """An experiment has ended when its script and everything that it left running in the background has."""
+    """An experiment has ended when its script, and everything that it left running in the background, has ended."""
     run = start(
         "import subprocess, sys\n"
         'leave = \'import subprocess; print(subprocess.Popen(["sleep", "1000"], start_new_session=True).pid)\'\n'
@@ -284,7 +284,7 @@ def test_what_a_script_leaves_running_is_ended(service: ServiceProcess, start: S
 
 
 def test_folders_and_files_are_private(service: ServiceProcess, start: Start) -> None:
-    """Nobody but their user reads anything that the service keeps."""
+    """Only their user can read what the service keeps."""
     run = start("open(__file__, 'a').write('#')")
     wait_for_run(run)
     attempt = folder_of(service, only(run))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """Give the address of the toy service."""
+    """Yield the address of the toy service."""
     with toy_service() as url:
         yield url
 
@@ -128,7 +128,7 @@ def test_who_may_not_ask_is_told_how(url: str, accept: str) -> None:
 
 
 def test_other_refusals_of_the_context(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """An outage is a 503, a missing right a 403, a fault a 500 that says nothing of itself."""
+    """An outage is a 503, a missing right a 403, a fault a 500 without details."""
     assert ask(url, "{ who }", headers={"Authorization": "Basic busy"}).status == 503
     assert ask(url, "{ who }", headers={"Authorization": "Basic once"}).codes == ["FORBIDDEN"]
     answer = ask(url, "{ who }", headers={"Authorization": "Basic crash"})
@@ -139,7 +139,7 @@ def test_other_refusals_of_the_context(url: str, caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.parametrize("field", ["crash", "broken"])
 def test_faults_stay_in_the_log(url: str, field: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What a resolver did not mean to say reaches the log with its traceback, and the client as a reference to it."""
+    """An unexpected error of a resolver reaches the log with its traceback, and the client as a reference to it."""
     answer = ask(url, f"{{ who {field} }}")
     assert (answer.status, answer.codes) == (200, ["INTERNAL"])
     assert answer.body["data"] == {"who": "good", field: None}
@@ -168,7 +168,7 @@ def test_resolvers_choose_their_codes(url: str) -> None:
 
 
 def test_limits_hold_for_every_request_of_a_kept_document(url: str) -> None:
-    """A document that was allowed once is not allowed with any variables."""
+    """A document that was allowed once is still checked with each new set of variables."""
     text = "query($n: Int!) { items(first: $n) { id } }"
     for _ in range(2):
         assert ask(url, text, variables={"n": 2}).body == {"data": {"items": [{"id": "0"}, {"id": "1"}]}}
@@ -188,7 +188,7 @@ def test_large_bodies_are_refused(url: str, chunked: bool) -> None:
     part, count = b" " * 65536, 17 * 16
     length = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(len(part) * count)}
     address = urlsplit(url)
-    # A client that sends everything before it reads anything, which is the hardest to answer.
+    # A client that sends everything before it reads anything is the hardest to answer.
     connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
     try:
         headers = {**GOOD, "Content-Type": JSON, **length}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """Give the address of the toy service."""
+    """Yield the address of the toy service."""
     with toy_service() as url:
         yield url
 
@@ -40,7 +40,7 @@ async def socket(url: str, headers: dict[str, str] | None = None, *, init: Any =
 
 
 async def operate(ws: Any, text: str, variables: dict[str, Any] | None = None, key: str = "1") -> list[dict[str, Any]]:
-    """Execute one operation, and collect what is said of it until its end."""
+    """Execute one operation, and collect its messages until its end."""
     await ws.send_json({"type": "subscribe", "id": key, "payload": {"query": text, "variables": variables}})
     messages: list[dict[str, Any]] = []
     while not messages or messages[-1]["type"] == "next":
@@ -110,7 +110,7 @@ def test_what_is_wrong_with_an_operation(url: str, text: str, variables: dict[st
 
 
 def test_page_sizes_hold_for_every_subscription(url: str) -> None:
-    """A kept subscription is held against the limits with each new set of variables."""
+    """A kept subscription is checked against the limits with each new set of variables."""
     text = "subscription($n: Int!) { items(first: $n) { id } }"
     assert over_socket(url, text, {"n": 1000})[0]["payload"] == {"data": {"items": [{"id": "1000"}]}}
     (message,) = over_socket(url, text, {"n": 1001})
@@ -121,7 +121,7 @@ def test_page_sizes_hold_for_every_subscription(url: str) -> None:
 def test_faults_of_a_subscription_stay_in_the_log(
     url: str, field: str, events: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A subscription that fails half-way says so without a word of how, and ends."""
+    """A subscription that fails half-way says so without details, and ends."""
     *messages, last = over_socket(url, f"subscription {{ {field} }}")
     assert last["type"] == "complete"
     assert len(messages) == events
@@ -142,7 +142,7 @@ def test_key_in_the_greeting(url: str) -> None:
 
 
 def test_a_key_that_is_withdrawn_ends_the_next_operation(url: str) -> None:
-    """Who may ask is asked for every operation."""
+    """Authorization is checked for every operation."""
 
     async def go() -> None:
         async with socket(url, {"Authorization": "Basic once"}, init={}) as ws:
@@ -175,7 +175,7 @@ INIT = {"type": "connection_init"}
 def test_connections_are_closed_with_the_protocols_codes(
     url: str, headers: dict[str, str], messages: list[Any], code: int
 ) -> None:
-    """A client that breaks the protocol, or may not connect, learns why from the code."""
+    """A client that breaks the protocol, or may not connect, learns why from the close code."""
 
     async def go() -> None:
         async with socket(url, headers) as ws:

@@ -41,7 +41,7 @@ from tests.support.services import ServiceProcess, service_process
     ("method", "path"), [("POST", "/graphql"), ("GET", "/graphql"), ("GET", "/health"), ("PUT", UPLOAD), ("GET", "/")]
 )
 def test_other_names_than_its_own(service: ServiceProcess, host: str, method: str, path: str) -> None:
-    """A name that somebody has pointed to this machine reaches nothing, whoever asks: not even with the right key."""
+    """A foreign name that points to this machine reaches nothing, not even with the right key."""
     headers = [("Host", host.format(port=address_of(service)[1])), JSON, key_of(service)]
     refused(call(service, method, path, headers, PAUSE), 421, "FORBIDDEN", service.home)
     assert not is_paused(service)
@@ -66,7 +66,7 @@ def test_two_hosts_and_none(service: ServiceProcess) -> None:
 
 
 def test_allowed_host(tmp_path: Path) -> None:
-    """A name that the operator has allowed is answered, others are not; a page that came from it is its own."""
+    """A name that the operator has allowed is answered, others are not; pages from it count as the service's own."""
     with service_process(tmp_path, "--allowed-host", "grid.example.org", "--allowed-host", "Other") as service:
         for host in ("grid.example.org", "grid.example.org:443", "GRID.example.org", "other:80"):
             assert call(service, headers=[("Host", host), JSON, key_of(service)], body=VIEWER).status == 200
@@ -78,7 +78,7 @@ def test_allowed_host(tmp_path: Path) -> None:
 
 
 def test_listening_to_others(tmp_path: Path) -> None:
-    """A service that others reach answers to addresses, to no name that it was not given, and warns of plain HTTP."""
+    """A service on the network answers to addresses, only to names that it was given, and warns about plain HTTP."""
     with service_process(tmp_path, "--host", "0.0.0.0") as service:  # noqa: S104 - that is what it is about
         for host, status in (("10.1.2.3:80", 200), ("[fe80::1]", 200), ("localhost", 200), ("evil.example", 421)):
             assert call(service, headers=[("Host", host), JSON, key_of(service)], body=VIEWER).status == status
@@ -87,7 +87,7 @@ def test_listening_to_others(tmp_path: Path) -> None:
 
 
 def test_ipv6(tmp_path: Path) -> None:
-    """The address of a service on IPv6 is one that clients can use."""
+    """Clients can use the address of a service on IPv6."""
     with service_process(tmp_path, "--host", "::1") as service:
         assert service.endpoint.url.startswith("http://[::1]:")
         answer = call(service, headers=[JSON, key_of(service), ("Host", service.endpoint.url[7:])], body=VIEWER)
@@ -134,7 +134,7 @@ def test_pages_of_other_sites(service: ServiceProcess, origin: str, method: str,
 
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_websockets_of_other_sites(service: ServiceProcess, origin: str) -> None:
-    """Nor can a page open a WebSocket, for which browsers ask nobody."""
+    """Nor can a page open a WebSocket, for which browsers make no preflight request."""
     name, value = ORIGINS[origin]
     header = {name: value.format(port=address_of(service)[1])}
     with pytest.raises(InvalidStatus) as caught:
@@ -144,14 +144,14 @@ def test_websockets_of_other_sites(service: ServiceProcess, origin: str) -> None
 
 
 def test_websockets_of_other_names(service: ServiceProcess) -> None:
-    """A WebSocket to a name that is none of the service's is refused as any request is."""
+    """A WebSocket to a foreign name is refused as any request is."""
     with pytest.raises(InvalidStatus) as caught:
         opened(service, {"Host": "evil.example"}).close()
     assert caught.value.response.status_code == 421
 
 
 def test_pages_of_its_own(service: ServiceProcess) -> None:
-    """What comes from the service's own address is answered; and of CORS nothing is ever said."""
+    """What comes from the service's own address is answered, and there are never CORS headers."""
     own = ("Origin", service.endpoint.url)
     for headers in ([own, ("Sec-Fetch-Site", "same-origin")], [("Sec-Fetch-Site", "none")], []):
         answer = call(service, headers=[*headers, JSON, key_of(service)], body=VIEWER)
@@ -167,7 +167,7 @@ def own_service(tmp_path: Path) -> Iterator[ServiceProcess]:
 
 
 def test_too_many_wrong_keys(own_service: ServiceProcess) -> None:
-    """After many wrong keys for one user the next is put off, and so says its answer; the right one is taken always."""
+    """After many wrong keys for one user the next gets 429 and a time to wait; the right key is always accepted."""
     service = own_service
     wrong = [("Authorization", basic(service.endpoint.user_id, "wrong")), JSON]
     with Line(service) as line:
@@ -192,7 +192,7 @@ def test_too_many_wrong_keys(own_service: ServiceProcess) -> None:
 
 
 def test_many_users_from_one_address(own_service: ServiceProcess) -> None:
-    """Whoever tries one key for each of many users is put off by their address."""
+    """Trying one key for each of many users is limited by address."""
     with Line(own_service) as line:
         statuses = [
             line.call("POST", "/graphql", [("Authorization", basic(f"user-{number}", "wrong")), JSON], VIEWER).status
@@ -203,17 +203,17 @@ def test_many_users_from_one_address(own_service: ServiceProcess) -> None:
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that moves only when it is set."""
 
     now = 0.0
 
     def __call__(self) -> float:
-        """Say the time."""
+        """Return the time."""
         return self.now
 
 
 def test_failures_are_forgiven_with_time() -> None:
-    """Each second one more failure is allowed, up to as many as at first, for each address and user by themselves."""
+    """Each second one more failure is allowed, up to the initial number, for each address and each user separately."""
     clock = Clock()
     logins = FailedLogins(clock)
     for _ in range(FailedLogins.FOR_USER):
@@ -235,7 +235,7 @@ def test_failures_are_forgiven_with_time() -> None:
 
 
 def test_failures_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many addresses and users are tried, no more than some are kept, the latest of them."""
+    """However many addresses and users are tried, only a limited number is kept, the latest of them."""
     monkeypatch.setattr("grid.service.http.guards._MAX_BUCKETS", 50)
     logins = FailedLogins(Clock())
     for number in range(1_000):

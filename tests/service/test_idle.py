@@ -24,7 +24,7 @@ from tests.support.waiting import wait_for_run, wait_until
 
 
 def test_stops_when_nothing_is_left_to_do(tmp_path: Path) -> None:
-    """A service with nothing to do stops, ends in good order, and takes back what it said of itself."""
+    """A service with nothing to do stops, ends properly, and removes its record."""
     with service_process(tmp_path, "--cpus", "1") as running:
         sessions.use(running.session())
         list_runs()
@@ -40,7 +40,7 @@ HELD = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(
 
 
 def test_run_that_is_started_while_it_stops(tmp_path: Path) -> None:
-    """A run that is being accepted when the service finds itself idle is not left behind: it is served on, and run."""
+    """A run that is being accepted when the service finds itself idle is not lost: the service goes on, and runs it."""
     passing, release = tmp_path / "passing", tmp_path / "release"
     passing.write_bytes(bytes(10_000))
     release.touch()
@@ -70,7 +70,7 @@ def test_run_that_is_started_while_it_stops(tmp_path: Path) -> None:
 
 
 def test_database_error_while_it_looks(tmp_path: Path) -> None:
-    """A service that cannot tell whether it is idle looks again, and stops when it can and is."""
+    """A service that cannot tell whether it is idle checks again, and stops once it can tell and is."""
     with service_process(tmp_path, "--cpus", "1", "--idle", "1") as running:
         with database_of(running) as connection:
             connection.execute("ALTER TABLE experiments RENAME TO hidden")
@@ -84,7 +84,7 @@ def test_database_error_while_it_looks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", ExperimentStatus)
 def test_what_keeps_a_service_from_stopping(tmp_path: Path, status: ExperimentStatus) -> None:
-    """A service is idle when nobody has called for a while and every experiment has ended, and only then."""
+    """A service is idle if and only if no request has come for a while and every experiment has ended."""
 
     async def play() -> None:
         async with opened(Options(home=tmp_path / "home", cpus=1, idle_seconds=60)) as application:

@@ -1,4 +1,4 @@
-"""Tests of the one function that changes a status: every pair of statuses, and the document that says which may be."""
+"""Tests of the one function that changes a status: every pair of statuses, and the document that lists them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOT_CANCELLED = [reason for reason in Reason if reason is not Reason.CANCELLED_B
 
 @pytest.fixture
 def connection() -> Iterator[Connection]:
-    """A database in memory with one user and nothing of theirs."""
+    """A database in memory with one user, who has nothing yet."""
     engine = sa.create_engine("sqlite://")
     with engine.begin() as opened:
         metadata.create_all(opened)
@@ -44,7 +44,7 @@ def row(connection: Connection, experiment_id: str) -> sa.Row[Any]:
 
 
 def told(connection: Connection) -> list[tuple[str, str | None]]:
-    """What the events say."""
+    """The events, in order."""
     return [(event.status, event.reason) for event in connection.execute(sa.select(events).order_by(events.c.seq))]
 
 
@@ -55,12 +55,12 @@ def kept(connection: Connection, experiment_id: str) -> list[sa.Row[Any]]:
 
 
 def set_settings(connection: Connection, **settings: Any) -> None:
-    """Let every run have been started with that."""
+    """Let every run have been started with these settings."""
     connection.execute(sa.update(runs).values(settings=orjson.dumps(settings).decode()))
 
 
 def documented() -> dict[str, tuple[set[str], set[str | None]]]:
-    """For each status from which others it is reached, and why, as the table of the document has it."""
+    """From which statuses each one is reached, and why, according to the document's table."""
     found: dict[str, tuple[set[str], set[str | None]]] = {}
     section = DOCUMENT.read_text(encoding="utf-8").partition("## Transitions")[2].partition("\n## ")[0]
     for line in section.splitlines():
@@ -83,7 +83,7 @@ def test_the_document_says_what_the_code_does() -> None:
 
 @pytest.mark.parametrize(("source", "to"), list(product(ExperimentStatus, lifecycle.TRANSITIONS)))
 def test_every_pair(connection: Connection, source: ExperimentStatus, to: ExperimentStatus) -> None:
-    """A change that the table has is made, told as an event and counted; any other is dropped without a trace."""
+    """A change in the table is made, recorded as an event and counted; any other is dropped without a trace."""
     (experiment_id,) = insert_run(connection, source)
     sources, reasons = lifecycle.TRANSITIONS[to]
     before = row(connection, experiment_id)
@@ -120,7 +120,7 @@ def test_every_pair(connection: Connection, source: ExperimentStatus, to: Experi
     ],
 )
 def test_wrong_reason(connection: Connection, to: ExperimentStatus, reason: Reason | None) -> None:
-    """A status that is not reached for a reason is a fault of whoever asked, and nothing is changed."""
+    """A reason that does not fit the status is a fault of the caller, and nothing is changed."""
     (experiment_id,) = insert_run(connection, PENDING)
     with pytest.raises(ValueError, match="is not reached for the reason"):
         lifecycle.change(
@@ -130,7 +130,7 @@ def test_wrong_reason(connection: Connection, to: ExperimentStatus, reason: Reas
 
 
 def test_many_at_once(connection: Connection) -> None:
-    """Of many experiments those are changed that may be, each with an event; a run's revision grows with them."""
+    """Of many experiments those that may change do, each with an event; a run's revision grows with them."""
     first = insert_run(connection, *ExperimentStatus)
     second = insert_run(connection, *ExperimentStatus)
     cancelled = Ending(Reason.CANCELLED_BY_USER)
@@ -202,7 +202,7 @@ def test_times_of_an_ending(connection: Connection) -> None:
 
 
 def test_end_of_another_attempt(connection: Connection) -> None:
-    """The end of an attempt that is not the present one means nothing any more."""
+    """The end of an attempt that is no longer the present one is ignored."""
     (experiment_id,) = insert_run(connection, RUNNING, cancel_requested_at=3)
     connection.execute(sa.update(experiments).values(attempt=2))
     assert lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(Reason.EXIT_CODE, exit_code=0), at=7) == []
@@ -211,7 +211,7 @@ def test_end_of_another_attempt(connection: Connection) -> None:
 
 
 def test_an_end_that_is_told_twice(connection: Connection) -> None:
-    """What ended first is how it ended, and is told once."""
+    """The first end counts, and is reported once."""
     (experiment_id,) = insert_run(connection, RUNNING)
     lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(Reason.EXIT_CODE, exit_code=0), at=7)
     assert lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(Reason.LOST), at=8) == []
@@ -221,7 +221,7 @@ def test_an_end_that_is_told_twice(connection: Connection) -> None:
 
 
 def test_the_database_holds_what_happens_once(connection: Connection) -> None:
-    """Whoever would write an end or an event a second time is refused by the database itself."""
+    """The database itself refuses an end or an event that is written a second time."""
     (experiment_id,) = insert_run(connection, RUNNING)
     lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(Reason.EXIT_CODE, exit_code=1), at=7)
     for table in (events, attempts):
@@ -268,7 +268,7 @@ def test_queued_again(connection: Connection) -> None:
 
 
 def test_next_attempt_goes_the_same_way(connection: Connection) -> None:
-    """Each attempt comes through the statuses by itself, and each end stays."""
+    """Each attempt goes through the statuses separately, and each end stays."""
     (experiment_id,) = insert_run(connection, QUEUED)
     for number, ending in enumerate((Ending(Reason.LOST), Ending(Reason.TIMEOUT), Ending(Reason.EXIT_CODE, 0)), 1):
         which = Which.attempt(experiment_id, number)
@@ -299,7 +299,7 @@ def test_next_attempt_goes_the_same_way(connection: Connection) -> None:
     ],
 )
 def test_lost_and_queued_again(connection: Connection, settings: dict[str, Any], retries: int) -> None:
-    """What is lost is queued again as often as its run says, with the loss told first; then it stays lost."""
+    """What is lost is queued again as often as its run says, after an event for the loss; then it stays lost."""
     (experiment_id,) = insert_run(connection, RUNNING)
     set_settings(connection, **settings)
     for number in range(1, retries + 1):
@@ -315,7 +315,7 @@ def test_lost_and_queued_again(connection: Connection, settings: dict[str, Any],
 
 @pytest.mark.parametrize("reason", [reason for reason in NOT_CANCELLED if reason is not Reason.LOST])
 def test_failures_are_not_run_again(connection: Connection, reason: Reason) -> None:
-    """Whatever else a run's experiment ends by, it ends, and does not use up what its run grants to the lost."""
+    """An experiment that ends for any other reason stays ended, and does not use up its run's retries."""
     (experiment_id,) = insert_run(connection, RUNNING)
     set_settings(connection, maxRetries=1, autoResume=True)
     lifecycle.end(connection, AttemptName(experiment_id, 1), Ending(reason, exit_code=1), at=7)

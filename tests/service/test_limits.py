@@ -23,12 +23,12 @@ TOY = build_schema("type Query { node: Node } interface Node { id: ID! }")
 
 
 def nested(depth: int) -> str:
-    """Nest so many fields."""
+    """Return a document with that many fields nested."""
     return "{ plain " + "{ parts " * (depth - 2) + "{ id }" + " }" * (depth - 1)
 
 
 def test_depth_counts_fields_through_fragments() -> None:
-    """The limit is on fields inside each other, whether a fragment lies between them or not."""
+    """The limit counts nested fields, whether there are fragments in between or not."""
     check_depth(parse(nested(20)))
     with pytest.raises(ApiError, match="21, at most 20"):
         check_depth(parse(nested(21)))

@@ -1,4 +1,4 @@
-"""Tests of the local executor by itself: what it tells its listener, however often it is told the same."""
+"""Tests of the local executor alone: what it tells its listener, however often it is told the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hold(folder: Path) -> str:
 
 
 def test_told_again_and_again(tmp_path: Path) -> None:
-    """An attempt that is started, adopted, cancelled and stopped many times runs once, and is told of once."""
+    """An attempt that is started, adopted, cancelled and stopped many times runs once, and is reported once."""
 
     async def play() -> None:
         async with execution(tmp_path) as running:
@@ -49,7 +49,7 @@ def test_told_again_and_again(tmp_path: Path) -> None:
 
 
 def test_asked_after_the_end(tmp_path: Path) -> None:
-    """Who asks for an attempt that has ended is told its end again; it does not run again."""
+    """If an attempt that has ended is requested again, its end is reported again; it does not run again."""
 
     async def play() -> None:
         async with execution(tmp_path) as running:
@@ -69,7 +69,7 @@ def test_asked_after_the_end(tmp_path: Path) -> None:
 
 
 def test_adopted_before_its_script_is_started(tmp_path: Path) -> None:
-    """The start of an attempt that another service has begun is told when it comes."""
+    """The start of an attempt that another service has begun is reported when it happens."""
 
     async def play() -> None:
         async with execution(tmp_path) as running:
@@ -90,7 +90,7 @@ def test_adopted_before_its_script_is_started(tmp_path: Path) -> None:
 
 
 def test_recorded_as_running_and_no_claim(tmp_path: Path) -> None:
-    """An attempt that ran, as was recorded, is never started again, though its folder may say nothing any more."""
+    """An attempt recorded as running is never started again, even if its folder no longer shows that it ran."""
 
     async def play() -> None:
         async with execution(tmp_path) as running:
@@ -107,7 +107,7 @@ def test_recorded_as_running_and_no_claim(tmp_path: Path) -> None:
 
 
 def test_handed_over_before_the_machine_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt that may have run before this boot is not started again; one whose turn came since then is."""
+    """An attempt that may have run before this boot is not started again; one whose turn came since the boot is."""
     monkeypatch.setattr(evidence, "boot_time", lambda: 100.0)
 
     async def play() -> None:
@@ -132,7 +132,7 @@ async def _hidden(running: Execution, job: object) -> None:
 
 
 def test_not_known_is_not_dead(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """While nobody can tell whether an attempt runs it is watched: not started again, not lost; that is said once."""
+    """While it is unknown whether an attempt runs it is watched, not started again, not lost; the log says so once."""
     caplog.set_level(logging.WARNING)
 
     async def play() -> None:
@@ -145,7 +145,7 @@ def test_not_known_is_not_dead(tmp_path: Path, caplog: pytest.LogCaptureFixture)
             assert evidence.state_of(running.folder(job)) is State.UNKNOWN
             await running.executor.adopt(job, was_running=False, handed_over_at=None)
             await until(lambda: caplog.messages, "a warning")
-            await asyncio.sleep(0.5)  # longer than it takes to look again
+            await asyncio.sleep(0.5)  # longer than it takes to check again
             assert running.told.ended == []
             folder = running.folder(job).path
             folder.unlink()
@@ -160,7 +160,7 @@ def test_not_known_is_not_dead(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 @pytest.mark.parametrize("kind", ["link", "file", "folder"])
 def test_claim_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Of a claim that says nothing the other facts decide: an end, a boot since then; else there is no telling."""
+    """If a claim is empty the other facts decide: an end, or a boot since then; otherwise it stays unknown."""
 
     async def play() -> None:
         async with execution(tmp_path) as running:
@@ -187,7 +187,7 @@ def test_claim_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_spawner_that_dies(tmp_path: Path) -> None:
-    """What a spawner had not begun when it died the next one begins; what ran goes on, and its end is told."""
+    """What a spawner had not begun when it died the next one begins; what ran goes on, and its end is reported."""
 
     async def play() -> None:
         async with execution(tmp_path) as running:
@@ -209,7 +209,7 @@ def test_spawner_that_dies(tmp_path: Path) -> None:
 
 
 def test_word_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A word for which there is no place yet is written as soon as there is, and acted upon."""
+    """A cancel or stop that cannot be written yet is written as soon as possible, and acted upon."""
 
     async def play() -> None:
         async with execution(tmp_path) as running:
@@ -232,7 +232,7 @@ def test_word_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("leader", [True, False])
 def test_somebody_else_has_the_number(tmp_path: Path, leader: bool) -> None:
-    """Who has the number of a supervisor that has died, or of its session, is not ours and is let be."""
+    """A process that has the pid of a dead supervisor, or of its session, is not ours and is left alone."""
 
     async def play() -> None:
         command = "exec sleep 1000" if leader else "sleep 1000 & echo $!"

@@ -1,4 +1,4 @@
-"""Tests of what the local cluster can do for a run: what it refuses, what it warns of, and what it gives a script."""
+"""Tests of what the local cluster can do for a run: what it refuses, warns about, and passes to a script."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ HOME = Path("/home/somebody/.grid")
 
 
 def cluster(cpus: int = 4, gpus: int = 0, home: Path = HOME) -> Cluster:
-    """Return a cluster of a machine of that size."""
+    """Return the cluster of a machine of that size."""
     return LocalCluster(Catalogue.read(), Resources(cpus, gpus), Workspace(home))
 
 
 def settings(**others: Any) -> dict[str, Any]:
-    """Return the settings of a run, as the service has them when nothing was said."""
+    """Return the settings of a run, with the service's defaults."""
     return {
         "entrypoint": "run.py",
         "instanceType": "t2.medium",
@@ -51,7 +51,7 @@ def settings(**others: Any) -> dict[str, Any]:
 
 
 def row(**others: Any) -> Any:
-    """Return an experiment, as far as its environment depends on it."""
+    """Return the parts of an experiment on which its environment depends."""
     given = {"interpreter": None, "cluster": "local", "id": "e", "run_name": "r", "index": 3, "user_id": "u", **others}
     return SimpleNamespace(**given)
 
@@ -69,7 +69,7 @@ def row(**others: Any) -> Any:
     ],
 )
 def test_refused(given: dict[str, Any], word: str) -> None:
-    """What the cluster cannot do is refused with the name of what was asked for."""
+    """What the cluster cannot do is refused with the name of the setting."""
     with pytest.raises(Unsupported, match=word):
         cluster().check(settings(**given))
 
@@ -87,14 +87,14 @@ def test_refused(given: dict[str, Any], word: str) -> None:
     ],
 )
 def test_warned_of(given: dict[str, Any], word: str) -> None:
-    """What is done otherwise than asked for is said, and nothing else is."""
+    """A warning says what is done differently from what was asked for, and nothing else."""
     _, _, warnings = cluster().check(settings(**given))
     assert len(warnings) == 1
     assert word in warnings[0]
 
 
 def test_nothing_to_say() -> None:
-    """A plain run is done as it was asked for, without a word; so is one that is run again. Empty actions are none."""
+    """A plain run is done as asked for, without a warning; so is one that is run again. Empty actions do not count."""
     again = {"autoResume": True, "maxRetries": 3, "timeout": 1.5}
     instance, resources, warnings = cluster().check(settings(actions={"onBuildStart": []}, **again))
     assert (instance.name, resources, warnings) == ("t2.medium", Resources(2, 0), [])
@@ -112,25 +112,25 @@ def test_nothing_to_say() -> None:
     ],
 )
 def test_resources(given: dict[str, Any], expected: Resources) -> None:
-    """What was asked for wins over the instance type; CPUs are no more than the machine's."""
+    """What was asked for wins over the instance type; there are never more CPUs than the machine has."""
     assert cluster(gpus=2).check(settings(**given))[1] == expected
 
 
 def test_gpus_that_nobody_asked_for() -> None:
-    """On a machine with GPUs a run that asks for none is told that it sees none."""
+    """On a machine with GPUs a run that asks for no GPUs is warned that it sees none."""
     assert any("CUDA_VISIBLE_DEVICES" in warning for warning in cluster(gpus=1).check(settings())[2])
 
 
 @pytest.mark.parametrize(("size", "words"), [(2**62, "4,294,967,296.0 GiB"), (10**15 + 1, "931,322.6 GiB")])
 def test_not_enough_space_for_the_working_copies(tmp_path: Path, size: int, words: str) -> None:
-    """What is needed and what is free is said in units that tell the two apart."""
+    """The space that is needed and the space that is free are printed in units that tell the two apart."""
     Workspace(tmp_path).prepare()
     with pytest.raises(TooLittleSpace, match=rf"1 working copies of the source code need {words} .* free"):
         cluster(home=tmp_path).check_space(size, 1)
 
 
 def test_space_for_every_working_copy(tmp_path: Path) -> None:
-    """Space for one working copy is not space for all that there may be at once."""
+    """Space for one working copy is not enough if several may exist at once."""
     Workspace(tmp_path).prepare()
     most = shutil.disk_usage(tmp_path).free // 2
     cluster(home=tmp_path).check_space(most, 1)
@@ -139,7 +139,7 @@ def test_space_for_every_working_copy(tmp_path: Path) -> None:
 
 
 def test_what_this_machine_has() -> None:
-    """A cluster has what the machine has, but for what was said; no GPUs can be said, too."""
+    """A cluster has what the machine has, unless options say otherwise; they can also say that there are no GPUs."""
     make, catalogue, workspace = LocalCluster.of_this_machine, Catalogue.read(), Workspace(HOME)
     assert make(catalogue, workspace).resources == Resources(cpu_count(), gpu_count())
     assert make(catalogue, workspace, cpus=3, gpus=2).resources == Resources(3, 2)
@@ -147,7 +147,7 @@ def test_what_this_machine_has() -> None:
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run's own variables come after what is inherited, and what Grid says comes last."""
+    """A run's own variables override what is inherited, and Grid's override both."""
     monkeypatch.setenv("LANG", "C")
     monkeypatch.setenv("SECRET", "secret")
     monkeypatch.setenv("PATH", "/usr/bin")
@@ -170,7 +170,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_reserved_variables() -> None:
-    """What a run may not set, for Grid sets it, are the variables that Grid has the last word about; no others."""
+    """The variables that a run may not set are exactly those that Grid sets last."""
     names = cluster(gpus=2).environment(row(), settings(), (0, 1))
     given = cluster(gpus=2).environment(row(), settings(environment=dict.fromkeys(names, "own")), (0, 1))
     assert {name for name, value in given.items() if value != "own"} == RESERVED_VARIABLES

@@ -40,7 +40,7 @@ def command(home: Path, *arguments: str, **environment: str) -> subprocess.Compl
 
 
 def test_status(service: ServiceProcess, tmp_path: Path) -> None:
-    """`status` says where a service listens and ends with 0; without one it says so and ends with 3."""
+    """`status` says where a service listens and ends with 0; if there is none it says so and ends with 3."""
     told = command(service.home, "status")
     assert (told.returncode, told.stderr) == (0, "")
     for word in (service.endpoint.url, str(service.home), str(service.process.pid), grid.__version__):
@@ -66,7 +66,7 @@ def test_credentials(service: ServiceProcess, tmp_path: Path, monkeypatch: pytes
 
 
 def test_stop(tmp_path: Path) -> None:
-    """`stop` comes back when the service has ended in good order; where there is none it is no error."""
+    """`stop` returns when the service has ended properly; if there is no service that is not an error."""
     with service_process(tmp_path, "--cpus", "1", is_fresh=True) as running:
         told = command(running.home, "stop")
         assert (told.returncode, told.stdout) == (0, f"stopped the service of {running.home}\n")
@@ -76,7 +76,7 @@ def test_stop(tmp_path: Path) -> None:
 
 
 def test_stop_is_not_misled(service: ServiceProcess, tmp_path: Path) -> None:
-    """What a service that was killed said of itself is not believed: nobody else is stopped in its place."""
+    """The record of a killed service is not believed: no other process is stopped in its place."""
     home = tmp_path / ".grid"
     (home / "service").mkdir(parents=True)
     record = json.loads((service.home / "service" / "service.json").read_text())
@@ -93,7 +93,7 @@ def test_stop_is_not_misled(service: ServiceProcess, tmp_path: Path) -> None:
 
 
 def test_second_service_of_a_home(service: ServiceProcess) -> None:
-    """A home has one service: another is refused in words, with the code that says not to try again."""
+    """A home has one service: another is refused with a message and the code that says not to try again."""
     told = command(service.home, "serve", "--embedded")
     assert told.returncode == 78
     assert told.stderr.endswith(f"error: another service uses {service.home}: stop it, or choose another GRID_HOME\n")
@@ -117,7 +117,7 @@ def test_second_service_of_a_home(service: ServiceProcess) -> None:
     ],
 )
 def test_what_cannot_be_served(tmp_path: Path, arguments: list[str], environment: dict[str, str], why: str) -> None:
-    """An option that is wrong is refused in words, with the code that says not to try again."""
+    """A wrong option is refused with a message and the code that says not to try again."""
     told = command(tmp_path / ".grid", "serve", *arguments, **environment)
     assert told.returncode == 78
     assert f"error: {why}" in told.stderr
@@ -125,14 +125,14 @@ def test_what_cannot_be_served(tmp_path: Path, arguments: list[str], environment
 
 
 def test_options_from_the_environment(tmp_path: Path) -> None:
-    """What the command line does not say the environment does."""
+    """An option that the command line does not set is taken from the environment."""
     with service_process(tmp_path, GRID_LOCAL_CPUS="7", GRID_LOCAL_GPUS="3") as running:
         (cluster,) = running.session().execute(models.Clusters).clusters
         assert (cluster.cpus, cluster.gpus) == (7, 3)
 
 
 def test_port_in_use(service: ServiceProcess, tmp_path: Path) -> None:
-    """A service whose port is taken is refused in words."""
+    """A service whose port is taken is refused with a message."""
     port = service.endpoint.url.rpartition(":")[2]
     told = command(tmp_path / ".grid", "serve", "--port", port)
     assert told.returncode == 78
@@ -140,13 +140,13 @@ def test_port_in_use(service: ServiceProcess, tmp_path: Path) -> None:
 
 
 def test_health(service: ServiceProcess) -> None:
-    """Whoever wants to know whether a service is well needs no key."""
+    """The health of a service can be read without a key."""
     with urllib.request.urlopen(f"{service.endpoint.url}/health", timeout=60) as answer:
         assert json.load(answer) == {"status": "ok", "version": grid.__version__, "apiVersion": API_VERSION}
 
 
 def test_record_is_private(service: ServiceProcess) -> None:
-    """What holds the key can be read by its user only."""
+    """Only their user can read the files that hold the key."""
     for name in ("service.json", "api-key", "service.lock"):
         assert (service.home / "service" / name).stat().st_mode & 0o777 == 0o600
 
@@ -164,7 +164,7 @@ def test_key_stays_when_the_service_is_started_again(tmp_path: Path) -> None:
 
 
 def test_ctrl_c(tmp_path: Path) -> None:
-    """A service in a terminal ends with Ctrl-C, in good order and without a traceback."""
+    """A service in a terminal ends with Ctrl-C, properly and without a traceback."""
     with service_process(tmp_path, "--cpus", "1", is_fresh=True) as running:
         running.process.send_signal(2)
         assert running.process.wait(60) == 0
@@ -179,7 +179,7 @@ def test_help() -> None:
 
 
 def test_database_of_another_home(tmp_path: Path) -> None:
-    """A database outside its home goes with that home only, wherever that is moved to; another is refused and told."""
+    """A database outside its home belongs to that home only, wherever it is moved; any other home is refused."""
     database = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
     for folder in ("first", "second", "third"):
         (tmp_path / folder).mkdir()

@@ -1,4 +1,4 @@
-"""Tests of a database of version 0001 that comes through migration 0002: nothing of it is lost, and it is as new."""
+"""Tests of a database of version 0001 that goes through migration 0002: nothing is lost, and it is like a new one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def content(connection: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def first(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """A database of version 0001 with a run that has an experiment of every kind, and one that nobody knows."""
+    """A database of version 0001 with a run that has an experiment of every kind, and one of an unknown kind."""
     file = tmp_path / "grid.sqlite3"
     make_first(file)
     connection = sqlite3.connect(file, isolation_level=None)
@@ -100,7 +100,7 @@ def migrated(connection: sqlite3.Connection) -> str:
 
 
 def test_nothing_is_lost(first: sqlite3.Connection) -> None:
-    """Every row comes through as it was, and what is new of it is what nobody has asked for yet."""
+    """Every row stays as it was, and its new columns have their defaults."""
     names = [name for (name,) in first.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     before = {name: content(first, name) for name in names if name not in ("alembic_version", "sqlite_sequence")}
     assert len(before["events"]) > len(ENDS)
@@ -113,7 +113,7 @@ def test_nothing_is_lost(first: sqlite3.Connection) -> None:
 
 
 def test_what_had_ended_is_an_attempt(first: sqlite3.Connection) -> None:
-    """How experiments had ended stands among the attempts, though the last words of those are not known."""
+    """The ends of experiments are recorded as those of their attempts, though the last lines of these are not known."""
     migrated(first)
     ended = content(first, "attempts")
     assert [(row["status"], row["reason"], row["exit_code"], row["signal"], row["error"]) for row in ended] == ENDS
@@ -125,7 +125,7 @@ def test_what_had_ended_is_an_attempt(first: sqlite3.Connection) -> None:
 
 
 def test_it_is_as_new(first: sqlite3.Connection, tmp_path: Path) -> None:
-    """It has the tables, columns, constraints and indices of a database that was never of another version."""
+    """It has the tables, columns, constraints and indices of a new database."""
     engine = sa.create_engine(migrated(first))
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
@@ -155,7 +155,7 @@ def test_what_must_be_unique(first: sqlite3.Connection) -> None:
 
 
 def test_numbers_are_not_given_again(first: sqlite3.Connection) -> None:
-    """No new row gets the number of one that is deleted, not even of the newest before the migration."""
+    """No new row gets the number of a deleted one, not even of the newest before the migration."""
     migrated(first)
     for table in ("events", "runs", "experiments"):
         row = content(first, table)[-1]
@@ -169,7 +169,7 @@ def test_numbers_are_not_given_again(first: sqlite3.Connection) -> None:
 
 
 def test_a_service_goes_on_with_it(tmp_path: Path) -> None:
-    """Runs that a service of that version has ended are looked at, run again and deleted like any other."""
+    """Runs that ended under a service of that version can be read, run again and deleted like any other."""
     script = "import os, sys\nprint('attempt')\nsys.exit(0 if os.path.exists(sys.argv[1]) else int(sys.argv[-1]))\n"
     with service_process(tmp_path, "--grace", "1", "--cpus", "2") as service:
         sessions.use(service.session())
@@ -196,7 +196,7 @@ def test_a_service_goes_on_with_it(tmp_path: Path) -> None:
 
 
 def made_first(file: Path) -> None:
-    """Put a database of version 0001 in the place of one, with what that version would have known."""
+    """Replace a database by one of version 0001, with what that version would have known."""
     old = file.with_name("old.sqlite3")
     make_first(old)
     with closing(sqlite3.connect(old, isolation_level=None)) as target, closing(sqlite3.connect(file)) as source:

@@ -109,7 +109,7 @@ def test_service_killed_while_an_experiment_goes_on(service: ServiceProcess, sta
 
 
 def test_stopping_leaves_experiments_alone(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """A service that is stopped in good order ends at once, though an experiment runs; and that goes on."""
+    """A service that is stopped properly ends at once, though an experiment runs, which goes on."""
     run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
     wait_until_ready(service, only(run))
     service.stop()
@@ -121,7 +121,7 @@ def test_stopping_leaves_experiments_alone(service: ServiceProcess, start: Start
 
 
 def test_spawner_killed(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """Without its spawner the service makes another: what ran goes on and its end is seen, and others can start."""
+    """A service whose spawner dies starts another: what ran goes on and its end is seen, and others can start."""
     ledger, release = tmp_path / "ledger", tmp_path / "release"
     run = start(HOLD, f"{ledger} {release} --name 0")
     wait_until_ready(service, only(run))
@@ -135,7 +135,7 @@ def test_spawner_killed(service: ServiceProcess, start: Start, tmp_path: Path) -
 
 
 def test_spawner_killed_before_it_forks(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """What a spawner that died had not begun yet is begun by the next one, once."""
+    """What a spawner had not begun when it died is begun by the next one, once."""
     (tmp_path / "release").touch()
     spawner = spawner_of(service)
     spawner.suspend()
@@ -148,12 +148,12 @@ def test_spawner_killed_before_it_forks(service: ServiceProcess, start: Start, t
 
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_supervisor_killed(service: ServiceProcess, start: Start, cancelled: bool) -> None:
-    """Without its supervisor an experiment is lost; its processes are gone before anybody says so."""
+    """Without its supervisor an experiment is lost; its processes are gone before its status says so."""
     run = start(FAMILY)
     pids = wait_until(lambda: len(told := pids_in(output_of(service, only(run)))) == 5 and told, "the family")
     supervising = psutil.Process(pids.pop("supervisor"))
     if cancelled:
-        # It can do nothing about the cancel any more.
+        # It can no longer act on the cancel.
         supervising.suspend()
         with database_of(service) as connection:
             connection.execute("UPDATE experiments SET cancel_requested_at = 1")
@@ -174,7 +174,7 @@ def test_supervisor_killed(service: ServiceProcess, start: Start, cancelled: boo
 
 
 def test_files_that_say_nothing(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """Files that a power failure has left empty keep no service from starting: only their experiment is lost."""
+    """Files that a power failure has left empty do not keep a service from starting: only their experiment is lost."""
     ledger, release = tmp_path / "ledger", tmp_path / "release"
     run = start(HOLD, f"{ledger} {release} --name '[0, 1, 2, 3]'")
     first, second, *_ = run
@@ -198,7 +198,7 @@ def test_files_that_say_nothing(service: ServiceProcess, start: Start, tmp_path:
 
 @pytest.mark.parametrize("leader", ["sleep 1000", "sleep 1000 & echo $!"])
 def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: Path, leader: str) -> None:
-    """After a reboot an experiment is lost; whoever has its supervisor's number now, or its session's, is let be."""
+    """After a reboot an experiment is lost; a process that now has its supervisor's pid or session is left alone."""
     run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
     wait_until_ready(service, only(run))
     service.kill()

@@ -1,4 +1,4 @@
-"""Tests of starting runs: one key makes one run, one name is taken once, and what is more than the service takes."""
+"""Tests of starting runs: one key makes one run, a name is taken once, and the limits of the service."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ mutation($input: StartRunInput!) { startRun(input: $input) { run { id name exper
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A service that starts nothing: here runs are only made."""
+    """A service that starts nothing: here runs are only created."""
     with service_process(tmp_path_factory.mktemp("service"), "--cpus", "2") as running:
         sessions.use(running.session())
         pause_cluster("local")
@@ -58,13 +58,13 @@ def snapshot(service: ServiceProcess) -> str:
 
 
 def given(snapshot: str, key: str, settings: dict[str, Any] | None = None, **others: Any) -> dict[str, Any]:
-    """Return what a run is started with."""
+    """Return the input with which a run is started."""
     settings = {"entrypoint": "run.py", "cpus": 1, **(settings or {})}
     return {"key": key.rjust(16, "0"), "settings": settings, "snapshot": snapshot, "script": "run.py", **others}
 
 
 def test_one_key_makes_one_run(service: ServiceProcess, snapshot: str) -> None:
-    """A request that is repeated, at once, later or with anything else in it, gives the run that the first made."""
+    """A request that is repeated, at once, later or with other content, returns the run that the first one made."""
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: ask(service.endpoint, START, input=given(snapshot, "same")), range(8)))
     later = given(snapshot, "same", {"scriptArgs": "--n '[1, 2]'"}, name="another-name")
@@ -77,7 +77,7 @@ def test_one_key_makes_one_run(service: ServiceProcess, snapshot: str) -> None:
 
 
 def test_names_are_taken_once(service: ServiceProcess, snapshot: str) -> None:
-    """Of several that want the same name at once one gets it; the others are told, and make nothing."""
+    """Of several requests for one name at once one gets it; the others are refused, and make nothing."""
     with ThreadPoolExecutor(8) as threads:
         wanted = [given(snapshot, f"name{number}", name="wanted") for number in range(8)]
         answers = list(threads.map(lambda each: ask(service.endpoint, START, input=each), wanted))
@@ -90,7 +90,7 @@ def test_names_are_taken_once(service: ServiceProcess, snapshot: str) -> None:
 
 
 def test_space_for_the_working_copies(service: ServiceProcess, snapshot: str) -> None:
-    """A run is refused where as many working copies as there may be at once find no space; it makes nothing."""
+    """A run is refused if there is no space for as many working copies as may exist at once; nothing is made."""
     resize = "UPDATE snapshots SET size_bytes = ? WHERE digest = ?"
     with database_of(service) as connection:
         (size,) = connection.execute("SELECT size_bytes FROM snapshots WHERE digest = ?", [snapshot]).fetchone()
@@ -165,7 +165,7 @@ def test_client_whose_name_is_taken(session: object, start: Any) -> None:
 def test_what_is_refused(
     service: ServiceProcess, snapshot: str, others: dict[str, Any], settings: dict[str, Any], code: str
 ) -> None:
-    """What is wrong with a run is told by its code, and nothing is made."""
+    """The code says what is wrong with a run, and nothing is made."""
     count = ask(service.endpoint, "{ runs { totalCount } }")
     answer = ask(service.endpoint, START, input={**given(snapshot, "refused", settings), **others})
     assert code_of(answer) == code
@@ -181,7 +181,7 @@ def test_client_with_too_many_experiments(session: object, start: Any) -> None:
 
 
 def test_as_many_experiments_as_a_run_may_have(service: ServiceProcess, snapshot: str, session: object) -> None:
-    """A run of 10,000 experiments is made, and read page by page; cancelled, it is over at once."""
+    """A run of 10,000 experiments is made, and read page by page; once cancelled, it is over at once."""
     settings = {"scriptArgs": "--a 'range(100)' --b 'range(100)'"}
     made = ask(service.endpoint, START, input=given(snapshot, "many", settings))["data"]["startRun"]["run"]
     assert made["experimentCount"] == 10_000
@@ -207,7 +207,7 @@ def test_as_many_experiments_as_a_run_may_have(service: ServiceProcess, snapshot
     ],
 )
 def test_limits_of_one_request(service: ServiceProcess, query: str, variables: dict[str, Any], code: str) -> None:
-    """A request that asks for more than one may is refused with a code, each time that it is sent."""
+    """A request that asks for too much is refused with a code, each time that it is sent."""
     if "ofType" in query:
         query = query.replace("types { ofType", "types { fields { type { ofType", 1) + " } }"
     for _ in range(2):
@@ -248,7 +248,7 @@ def test_runs_newest_first_and_all_of_them(service: ServiceProcess, session: obj
 
 
 def test_the_service_answers_what_the_schema_says(service: ServiceProcess) -> None:
-    """The schema that the service tells of itself is the file, descriptions included."""
+    """The schema that the service reports is the one in the file, descriptions included."""
     answer = ask(service.endpoint, get_introspection_query(descriptions=True))
     assert diff_introspection(answer["data"], load_schema(schema_path())) == []
 

@@ -1,4 +1,4 @@
-"""Tests of the queue: which experiments run at once, in which order, on which resources."""
+"""Tests of the scheduler: which experiments run at once, in which order, on which resources, and after a restart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 
-# Says that it has begun, waits until there is a file, and says that it has ended: in one ledger for all.
+# Says that it has begun, waits until there is a file, and says that it has ended: in a common ledger.
 HOLD = """
 import os, sys, time
 ledger, release, _, name = sys.argv[1:]
@@ -48,7 +48,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 
 
 class Ledger:
-    """What the scripts of a test say, in the order in which they say it."""
+    """What the scripts of a test write, in order."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "ledger"
@@ -56,11 +56,11 @@ class Ledger:
         self.release = folder / "release"
 
     def arguments(self, name: str, *, held: bool = True) -> str:
-        """The arguments of a script of that name, which goes on when it is released, or at once."""
+        """The arguments of a script of that name, which ends when it is released, or at once."""
         return f"{self.path} {self.release if held else self.path} --name {name}"
 
     def lines(self) -> list[str]:
-        """What was said so far."""
+        """The lines written so far."""
         return self.path.read_text().splitlines()
 
     def most_at_once(self) -> int:
@@ -79,7 +79,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_never_more_at_once_than_fit(start: Start, ledger: Ledger) -> None:
-    """As many experiments run at once as there are CPUs for, and never one more; each runs once, in order."""
+    """As many experiments run at once as there are CPUs, and never one more; each runs once, in order."""
     run = start(HOLD, ledger.arguments("'[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]'"))
     wait_until(lambda: len(ledger.lines()) == 3, "three that run")
     ledger.release.touch()
@@ -89,7 +89,7 @@ def test_never_more_at_once_than_fit(start: Start, ledger: Ledger) -> None:
 
 
 def test_order_is_kept(start: Start, ledger: Ledger) -> None:
-    """Where each experiment takes the whole machine, they run one after the other in the order of the queue."""
+    """If each experiment takes the whole machine, they run one after the other in the order of the queue."""
     first = start(HOLD, ledger.arguments("'[0, 1, 2]'", held=False), cpus=3)
     second = start(HOLD, ledger.arguments("'[3, 4]'", held=False), cpus=3)
     wait_for_run(first)
@@ -98,7 +98,7 @@ def test_order_is_kept(start: Start, ledger: Ledger) -> None:
 
 
 def test_nothing_overtakes(start: Start, ledger: Ledger) -> None:
-    """While the head of the queue does not fit, what is behind it waits, though it would fit."""
+    """While the head of the queue does not fit, what is behind it waits, even if it would fit."""
     pause_cluster("local")
     try:
         small = start(HOLD, ledger.arguments("small"))
@@ -115,7 +115,7 @@ def test_nothing_overtakes(start: Start, ledger: Ledger) -> None:
 
 
 def test_further_attempt_has_its_old_place(start: Start, ledger: Ledger) -> None:
-    """What is run again comes before what was started after it, and takes as much as it did."""
+    """What is run again comes before what was started after it, and takes the same resources."""
     mended = ledger.path.with_name("mended")
     failing = f"import os, sys\nif not os.path.exists({str(mended)!r}): sys.exit(1)\n{HOLD}"
     again = start(failing, ledger.arguments("'[0, 1]'", held=False), cpus=3)
@@ -133,7 +133,7 @@ def test_further_attempt_has_its_old_place(start: Start, ledger: Ledger) -> None
 
 
 def test_each_has_its_own_gpus(service: ServiceProcess, start: Start, ledger: Ledger) -> None:
-    """Experiments that run at once never share a GPU, one that asked for none sees none, and the third has to wait."""
+    """Experiments that run at once never share a GPU, one that did not ask for a GPU sees none, and the third waits."""
     text = f"import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'])\n{HOLD}"
     run = start(text, ledger.arguments("'[1, 2, 3]'"), gpus=1)
     wait_until(lambda: len(ledger.lines()) == 2, "two that run")
@@ -157,7 +157,7 @@ def test_pausing_and_resuming(start: Start, ledger: Ledger) -> None:
         assert [cluster.paused for cluster in list_clusters()] == [True]
         waiting = start(HOLD, ledger.arguments("waiting"))
         ledger.release.touch()
-        # The queue is looked at after every end: this one is over, and the other had its chance.
+        # The queue is checked after every end: this one is over, and the other had its chance.
         assert list(wait_for_run(running)) == ["SUCCEEDED"]
         assert list(waiting.status()) == ["QUEUED"]
     finally:
@@ -175,13 +175,13 @@ def test_cancelled_experiment_holds_its_resources(service: ServiceProcess, start
     pid = wait_until(lambda: output_of(service, only(stubborn)).strip(), "the first")
     following = start("import os, sys\nos.kill(int(sys.argv[1]), 0)", pid, cpus=3)
     stubborn.cancel()
-    # It fails because it found nobody of that pid.
+    # It fails because there is no process of that pid.
     assert list(wait_for_run(following)) == ["FAILED"]
     assert "ProcessLookupError" in output_of(service, only(following))
 
 
 def test_more_cpus_than_there_are(session: object, tmp_path: Path) -> None:
-    """A run that asks for more CPUs than the machine has gets those there are, and says so."""
+    """A run that asks for more CPUs than the machine has gets all of them, with a warning."""
     script = tmp_path / "run.py"
     script.write_text("")
     run = Run(entrypoint=str(script), localdir=True, cpus=64)
@@ -200,7 +200,7 @@ def test_more_gpus_than_there_are(start: Start) -> None:
 
 
 def test_unknown_cluster(session: object) -> None:
-    """Only a cluster that is there can be paused."""
+    """Only a cluster that exists can be paused."""
     with pytest.raises(ClusterNotFound, match="'elsewhere'; there is 'local'"):
         pause_cluster("elsewhere")
 
@@ -233,7 +233,7 @@ def start_there(own_service: ServiceProcess, tmp_path: Path) -> Start:
 
 
 def test_killed_between_pending_and_spawning(own_service: ServiceProcess, start_there: Start, tmp_path: Path) -> None:
-    """An experiment whose turn was recorded, but that nobody was told of, is started by the next service, once."""
+    """An experiment whose turn was recorded, but not passed to the executor, is started by the next service, once."""
     (tmp_path / "release").touch()
     pause_cluster("local")
     run = start_there(ONCE, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name '[0, 1]'")
@@ -252,7 +252,7 @@ def test_killed_between_pending_and_spawning(own_service: ServiceProcess, start_
 def test_turn_that_came_before_the_machine_was_started(
     own_service: ServiceProcess, start_there: Start, tmp_path: Path
 ) -> None:
-    """Whose turn came before the machine was started may have run, whatever its folder says: it is lost, not run."""
+    """An experiment whose turn came before the boot may have run, whatever its folder says: it is lost, not run."""
     pause_cluster("local")
     run = start_there(ONCE, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
     own_service.kill()
@@ -282,7 +282,7 @@ def test_killed_between_recording_a_cancel_and_telling(
 
 
 def test_fewer_gpus_than_before(own_service: ServiceProcess, start_there: Start) -> None:
-    """What waits for a GPU that is not there any more holds up nobody, and has its turn when there is one again."""
+    """What waits for a GPU that is no longer there holds up nothing else, and has its turn when there is one again."""
     pause_cluster("local")
     with_gpu, without = start_there("print(1)", gpus=1), start_there("print(1)")
     own_service.stop()

@@ -13,25 +13,25 @@ from grid.service.api.schema import NOUNS, executable_schema
 
 
 def test_every_file_of_resolvers_is_bound() -> None:
-    """What has bindables is listed by the schema, so that no new file is written and never called."""
+    """The schema lists every file that has bindables, so that no new one is forgotten."""
     found = [import_module(f"{resolvers.__name__}.{each.name}") for each in pkgutil.iter_modules(resolvers.__path__)]
     assert {each.__name__ for each in found if hasattr(each, "BINDABLES")} == {noun.__name__ for noun in NOUNS}
 
 
 def test_no_field_is_bound_twice() -> None:
-    """Two files that bind the same field would answer it as the later of them does."""
+    """No field is bound twice: the later binding would silently win."""
     bound = Counter(
         (bindable.name, field)
         for noun in NOUNS
         for bindable in noun.BINDABLES
         if isinstance(bindable, ObjectType)
-        for field in bindable._resolvers  # Ariadne shows it nowhere else
+        for field in bindable._resolvers  # Ariadne does not show it elsewhere
     )
     assert [field for field, times in bound.items() if times > 1] == []
 
 
 def test_every_operation_has_a_resolver() -> None:
-    """A field of the root types that nothing is bound to would be null, whatever is asked."""
+    """Every field of the root types is bound: otherwise it would always be null."""
     schema = executable_schema()
     roots = (schema.query_type, schema.mutation_type, schema.subscription_type)
     fields = {f"{root.name}.{name}": field for root in roots if root for name, field in root.fields.items()}

@@ -1,4 +1,4 @@
-"""Tests of the spawner without a service: what it starts, and what it tells of."""
+"""Tests of the spawner without a service: what it starts, and what it reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.spawner import attempt_of, ending_of, job_for, spawner
 
 
 def test_two_supervisors_of_one_attempt(tmp_path: Path) -> None:
-    """Of many that are told to run the same attempt one does, and the others end without a trace."""
+    """Of many supervisors that are told to run the same attempt one does, and the others end without a trace."""
     job = job_for(tmp_path, f"echo once >> {tmp_path / 'ledger'}\n")
     with ExitStack() as stack:
         spawners = [stack.enter_context(spawner()) for _ in range(4)]
@@ -27,7 +27,7 @@ def test_two_supervisors_of_one_attempt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("word", "reason"), [("cancel", Reason.CANCELLED_BY_USER), ("stop", Reason.SERVICE_STOPPED)])
 def test_word_before_there_was_a_supervisor(tmp_path: Path, word: str, reason: Reason) -> None:
-    """A supervisor that finds the word that its attempt is to end starts nothing."""
+    """A supervisor that finds a cancel or a stop of its attempt starts nothing."""
     attempt = attempt_of(tmp_path)
     attempt.path.mkdir(parents=True)
     (attempt.path / word).touch()
@@ -40,7 +40,7 @@ def test_word_before_there_was_a_supervisor(tmp_path: Path, word: str, reason: R
 
 
 def test_spawner_hears_of_every_end(tmp_path: Path) -> None:
-    """However many end at once, the spawner tells of each."""
+    """However many attempts end at once, the spawner reports each of them."""
     folders = [tmp_path / str(number) for number in range(60)]
     for folder in folders:
         folder.mkdir()

@@ -31,7 +31,7 @@ LARGE = {
 
 
 def test_spawner_is_small() -> None:
-    """The spawner imports of Grid its own package and what is light, and nothing large of the standard library."""
+    """Of Grid the spawner imports only its own package and what is light, and nothing large of the standard library."""
     python, *rest = spawner_command()
     done = subprocess.run(
         [python, "-X", "importtime", *rest], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True

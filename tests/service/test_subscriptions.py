@@ -23,12 +23,12 @@ HOLD = "import os, sys, time\nprint('ready')\nwhile not os.path.exists(sys.argv[
 
 
 def groups(answer: RunStatusChanged) -> dict[str, list[str]]:
-    """What an answer says, as `Run.status()` would."""
+    """What an answer says, in the form of `Run.status()`."""
     return {group.status.value: list(group.names) for group in answer.run_status_changed.groups}
 
 
 def test_every_change_until_the_end(session: Session, start: Start) -> None:
-    """A watcher hears how a run is now and after each change, never backwards, and no more after the last end."""
+    """A watcher hears the status of a run now and after each change, in order, and nothing after the last end."""
     pause_cluster("local")
     try:
         run = start("import sys; sys.exit(int(sys.argv[2]))", "--n '[0, 1, 0]'")
@@ -51,7 +51,7 @@ def test_every_change_until_the_end(session: Session, start: Start) -> None:
 
 
 def test_run_that_has_ended(session: Session, start: Start) -> None:
-    """Of a run that is over a watcher hears once."""
+    """A watcher of a run that is over hears its status once."""
     run = start("")
     wait_for_run(run)
     answers = list(session.subscribe(models.RunStatusChanged, name=run.name))
@@ -78,13 +78,13 @@ def test_cancel_ends_a_watch(service: ServiceProcess, session: Session, start: S
 
 
 def test_watching_what_is_not_there(session: Session) -> None:
-    """Watching a run that nobody has is an error that says so."""
+    """Watching a run that does not exist is an error that says so."""
     with pytest.raises(RunNotFound, match="no-such-run"):
         next(session.subscribe(models.RunStatusChanged, name="no-such-run"))
 
 
 def test_who_stops_listening(session: Session, start: Start, tmp_path: Path) -> None:
-    """A watcher that goes away leaves the run and its other watchers alone."""
+    """A watcher that stops listening does not disturb the run or its other watchers."""
     run = start(HOLD, str(tmp_path / "release"))
     leaving, staying = (session.subscribe(models.RunStatusChanged, name=run.name) for _ in range(2))
     next(leaving)

@@ -1,4 +1,4 @@
-"""Tests of unpacking an archive that comes from anybody: what is refused, and that nothing is written elsewhere."""
+"""Tests of unpacking an archive from an untrusted client: what is refused, and that nothing is written elsewhere."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_what_a_snapshot_may_hold(place: Place) -> None:
     ],
 )
 def test_what_is_refused(place: Place, members: list[tuple[tarfile.TarInfo, bytes]], why: str) -> None:
-    """What could write elsewhere, or is no plain file, is refused with its name, and nothing is written elsewhere."""
+    """What could write elsewhere, or is not a plain file, is refused by name, and nothing is written elsewhere."""
     with pytest.raises(SnapshotRefused, match=why):
         place.unpack(*members)
     place.check_outside()
@@ -190,7 +190,7 @@ MEMBERS = st.builds(
 
 
 def in_a_place(check: Callable[[Place], None]) -> None:
-    """Check something in a new place, and remove that: hypothesis gives a test one folder for all its examples."""
+    """Check something in a new place, and remove it: hypothesis gives a test one folder for all its examples."""
     path = Path(tempfile.mkdtemp())
     try:
         check(Place(path / "place"))
@@ -199,7 +199,7 @@ def in_a_place(check: Callable[[Place], None]) -> None:
 
 
 def leads_nowhere(path: Path) -> bool:
-    """Whether a link leads to itself in the end: of those, `realpath` tells what comes to its mind."""
+    """Whether a link leads to itself in the end: for such links `realpath` returns arbitrary paths."""
     try:
         path.stat()
     except OSError as error:
@@ -210,7 +210,7 @@ def leads_nowhere(path: Path) -> bool:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(MEMBERS, max_size=7))
 def test_any_archive_is_unpacked_inside_or_refused(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
-    """Whatever the members are, nothing is written beside the tree, and no link in one that is taken leads out."""
+    """Whatever the members are, nothing is written beside the tree, and no link in an accepted tree leads out."""
 
     def check(place: Place) -> None:
         try:
@@ -229,7 +229,7 @@ def test_any_archive_is_unpacked_inside_or_refused(members: list[tuple[tarfile.T
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_bytes_are_unpacked_inside_or_refused(data: st.DataObject) -> None:
-    """An archive with bytes altered is another archive or none: taken or refused, and never a crash."""
+    """An archive with altered bytes is another archive, or not an archive: it is accepted or refused, never a crash."""
 
     def check(place: Place) -> None:
         whole = bytearray(archive_of(place.archive, [file("a/b", b"text"), link("l", "a"), folder("d")]).read_bytes())

@@ -1,4 +1,4 @@
-"""Tests of a database's versions: older ones are brought to this one with a copy beside them, newer ones refused."""
+"""Tests of a database's versions: older ones are upgraded with a copy beside them, newer ones are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def upgrade():
     with op.batch_alter_table("api_keys") as batch:
         batch.add_column(sa.Column("half", sa.Text))
 """
-"""Changes tables and rows in every way that there is; what is added to it decides how it ends."""
+"""Changes tables and rows in every way that there is; what is appended decides how it ends."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def file(tmp_path: Path) -> Path:
 
 @contextmanager
 def engine_of(file: Path) -> Iterator[Engine]:
-    """Give the engine of a file."""
+    """Yield the engine of a file."""
     engine = make_engine(sa.make_url(f"sqlite:///{file}"), connections=1)
     try:
         yield engine
@@ -84,14 +84,14 @@ def copies(file: Path) -> list[Path]:
 
 
 def migrations(folder: Path, ending: str) -> Path:
-    """Copy the migrations, and add one that changes much and ends so."""
+    """Copy the migrations, and add one that changes much and has this ending."""
     shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "versions" / f"{NEXT}_more.py").write_text(MIGRATION + ending)
     return folder
 
 
 def test_head_is_the_newest_migration() -> None:
-    """The version that a service looks for is the newest migration's, and each migration follows the one before."""
+    """The version that a service expects is that of the newest migration, and each migration follows the one before."""
     modules = [
         importlib.import_module(f"{versions.__name__}.{each.name}") for each in pkgutil.iter_modules(versions.__path__)
     ]
@@ -105,7 +105,7 @@ def test_head_is_the_newest_migration() -> None:
 
 @pytest.mark.parametrize("first", [None, OLDEST])
 def test_migrations_make_the_tables(file: Path, first: str | None) -> None:
-    """A new database, and one that has come through all versions, is the one that the tables describe."""
+    """A new database, and one that has gone through all versions, is as the tables describe."""
     if first is not None:
         make(file, first)
     Database(f"sqlite:///{file}").close()
@@ -115,7 +115,7 @@ def test_migrations_make_the_tables(file: Path, first: str | None) -> None:
 
 
 def test_an_older_database_is_copied_first(file: Path) -> None:
-    """A database of an older version keeps what it holds; as it was it lies beside, readable by its user only."""
+    """A database of an older version keeps its content; beside it is a copy, readable by its user only."""
     before = make(file, OLDEST)
     Database(f"sqlite:///{file}").close()
     (copy,) = copies(file)
@@ -130,7 +130,7 @@ def test_an_older_database_is_copied_first(file: Path) -> None:
 
 
 def test_copying_while_it_is_read(file: Path) -> None:
-    """What was committed and still stands in SQLite's log is in the copy, and no reader hinders it."""
+    """What was committed but is still in SQLite's log is in the copy, and readers do not prevent it."""
     make(file, OLDEST)
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("PRAGMA wal_autocheckpoint=0")
@@ -144,7 +144,7 @@ def test_copying_while_it_is_read(file: Path) -> None:
 
 
 def test_copies_do_not_replace_each_other(file: Path) -> None:
-    """Each copy has a name of its own, however soon one follows the other, and half a copy is none."""
+    """Each copy has a name of its own, however soon one follows the other, and half a copy does not count."""
     before = make(file, OLDEST)
     aside = file.with_name("aside")
     shutil.copy(file, aside)
@@ -158,7 +158,7 @@ def test_copies_do_not_replace_each_other(file: Path) -> None:
 
 
 def test_a_new_database_is_not_copied(file: Path) -> None:
-    """Where there is nothing yet there is nothing to copy."""
+    """A new database is not copied."""
     Database(f"sqlite:///{file}").close()
     assert copies(file) == []
 
@@ -173,7 +173,7 @@ def test_a_new_database_is_not_copied(file: Path) -> None:
     ],
 )
 def test_a_migration_that_fails_changes_nothing(file: Path, tmp_path: Path, ending: str, words: str) -> None:
-    """Whatever a migration meets, the database is as it was, and it is said which it is, why, and where the copy is."""
+    """If a migration fails the database is as it was, and the message names the migration, the reason, and the copy."""
     before = make(file, HEAD)
     folder = migrations(tmp_path / "migrations", ending)
     with engine_of(file) as engine, pytest.raises(OptionError) as caught:
@@ -186,7 +186,7 @@ def test_a_migration_that_fails_changes_nothing(file: Path, tmp_path: Path, endi
 
 
 def test_a_migration_that_succeeds(file: Path, tmp_path: Path) -> None:
-    """A table that others refer to can be made anew, and what refers is checked again afterwards."""
+    """A table that others refer to can be rebuilt, and the references are checked afterwards."""
     make(file, HEAD)
     folder = migrations(
         tmp_path / "migrations", "    with op.batch_alter_table('users') as b: b.drop_column('disabled_at')"
@@ -200,7 +200,7 @@ def test_a_migration_that_succeeds(file: Path, tmp_path: Path) -> None:
 
 
 def test_no_copy_no_migration(file: Path) -> None:
-    """Where the copy cannot be made nothing is changed, and it is said why."""
+    """If the copy cannot be made nothing is changed, and the message says why."""
     before = make(file, OLDEST)
     file.with_name("grid.sqlite3.copying").mkdir()
     with pytest.raises(OptionError, match=rf"{file} is of version {OLDEST}.* no copy of it .*nothing was changed"):

@@ -1,4 +1,4 @@
-"""Tests of uploads: which are taken, which are refused with nothing kept, and that the same content is kept once."""
+"""Tests of uploads: which are accepted, which are refused with nothing kept, and that the same content is kept once."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def announce(service: ServiceProcess, digest: str, size: float) -> dict[str, Any
 
 
 def upload_path(service: ServiceProcess, content: bytes) -> str:
-    """Return where an archive goes that is not stored yet."""
+    """Return the upload address of an archive that is not stored yet."""
     answer = announce(service, digest_of(content), len(content))["data"]["createSnapshot"]
     assert answer["stored"] is False
     return answer["uploadPath"]
@@ -103,7 +103,7 @@ def kept(service: ServiceProcess, digest: str) -> bool:
 
 
 def test_upload(service: ServiceProcess, session: object) -> None:
-    """What was announced and uploaded is stored as a tree, and is not asked for again."""
+    """What was announced and uploaded is stored as a tree, and is not requested again."""
     content = archive("print(1)")
     assert put(service, upload_path(service, content), content) == 204
     tree = service.home / "snapshots" / digest_of(content)
@@ -117,7 +117,7 @@ def test_upload(service: ServiceProcess, session: object) -> None:
 
 
 def test_uploading_again(service: ServiceProcess) -> None:
-    """An upload that is repeated, after a lost answer perhaps, is taken again and changes nothing."""
+    """An upload that is repeated, perhaps after a lost answer, is accepted again and changes nothing."""
     content = archive("print('again')")
     path = upload_path(service, content)
     assert [put(service, path, content) for _ in range(2)] == [204, 204]
@@ -125,7 +125,7 @@ def test_uploading_again(service: ServiceProcess) -> None:
 
 
 def test_the_same_code_is_stored_once(service: ServiceProcess, session: Any, start: Start) -> None:
-    """A second run of the same code uploads nothing and keeps nothing more."""
+    """A second run of the same code uploads nothing and stores nothing new."""
     text = "print('the same code')"
     first = start(text, "--n 1")
     stored = sorted((service.home / "snapshots").iterdir())
@@ -154,14 +154,14 @@ def test_the_same_code_is_stored_once(service: ServiceProcess, session: Any, sta
     ],
 )
 def test_forged_address(service: ServiceProcess, forge: Callable[[str], str]) -> None:
-    """An address that is not to the letter the one that was given takes nothing."""
+    """An address that differs in any way from the one issued accepts nothing."""
     content = archive("print('forged')")
     assert put(service, forge(upload_path(service, content)), content) in (403, 404)
     assert not kept(service, digest_of(content))
 
 
 def test_address_of_another_archive(service: ServiceProcess) -> None:
-    """The signature for one archive is none for another."""
+    """The signature for one archive is not valid for another."""
     mine, other = archive("print('mine')"), archive("print('other')")
     query = upload_path(service, mine).partition("?")[2]
     assert put(service, f"/snapshots/{digest_of(other)}?{query}", other) == 403
@@ -187,7 +187,7 @@ def test_another_archive_than_announced(service: ServiceProcess, alter: Callable
 
 @pytest.mark.parametrize("content", [archive("x", "../../escaped"), b"no archive at all"])
 def test_what_cannot_be_unpacked(service: ServiceProcess, content: bytes) -> None:
-    """What is announced truly but may not be unpacked is refused, and nothing of it is kept."""
+    """What is announced truthfully but must not be unpacked is refused, and nothing of it is kept."""
     assert put(service, upload_path(service, content), content) == 400
     assert not kept(service, digest_of(content))
     assert not (service.home / "escaped").exists()
@@ -195,7 +195,7 @@ def test_what_cannot_be_unpacked(service: ServiceProcess, content: bytes) -> Non
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_only_put(service: ServiceProcess, method: str) -> None:
-    """Nothing but an upload happens at the address."""
+    """The address serves uploads and nothing else."""
     content = archive("print('method')")
     assert put(service, upload_path(service, content), content, method) == 405
     assert not kept(service, digest_of(content))
@@ -216,13 +216,13 @@ def test_only_put(service: ServiceProcess, method: str) -> None:
     ],
 )
 def test_what_cannot_be_announced(service: ServiceProcess, digest: str, size: float, code: str) -> None:
-    """A digest that is none, and a size that is none or too much, are refused before anything is sent."""
+    """What is not a digest, not a size or too large a size is refused before anything is sent."""
     assert code_of(announce(service, digest, size)) == code
 
 
 @pytest.mark.parametrize("script", ["other.py", "run.py/x.py", "n" * 300 + ".py"])
 def test_run_of_a_script_that_is_not_in_the_snapshot(service: ServiceProcess, script: str) -> None:
-    """A run is refused whose script is no file of its snapshot."""
+    """A run whose script is not a file of its snapshot is refused."""
     content = archive("print('script')")
     put(
         service,
@@ -234,13 +234,13 @@ def test_run_of_a_script_that_is_not_in_the_snapshot(service: ServiceProcess, sc
 
 
 def test_run_of_a_snapshot_that_is_not_stored(service: ServiceProcess) -> None:
-    """A run is refused whose snapshot was not uploaded."""
+    """A run whose snapshot was not uploaded is refused."""
     answer = ask(service.endpoint, START, key="k" * 16, digest="0" * 64, script="run.py")
     assert code_of(answer) == "INVALID_SNAPSHOT"
 
 
 def test_client_says_what_is_wrong_with_an_upload(service: ServiceProcess, session: Any, tmp_path: Path) -> None:
-    """A client whose upload is refused raises what the service's code stands for."""
+    """A client whose upload is refused raises the error of the service's code."""
     content = archive("print('client')")
     (tmp_path / "other").write_bytes(content[:-1] + b"x")
     path = upload_path(service, content)
@@ -249,17 +249,17 @@ def test_client_says_what_is_wrong_with_an_upload(service: ServiceProcess, sessi
 
 
 class Clock(World):
-    """A world whose time is what it is told to be."""
+    """A world whose time is set by the test."""
 
     at = 1_000_000_000_000_000
 
     def now(self) -> int:
-        """Say the time."""
+        """Return the time."""
         return self.at
 
 
 def test_expired_address(tmp_path: Path) -> None:
-    """An address works until the moment that was given with it, and not after."""
+    """An address works until it expires, and not afterwards."""
     content, clock = archive("print('late')"), Clock()
     digest = digest_of(content)
 
@@ -297,7 +297,7 @@ def test_what_a_killed_service_had_of_an_upload_is_removed(tmp_path: Path) -> No
 
 
 def test_snapshot_whose_folder_has_vanished(service: ServiceProcess) -> None:
-    """What somebody has removed past the service is not stored any more: it is asked for, and taken, again."""
+    """A snapshot that was removed past the service is no longer stored: it is requested, and accepted, again."""
     content = archive("print('vanished')")
     put(service, upload_path(service, content), content)
     shutil.rmtree(service.home / "snapshots" / digest_of(content))
@@ -329,7 +329,7 @@ class Place:
         self.database = application.database
 
     async def upload(self, content: bytes) -> None:
-        """Announce an archive and send it."""
+        """Announce an archive and upload it."""
         given = await self.snapshots.announce(digest_of(content), len(content))
         assert given is not None
         await self.send(given.path, content)
@@ -348,11 +348,11 @@ class Place:
         await self.database.write(lambda connection: connection.execute(rows.delete().where(rows.c.digest == digest)))
 
     def tree(self, digest: str) -> Path:
-        """Where the tree of a snapshot is."""
+        """The folder of a snapshot's tree."""
         return self.home / "snapshots" / digest
 
     def left_over(self) -> list[Path]:
-        """What is on its way in or out."""
+        """What is being received or removed."""
         return [path for folder in ("incoming", "trash") for path in (self.home / folder).glob("*")]
 
 
@@ -367,7 +367,7 @@ def in_a_place(tmp_path: Path, play: Callable[[Place], Coroutine[Any, Any, None]
 
 
 def test_removing(tmp_path: Path) -> None:
-    """A snapshot is removed once it is not recorded any more; twice is once, and it can come back."""
+    """A snapshot is removed once it is no longer recorded; removing it twice is not an error, and it can come back."""
     content = archive("print('removed')")
     digest = digest_of(content)
 
@@ -387,7 +387,7 @@ def test_removing(tmp_path: Path) -> None:
 
 
 def test_removing_what_was_cut_short(tmp_path: Path) -> None:
-    """What an earlier service has begun to remove goes with the next call, though the same came back meanwhile."""
+    """What an earlier service has begun to remove is removed by the next call, even if the same came back meanwhile."""
     content = archive("print('removed')")
     digest = digest_of(content)
 
@@ -403,7 +403,7 @@ def test_removing_what_was_cut_short(tmp_path: Path) -> None:
 
 
 def test_removing_while_the_same_is_uploaded(tmp_path: Path) -> None:
-    """Whoever comes first, in the end the tree is there exactly if it is recorded."""
+    """Whichever comes first, in the end the tree is there if and only if it is recorded."""
     content = archive("print('both')")
     digest, chance = digest_of(content), random.Random(20261122)
 
@@ -427,7 +427,7 @@ def test_removing_while_the_same_is_uploaded(tmp_path: Path) -> None:
 
 
 def test_on_the_disk_before_it_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole tree, and its name, reach the disk before anybody is told that it is stored."""
+    """The whole tree, and its name, reach the disk before the answer says that it is stored."""
     synced: list[int] = []
     real = os.fsync
 
@@ -451,7 +451,7 @@ def test_on_the_disk_before_it_is_recorded(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_upload_to_a_disk_that_is_full(tmp_path: Path) -> None:
-    """An upload that finds no space is refused in words without a path, and leaves nothing; with space it is taken."""
+    """An upload that finds no space is refused without naming a path, and leaves nothing; with space it works."""
     rest = bytes(500_000)
     content = archive("print('large')" + "#" * 700_000)
     with small_disk(tmp_path / ".grid", 4) as home, service_process(tmp_path, "--cpus", "1") as service:

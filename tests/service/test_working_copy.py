@@ -1,4 +1,4 @@
-"""Tests of attempts that go on with the files of the one before them."""
+"""Tests of attempts that go on with the files of the previous one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def described(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 def test_next_attempt_has_the_files(tmp_path: Path) -> None:
-    """What an attempt has made or changed is there in the next, over what the snapshot has, and stays where it was."""
+    """What an attempt has made or changed is copied to the next, over the snapshot's files, and stays where it was."""
 
     async def play() -> None:
         script = 'cat state 2>/dev/null; printf x >> state; echo "# $$" >> run; mkdir -p a/b; ln -sf b a/link; exit 3\n'
@@ -46,7 +46,7 @@ def test_next_attempt_has_the_files(tmp_path: Path) -> None:
         assert (second / "state").read_text() == "xx"
         assert (second.parent / "output").read_text() == "x"
         assert (second / "a" / "link").readlink() == Path("b")
-        assert (third / "state").read_text() == "x"  # which was not to go on
+        assert (third / "state").read_text() == "x"  # which was not told to resume
         assert (second / "run").read_text().count("\n# ") == 2
 
     asyncio.run(play())
@@ -70,7 +70,7 @@ def test_lost_attempt_is_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_attempt_that_never_ran_is_passed_over(tmp_path: Path) -> None:
-    """An attempt whose script was never started has nothing to go on with: the one before it has."""
+    """An attempt whose script was never started has no files to resume from: the one before it has."""
 
     async def play() -> None:
         async with execution(tmp_path) as running:
@@ -88,7 +88,7 @@ def test_attempt_that_never_ran_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_whatever_was_left(tmp_path: Path) -> None:
-    """Modes and times are kept, a thing takes the place of one of another kind, and links are not followed."""
+    """Modes and times are kept, files replace folders and the other way round, and links are not followed."""
     snapshot, earlier, work, outside = (tmp_path / name for name in ("snapshot", "earlier", "work", "outside"))
     for folder in (snapshot, earlier, outside):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""The service's commands as processes that are forked: started in hundredths of a second, else like any other."""
+"""The service's commands as forked processes: they start in hundredths of a second, else like any other."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _forker() -> Forker:
 
 
 class Forked:
-    """A command of the service that was forked, with what is used of `subprocess.Popen`."""
+    """A forked command of the service, with those parts of `subprocess.Popen` that tests use."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Forked:
         return code
 
     def send_signal(self, number: int) -> None:
-        """Send a signal where it has not ended."""
+        """Send a signal unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 

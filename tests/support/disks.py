@@ -1,4 +1,4 @@
-"""Disks of a test's own: one that is small, one that becomes read-only. Who may not mount goes round, or skips."""
+"""Disks of a test's own: a small one, one that becomes read-only. Tests that may not mount use a substitute or skip."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ import pytest
 
 @contextmanager
 def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
-    """Give a folder on a disk of its own that holds so much."""
+    """Yield a folder on a disk of its own, of this size."""
     _mount(folder, f"size={mebibytes}m,mode=0700")
     try:
         yield folder
     finally:
-        # What ended just now may hold it for a moment still: it is taken out of sight, and goes with the last of them.
+        # A process that is just ending may still hold it: it is detached, and vanishes with the last of them.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[Callable[[], None]]:
-    """Give a function after which nothing can be written in a folder any more, until the end."""
+    """Yield a function that makes a folder read-only until the end."""
     if os.geteuid() != 0:
         yield lambda: folder.chmod(0o500)
         folder.chmod(0o700)
         return
-    # Permissions do not keep the superuser from anything; a disk does.
+    # Permissions do not stop the superuser; a read-only disk does.
     with small_disk(folder, 8):
         yield lambda: _run("mount", "-o", "remount,ro", str(folder))
 
 
 @contextmanager
 def read_only_file(file: Path) -> Iterator[None]:
-    """Let a file be one that cannot be written, in a folder that can."""
+    """Make a file read-only, in a folder that is writable."""
     if os.geteuid() != 0:
         file.chmod(0o400)
         yield

@@ -18,7 +18,7 @@ from grid.service.system.workspace import AttemptFolder, Workspace
 
 
 class Told:
-    """What an executor has told, in order: of which attempt, and when it started or how it ended."""
+    """What an executor has reported, in order: which attempt, and when it started or how it ended."""
 
     def __init__(self) -> None:
         self.started: list[tuple[AttemptName, int]] = []
@@ -41,11 +41,11 @@ class Execution:
         self.told = Told()
 
     def job(self, script: str, *arguments: str, number: int = 1, attempt: int = 1, **more: Any) -> Job:
-        """Return a job whose script is given: it is run by `sh`, or by Python where it begins with an import."""
+        """Return a job for a script: `sh` runs it, or Python if it begins with an import."""
         snapshot = self.workspace.snapshot(f"snapshot-{number}")
         snapshot.mkdir(exist_ok=True)
         (snapshot / "run").write_text(script)
-        # Of a control group's name there is one on the whole machine; the next executor of this home has the same.
+        # The name of a control group is unique on the machine; the next executor of this home has the same.
         identity = f"{sha256(str(self.workspace.home).encode()).hexdigest()[:16]}-{number}"
         interpreter = sys.executable if script.startswith("import ") else "/bin/sh"
         environment = {**os.environ, "GRID_EXPERIMENT_ID": identity, "PYTHONUNBUFFERED": "1"}
@@ -64,7 +64,7 @@ class Execution:
         return self.workspace.attempt(*job.attempt)
 
     async def ending(self, job: Job) -> Ending:
-        """Wait for the end of a job's attempt; return what was told of it."""
+        """Wait for the end of a job's attempt; return what was reported."""
 
         def found() -> Ending | None:
             return next((ending for attempt, ending in self.told.ended if attempt == job.attempt), None)
@@ -74,7 +74,7 @@ class Execution:
 
 @asynccontextmanager
 async def execution(folder: Path, grace_seconds: float = 1) -> AsyncIterator[Execution]:
-    """Give an executor whose home is in a folder; when it is closed, what runs goes on."""
+    """Yield an executor whose home is in a folder; when it is closed, what runs goes on."""
     running = Execution(folder / "home", grace_seconds)
     await running.executor.open(running.told)
     try:
@@ -84,9 +84,9 @@ async def execution(folder: Path, grace_seconds: float = 1) -> AsyncIterator[Exe
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
-    """Return what the condition gives as soon as that is true, and let the event loop go on meanwhile."""
+    """Return the value of the condition once it is true; the event loop goes on meanwhile."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain: {what}"
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
         await asyncio.sleep(0.01)
     return value

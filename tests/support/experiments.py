@@ -1,4 +1,4 @@
-"""Starting scripts on a service, and what a service keeps of them: its files and its database, past its own code."""
+"""Starting scripts on a service, and what the service keeps of them: its files and database, read past its code."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def facts_of(service: ServiceProcess, experiment: Experiment) -> dict[str, Any]:
 
 
 def events_of(service: ServiceProcess, experiment: Experiment) -> list[str]:
-    """The statuses that an experiment has come through, as the events tell it."""
+    """The statuses that an experiment has gone through, according to the events."""
     with database_of(service) as connection:
         query = (
             "SELECT events.status FROM events JOIN experiments ON experiments.seq = events.experiment_seq "
@@ -91,7 +91,7 @@ def events_of(service: ServiceProcess, experiment: Experiment) -> list[str]:
 
 @contextmanager
 def database_of(service: ServiceProcess) -> Iterator[sqlite3.Connection]:
-    """Give the database of a service, past the service."""
+    """Yield the database of a service, past the service."""
     connection = sqlite3.connect(service.home / "grid.sqlite3", timeout=30)
     try:
         with connection:
@@ -101,7 +101,7 @@ def database_of(service: ServiceProcess) -> Iterator[sqlite3.Connection]:
 
 
 def grow_run(service: ServiceProcess, run: Run, count: int) -> Run:
-    """Give a run that has ended as many experiments, copies of its first, past the service; return it as it is then."""
+    """Give an ended run this many experiments, copies of its first, past the service; return it reloaded."""
     with database_of(service) as connection:
         (run_seq,) = connection.execute("SELECT seq FROM runs WHERE id = ?", [run.id]).fetchone()
         first = connection.execute('SELECT * FROM experiments WHERE run_seq = ? AND "index" = 0', [run_seq])
@@ -118,7 +118,7 @@ def grow_run(service: ServiceProcess, run: Run, count: int) -> Run:
 
 
 def pids_in(text: str) -> dict[str, int]:
-    """Read the processes that a script has told of: a JSON object a line, from names to pids."""
+    """Read the processes that a script has printed: a JSON object a line, from names to pids."""
     pids: dict[str, int] = {}
     for line in text.splitlines():
         pids |= json.loads(line)
@@ -126,7 +126,7 @@ def pids_in(text: str) -> dict[str, int]:
 
 
 def insert_run(connection: Connection, *statuses: ExperimentStatus, **values: Any) -> list[str]:
-    """Insert a run with an experiment of each status, past everything that decides of statuses; return their ids."""
+    """Insert a run with an experiment of each status, past the code that decides about statuses; return their ids."""
     number = connection.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
     for table, row in (
         (users, {"id": "u", "name": "u", "created_at": 0}),

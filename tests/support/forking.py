@@ -59,7 +59,7 @@ def _run(wanted: dict[str, Any]) -> None:
             os.dup2(source, descriptor)
             os.close(source)
         code = import_module(wanted["module"]).main(wanted["arguments"])
-    except SystemExit as error:  # what is wrong with the arguments was said
+    except SystemExit as error:  # the parser has printed what is wrong
         code = error.code
     except BaseException:
         sys.excepthook(*sys.exc_info())

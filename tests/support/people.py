@@ -20,7 +20,7 @@ def operate(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def operated(home: Path, *arguments: str) -> str:
-    """Run a command of the service on a home, which has to succeed; return what it printed."""
+    """Run a command of the service on a home, which must succeed; return what it printed."""
     told = operate(home, *arguments)
     assert told.returncode == 0, told.stderr
     return told.stdout
@@ -33,7 +33,7 @@ def endpoint_of(printed: str) -> Endpoint:
 
 
 def add_user(service: ServiceProcess, name: str, *teams: str) -> Endpoint:
-    """Add a user of a service that runs, to teams that there are; return who they are there."""
+    """Add a user of a running service to existing teams; return the endpoint with the user's key."""
     endpoint = endpoint_of(operated(service.home, "users", "add", name))
     for team in teams:
         operated(service.home, "teams", "join", team, name)
@@ -41,7 +41,7 @@ def add_user(service: ServiceProcess, name: str, *teams: str) -> Endpoint:
 
 
 def session_of(endpoint: Endpoint) -> Session:
-    """Log in as that user; not the session of this process until `grid.session.session.use` makes it so."""
+    """Log in as that user; the session is not this process's until `grid.session.session.use` makes it so."""
     session = Session(endpoint, is_embedded=False)
     session.interpreter = sys.executable
     return session

@@ -10,7 +10,7 @@ import psutil
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is a process of that pid that does anything yet."""
+    """Whether there is a process of that pid, other than a zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

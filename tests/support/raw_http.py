@@ -57,7 +57,7 @@ def key_of(service: ServiceProcess) -> tuple[str, str]:
 
 
 class Line:
-    """A connection that stays open from one request to the next; opened again where the service has closed it."""
+    """A connection that stays open from one request to the next, and is reopened if the service has closed it."""
 
     def __init__(self, service: ServiceProcess) -> None:
         self._host = urlsplit(service.endpoint.url).netloc
@@ -79,7 +79,7 @@ class Line:
             try:
                 return self._call(method, path, headers, body)
             except ConnectionError:
-                # The service closes what nobody uses for some seconds.
+                # The service closes connections that were idle for some seconds.
                 if not was_open:
                     raise
                 self._connection.close()
@@ -131,14 +131,14 @@ PROTOCOL = "graphql-transport-ws"
 
 
 def refused(answer: Answer, status: int, code: str, home: Path) -> None:
-    """Require an answer that refuses in the shape of GraphQL's errors, and says nothing that is not the client's."""
+    """Require an answer that refuses in the shape of GraphQL's errors, and reveals nothing."""
     assert (answer.status, answer.codes) == (status, [code]), answer
     assert "data" not in answer.json
     says_nothing(answer, home)
 
 
 def says_nothing(answer: Answer, home: Path) -> None:
-    """Require that an answer tells of no path and no trace, and lets no page of another site read it."""
+    """Require that an answer reveals no path and no traceback, and that no page of another site can read it."""
     text = answer.body.decode()
     assert not re.search(r"Traceback|site-packages|\.py\b|line \d+|sqlalchemy|SELECT ", text), text
     assert str(home) not in text
@@ -147,7 +147,7 @@ def says_nothing(answer: Answer, home: Path) -> None:
 
 
 def is_paused(service: ServiceProcess) -> bool:
-    """Whether somebody has paused the cluster."""
+    """Whether the cluster is paused."""
     answer = ask(service.endpoint, '{ cluster(name: "local") { paused } }')
     paused = answer["data"]["cluster"]["paused"]
     assert isinstance(paused, bool)
@@ -177,7 +177,7 @@ def opened(
 
 
 def socket_to(host: str, port: int) -> Any:
-    """Connect to an address, whatever name is going to be asked for."""
+    """Connect to an address, whatever name the request will have."""
     import socket
 
     return socket.create_connection((host, port), timeout=30)

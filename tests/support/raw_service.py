@@ -51,7 +51,7 @@ class Server:
     heard: list[Heard] = field(default_factory=list)
     url: str = ""
     connections: int = 0
-    # A task that hangs is referred to by nobody else: the collector would take it while it is pending.
+    # Nothing else refers to a task that hangs: the garbage collector would take it while it is pending.
     tasks: set[Any] = field(default_factory=set)
 
     def __enter__(self) -> Server:

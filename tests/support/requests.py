@@ -15,7 +15,7 @@ from grid.session.session import Session
 
 @contextmanager
 def requests(session: Session) -> Iterator[list[int]]:
-    """Give a list that holds, afterwards, how many requests the session sent meanwhile."""
+    """Yield a list that afterwards holds how many requests the session sent meanwhile."""
     sent: list[int] = []
     before = session.transport.requests_sent
     yield sent

@@ -1,4 +1,4 @@
-"""A Python process of a user: it logs in, and does what its source says line by line."""
+"""Python processes of a user, which log in and then do what their source says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DEADLINE = 60.0
 
 
 class Script:
-    """A Python process that logs in and then does what its source says, line by line."""
+    """A Python process that logs in and then does what its source says."""
 
     def __init__(self, source: str, folder: Path, **environment: str) -> None:
         self._process = subprocess.Popen(
@@ -51,7 +51,7 @@ class Script:
         self._process.send_signal(signal.SIGINT)
 
     def finish(self) -> list[str]:
-        """Return what else it prints; it has to end well."""
+        """Return the rest of its output; it must end with 0."""
         rest, _ = self._process.communicate(timeout=_DEADLINE)
         assert self._process.returncode == 0, rest
         return rest.splitlines()
@@ -65,9 +65,9 @@ class Script:
 
 @contextmanager
 def script(source: str, folder: Path, **environment: str) -> Iterator[Script]:
-    """Give a script that is running, and leave nothing of it behind."""
+    """Yield a running script, and leave nothing of it behind."""
     running = Script(source, folder, **environment)
-    guard = threading.Timer(_DEADLINE, running.close)  # a line that never comes is an empty one in the end
+    guard = threading.Timer(_DEADLINE, running.close)  # a line that never comes is read as an empty one in the end
     guard.start()
     try:
         yield running

@@ -1,4 +1,4 @@
-"""A service as a process of its own, and ending all that it left."""
+"""A service as a process of its own, and ending everything that it left."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ServiceProcess:
             self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log, cwd="/")
 
     def wait_until_it_answers(self) -> None:
-        """Wait until it has said where it is; it must not have ended."""
+        """Wait until it has recorded its address; it must not have ended."""
         wait_until(lambda: self.process.poll() is not None or self._record().get("pid") == self.process.pid, "service")
         assert self.process.poll() is None, self.log.read_text()
         record = self._record()
@@ -62,13 +62,13 @@ class ServiceProcess:
         self.username = record["username"]
 
     def session(self, policy: RetryPolicy | None = None, *, is_embedded: bool = False) -> Session:
-        """Log in; not the session of this process until `grid.session.session.use` makes it so."""
+        """Log in; the session is not this process's until `grid.session.session.use` makes it so."""
         session = Session(self.endpoint, is_embedded=is_embedded, policy=policy)
         session.interpreter = sys.executable
         return session
 
     def set_environment(self, **more: str) -> None:
-        """Let it find these variables, too, when it is started the next time."""
+        """Set these variables, too, when it is started the next time."""
         self._environment |= more
         self._is_fresh = True
 
@@ -78,7 +78,7 @@ class ServiceProcess:
         self.process.wait()
 
     def stop(self) -> None:
-        """End it in good order; what runs goes on."""
+        """Stop it properly; what runs goes on."""
         self.process.terminate()
         self.process.wait(60)
 
@@ -104,7 +104,7 @@ def end_everything(home: Path) -> None:
             for each in tree:
                 each.send_signal(signal.SIGKILL)
             psutil.wait_procs(tree, 10)
-        with suppress(OSError):  # where it had one, and has not removed it itself
+        with suppress(OSError):  # if it had one, and has not removed it itself
             Path(os.readlink(attempt / "cgroup")).rmdir()
 
 
@@ -119,7 +119,7 @@ def _alive(pid: int, start: str) -> psutil.Process | None:
 
 @contextmanager
 def service_process(home: Path, *options: str, is_fresh: bool = False, **environment: str) -> Iterator[ServiceProcess]:
-    """Give a service that is running, and leave nothing of it behind."""
+    """Yield a running service, and leave nothing of it behind."""
     service = ServiceProcess(home, *options, is_fresh=is_fresh, **environment)
     try:
         yield service

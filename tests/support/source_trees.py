@@ -1,4 +1,4 @@
-"""Repositories and folders to take snapshots of, and what stands in a snapshot."""
+"""Repositories and folders to take snapshots of, and the content of a snapshot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from grid.source.snapshot import snapshot
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git as somebody and return what it prints."""
+    """Run git as some user and return what it prints."""
     who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "protocol.file.allow=always")
     command = ["git", *who, *arguments]
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout

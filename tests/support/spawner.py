@@ -1,4 +1,4 @@
-"""The spawner without a service: it is told of jobs, and what it says and leaves in their folders is looked at."""
+"""The spawner without a service: it gets jobs, and tests read what it reports and leaves in their folders."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def attempt_of(folder: Path, number: int = 1) -> AttemptFolder:
 
 
 def _identity(folder: Path) -> str:
-    # Of a control group's name there is one on the whole machine.
+    # The name of a control group is unique on the machine.
     return sha256(str(folder).encode()).hexdigest()[:16]
 
 
 def job_for(folder: Path, script: str, *, number: int = 1, **more: Any) -> dict[str, Any]:
-    """What a spawner is told of an attempt of a script; Python runs what begins with an import, `sh` the rest."""
+    """What a spawner is told about an attempt of a script; Python runs what begins with an import, `sh` the rest."""
     (folder / "snapshot").mkdir(exist_ok=True)
     (folder / "snapshot" / "run").write_text(script)
     return {
@@ -59,13 +59,13 @@ class SpawnerProcess:
         )
 
     def send(self, *jobs: dict[str, Any]) -> None:
-        """Tell it of jobs."""
+        """Send it jobs."""
         assert self.process.stdin is not None
         self.process.stdin.writelines(f"{json.dumps(job)}\n" for job in jobs)
         self.process.stdin.flush()
 
     def hear(self) -> tuple[str, str]:
-        """Return the next thing that it says, and of which folder."""
+        """Return the next event that it reports, and its folder."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, "the spawner has ended"
@@ -73,7 +73,7 @@ class SpawnerProcess:
         return event, folder
 
     def hear_of_the_end(self, jobs: int = 1) -> list[str]:
-        """Return what it says until as many supervisors are gone, without that."""
+        """Return what it reports until that many supervisors have ended, except those ends."""
         said: list[str] = []
         while jobs:
             event, _ = self.hear()
@@ -84,7 +84,7 @@ class SpawnerProcess:
 
 @contextmanager
 def spawner(**environment: str) -> Iterator[SpawnerProcess]:
-    """Give a spawner, and end it."""
+    """Yield a spawner, and end it."""
     running = SpawnerProcess(**environment)
     try:
         yield running

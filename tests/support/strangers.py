@@ -1,4 +1,4 @@
-"""What listens on a port and is no Grid service."""
+"""Servers that listen on a port and are not Grid services."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class Stranger:
-    """Something that listens on a port and is no Grid service: it notes what it is sent, and has one answer."""
+    """A server that is not a Grid service: it notes what it is sent, and always sends the same answer."""
 
     def __init__(self, answer: bytes | None) -> None:
         self._answer = answer
@@ -28,7 +28,7 @@ class Stranger:
         with suppress(OSError):
             while True:
                 line, _ = self._listening.accept()
-                self._lines.append(line)  # where there is no answer it stays open
+                self._lines.append(line)  # if there is no answer it stays open
                 self.received.append(line.recv(1 << 16))
                 if self._answer is not None:
                     line.sendall(self._answer)

@@ -1,4 +1,4 @@
-"""Expanding script arguments in one line, and what a wrong value is told: for the tests of the sweep grammar."""
+"""Expanding script arguments in one line, and the messages for wrong values: for the tests of the sweep grammar."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def broken(_root: Any, _info: Any) -> str:
 
 @query.field("awkward")
 def awkward(_root: Any, _info: Any) -> object:
-    """Return what is no JSON."""
+    """Return what is not JSON."""
     return object()
 
 
@@ -159,7 +159,7 @@ async def many_items(_root: Any, _info: Any, first: int) -> AsyncIterator[dict[s
 
 
 async def context(connection: Any, params: dict[str, Any]) -> str:
-    """Let in who has the right key."""
+    """Accept the right key only."""
     given = connection.headers.get("authorization")
     if given == "Basic crash":
         message = "the password is /etc/secret"
@@ -197,7 +197,7 @@ def serving(app: Any, **settings: Any) -> Iterator[str]:
 
 @contextmanager
 def toy_service(**settings: Any) -> Iterator[str]:
-    """Serve the toy service, and give its address."""
+    """Serve the toy service, and yield its address."""
     schema = make_executable_schema(TYPE_DEFS, query, mutation, subscription)
     with serving(make_graphql_app(schema, context_value=context), **settings) as url:
         yield url
@@ -213,14 +213,14 @@ class Answer:
 
     @property
     def codes(self) -> list[str]:
-        """Give the code of each error."""
+        """The code of each error."""
         return [error["extensions"]["code"] for error in self.body["errors"]]
 
 
 def ask(
     url: str, query: str | None = None, *, method: str = "POST", accept: str | None = GRAPHQL, **options: Any
 ) -> Answer:
-    """Send one request, as the viewer with the good key where `headers` do not say otherwise."""
+    """Send one request, with the good key unless `headers` say otherwise."""
     headers = {**GOOD, **({"Accept": accept} if accept else {}), **options.pop("headers", {})}
     if query is not None:
         options["json"] = {"query": query, "variables": options.pop("variables", None)}

@@ -14,7 +14,7 @@ ANNOUNCE = """mutation($digest: String!, $size: Float!) {
 
 
 def announced(service: ServiceProcess, content: bytes) -> dict[str, Any]:
-    """Announce an archive."""
+    """Announce an archive; return the service's answer."""
     variables = {"digest": hashlib.sha256(content).hexdigest(), "size": len(content)}
     answer = call(service, headers=[JSON, key_of(service)], body=graphql(ANNOUNCE, variables=variables))
     snapshot = answer.json["data"]["createSnapshot"]
@@ -23,7 +23,7 @@ def announced(service: ServiceProcess, content: bytes) -> dict[str, Any]:
 
 
 def path_for(service: ServiceProcess, content: bytes) -> str:
-    """Where an archive goes that is not stored yet."""
+    """The upload address of an archive that is not stored yet."""
     path = announced(service, content)["uploadPath"]
     assert isinstance(path, str)
     return path

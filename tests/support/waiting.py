@@ -13,14 +13,14 @@ TERMINAL = {"SUCCEEDED", "FAILED", "CANCELLED"}
 
 
 def wait_until(condition: Callable[[], _T], what: str, seconds: float = 60.0) -> _T:
-    """Return what the condition gives as soon as that is true; fail when the deadline has passed."""
+    """Return the value of the condition once it is true; fail when the deadline has passed."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s in vain: {what}")
+            raise AssertionError(f"waited {seconds:g} s for {what}")
         time.sleep(0.01)
 
 

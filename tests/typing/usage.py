@@ -102,7 +102,7 @@ def experiment_of(name: str) -> Experiment:
 
 
 def what_failed(run: Run) -> str:
-    """Look at what has failed, run it again, and clear away what is not wanted any more."""
+    """Read what has failed, run it again, and delete what is no longer wanted."""
     for group in run.failures():
         assert_type(group, models.FailureGroup)
         assert_type(group.reason, Reason)

@@ -1,4 +1,4 @@
-"""Fixtures: servers whose answers the test writes, and source code to take snapshots of."""
+"""Fixtures: servers whose answers the test writes, and source code for snapshots."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def unused_url() -> str:
-    """Return an address where nobody listens."""
+    """Return an address where nothing listens."""
     with Server() as gone:
         return gone.url
 
 
 @pytest.fixture
 def plain_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the machine's git configuration out, and the temporary archives inside of the test's folder."""
+    """Keep the machine's git configuration out, and the temporary archives inside the test's folder."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     (tmp_path / "tmp").mkdir()
@@ -38,7 +38,7 @@ def plain_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Make a repository with one commit, that holds a script in a folder."""
+    """Make a repository with one commit that holds a script in a folder."""
     root = tmp_path / "project"
     root.mkdir()
     git(root, "init", "-q")
@@ -50,7 +50,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Make a folder that holds a script and is no repository."""
+    """Make a folder that holds a script and is not a repository."""
     root = tmp_path / "folder"
     root.mkdir()
     write(root, train_dot_py="print(1)\n")

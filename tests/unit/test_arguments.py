@@ -1,4 +1,4 @@
-"""The table of a run's arguments: what it says is what reference, signatures, schema and documents say."""
+"""The table of a run's arguments: reference, signatures, schema and documents agree with it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_signature_is_the_one_of_the_reference():
 
 
 def test_the_signature_of_run_is_the_tables():
-    """Names, order, defaults, types, and what is given by name alone: all are as the table says."""
+    """Names, order, defaults, types, and which are keyword-only: all are as the table says."""
     parameters = inspect.signature(Run).parameters
     kinds = get_type_hints(inspect.unwrap(Run.__init__))
     seen = {  # as text, where False is not 0
@@ -93,7 +93,7 @@ def documented() -> dict[str, str]:
 
 
 def test_the_documentation_of_run_is_the_tables():
-    """Users read of each argument what its row says; arguments that stand together have one text."""
+    """The docstring says of each argument what its row says; arguments that are documented together have one text."""
     texts = [(doc, [row.name for row in rows]) for doc, rows in groupby(map(TABLE.get, ARGUMENTS), lambda row: row.doc)]
     assert documented() == {", ".join(names): doc for doc, names in texts}
     assert Run.__dict__.get("cpus") is None
@@ -107,7 +107,7 @@ def test_every_setting_is_one_of_the_schemas():
 
 
 def test_every_argument_is_answered_as_the_models_have_it():
-    """Where the service's record of a run has an argument, as the table says, there is one."""
+    """Every argument that the table says is in the service's record of a run is there."""
     expected = {"settings": get_type_hints(RunSettings), "run": get_type_hints(RunRecord)}
     for name, row in TABLE.items():
         found = [place for place, hints in expected.items() if name in hints]
@@ -115,14 +115,14 @@ def test_every_argument_is_answered_as_the_models_have_it():
 
 
 def test_every_key_of_the_file_stands_once():
-    """No two arguments stand at the same place of the configuration file, nor one above another."""
+    """No two arguments have the same place in the configuration file, and none is above another."""
     keys = [row.config.path for row in TABLE.values() if row.config]
     assert len(set(keys)) == len(keys)
     assert not [(key, other) for key in keys for other in keys if other.startswith(f"{key}.")]
 
 
 def test_flags_are_printed_as_flags():
-    """An argument that is true or false is a bare flag; one stands first; what only the file says is not printed."""
+    """A boolean argument is a bare flag; one argument comes first; what only the file can say is not printed."""
     for name, row in TABLE.items():
         expected = Printed.FLAG if row.kind is bool else Printed.OPTION
         if name == "entrypoint":
@@ -134,13 +134,13 @@ def test_flags_are_printed_as_flags():
 
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 def test_every_default_is_allowed(row):
-    """A default passes its own check, but for an entrypoint, which has to be given."""
+    """A default passes its own check, except for the entrypoint, which must be given."""
     if row.name != "entrypoint":
         row.check(row.default)
 
 
 class Holder(RunArguments):
-    """As small a holder of arguments as there can be."""
+    """The smallest possible holder of arguments."""
 
     _given: dict[str, Any]
 
@@ -164,13 +164,13 @@ class Holder(RunArguments):
     ],
 )
 def test_what_is_given_as_the_default_is_given(holder, given):
-    """A default that somebody wrote is told from one that nobody did."""
+    """A default that was given explicitly is told from one that was not."""
     assert holder._given == given
     assert holder.seen == ("", 0, None)
 
 
 def test_an_argument_is_an_attribute_of_whoever_holds_it():
-    """An instance gives and takes the value, the class gives the row."""
+    """On an instance the attribute is the value, on the class it is the row."""
     holder = Holder(cpus=2)
     assert (holder.cpus, holder.gpus) == (2, 0)
     holder.gpus = 1
@@ -180,7 +180,7 @@ def test_an_argument_is_an_attribute_of_whoever_holds_it():
 
 
 def test_a_definition_is_immutable_and_has_no_other_arguments():
-    """A definition takes no assignment, and no name that the table does not have."""
+    """A definition is immutable, and takes no name that the table does not have."""
     definition = RunDefinition(entrypoint="run.py", environment={"A": "1"})
     with pytest.raises(AttributeError, match=r"immutable: use definition\.evolve\(cpus=…\)"):
         definition.cpus = 3

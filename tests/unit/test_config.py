@@ -1,4 +1,4 @@
-"""The YAML configuration file: what it fills, what it may not say, and that it can be written and read again."""
+"""The YAML configuration file: what it sets, what it may not say, and that it can be written and read again."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def define(folder: Path, text: str, **arguments: object) -> RunDefinition:
 
 
 def test_the_references_example_is_read(tmp_path):
-    """Every key of the example fills its argument, and what is null there stays at its default."""
+    """Every key of the example sets its argument, and what is null there stays at its default."""
     definition = define(tmp_path, EXAMPLE)
     assert definition == RunDefinition(
         entrypoint="run.py",
@@ -85,7 +85,7 @@ def test_attempts_are_read(tmp_path):
 
 
 def test_arguments_win_over_the_file_even_at_their_default(tmp_path):
-    """Only what was not given is filled from the file."""
+    """The file sets only what was not given."""
     definition = define(tmp_path, EXAMPLE, cpus=0, instance_type="t2.large")
     assert (definition.cpus, definition.instance_type, definition.cluster) == (0, "t2.large", "local")
 
@@ -143,7 +143,7 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path, text, words):
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    """Missing files, folders, and files that are no text each have their own message."""
+    """Missing files, folders, and files that are not text each have their own message."""
     with pytest.raises(ConfigError, match=r"there is no configuration file '.*nowhere\.yml'"):
         RunDefinition.from_arguments({"config_file": tmp_path / "nowhere.yml"})
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
@@ -180,7 +180,7 @@ def test_params_become_words_that_the_sweep_grammar_sees(tmp_path):
 
 
 def test_numbers_in_the_environment_become_texts(tmp_path):
-    """A number needs no quotes where only texts are possible."""
+    """A number needs no quotes if only texts are possible."""
     definition = define(tmp_path, "compute: {train: {environment: {THREADS: 4, RATE: 0.5, NAME: x}}}")
     assert definition.environment == {"THREADS": "4", "RATE": "0.5", "NAME": "x"}
 

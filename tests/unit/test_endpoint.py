@@ -33,14 +33,14 @@ def test_endpoint_addresses(given: str) -> None:
     ],
 )
 def test_wrong_address_is_refused(url: str, says: str) -> None:
-    """An address that is none, or that holds credentials, is refused, and the credentials are not repeated."""
+    """What is not an address, or holds credentials, is refused, and the credentials are not repeated."""
     with pytest.raises(errors.InvalidArgument, match=says) as raised:
         Endpoint(url, "ada", KEY)
     assert "hidden" not in str(raised.value)
 
 
 def test_user_id_with_colon_is_refused() -> None:
-    """A user id with a colon would change where the key begins."""
+    """A user id with a colon is refused: it would change where the key begins."""
     with pytest.raises(errors.InvalidArgument, match="colon"):
         Endpoint("http://example.com", "a:b", KEY)
 
@@ -55,7 +55,7 @@ def test_policy_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf", "1e999"])
 def test_policy_from_wrong_environment(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """A time-out that is no positive number is refused with its name and value."""
+    """A time-out that is not a positive number is refused with its name and value."""
     monkeypatch.setenv("GRID_HTTP_TIMEOUT", text)
     with pytest.raises(errors.InvalidArgument, match=f"GRID_HTTP_TIMEOUT is '{text}'"):
         RetryPolicy.from_environment()

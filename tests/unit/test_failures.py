@@ -1,4 +1,4 @@
-"""What a failed request means: error codes, answers that are no GraphQL, refusals; each from a real server."""
+"""What a failed request means: error codes, answers that are not GraphQL, refusals; each from a real server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXPECTED = {
 
 
 def test_every_code_and_every_exception_is_mapped() -> None:
-    """There is no error code, and no exception of gql, that the tables forget."""
+    """The tables have every error code, and every exception of gql."""
     raised = {kind for _, kind in inspect.getmembers(gql_errors, inspect.isclass) if issubclass(kind, Exception)}
     assert set(CODES) == set(ErrorCode)
     assert {code.value for code in ErrorCode} == set(EXPECTED)
@@ -73,13 +73,13 @@ def test_refusal_without_graphql(server: Server, status: int) -> None:
 
 
 def test_unknown_query_is_quoted(server: Server) -> None:
-    """A service that does not know the query is called too old, with its own words."""
+    """A service that does not know the query is reported as too old, with its own message."""
     server.answers = [fault("GRAPHQL_VALIDATION_FAILED", "Cannot query field 'run'.", 400)]
     assert "the service does not know this query: Cannot query field 'run'" in str(refusal(server.url))
 
 
 def test_many_wrong_keys_are_not_answered_with_more(server: Server) -> None:
-    """Whoever is told to wait because of wrong keys does not send the key again at once."""
+    """A client that is told to wait because of wrong keys does not send the key again at once."""
     server.answers = [fault("TOO_MANY_REQUESTS", "wait 60 s", 429)]
     error, transport = ask(server.url)
     assert type(error) is errors.TooManyRequests
@@ -92,7 +92,7 @@ BROKEN = ["", "{", '{"data": {"run":', b"\xff\xfe\x00"]
 @pytest.mark.parametrize("body", BROKEN)
 @pytest.mark.parametrize("status", [200, 201])
 def test_answer_that_is_broken(server: Server, body: str | bytes, status: int) -> None:
-    """What says that it is JSON, and is none, is asked for again; where it stays so, the error says what came."""
+    """An answer that claims to be JSON, but is not, is requested again; if that does not help, the error quotes it."""
     server.answers = [reply(body, status), reply(body, status), GOOD]
     answer, transport = ask(server.url)
     assert (answer, transport.requests_sent) == ({"run": 1}, 3)
@@ -108,7 +108,7 @@ def test_answer_that_is_broken(server: Server, body: str | bytes, status: int) -
 @pytest.mark.parametrize("status", [302, 404, 500])
 @pytest.mark.parametrize("body", BROKEN)
 def test_broken_answer_of_a_failure(server: Server, body: str | bytes, status: int) -> None:
-    """Where the status says that it is no answer to us anyway, nothing is tried again."""
+    """If the status says that it is a failure anyway, nothing is tried again."""
     server.answers = [reply(body, status)]
     error, transport = ask(server.url)
     assert type(error) is errors.InvalidResponse
@@ -116,7 +116,7 @@ def test_broken_answer_of_a_failure(server: Server, body: str | bytes, status: i
 
 
 def test_page_after_an_answer_passes(server: Server) -> None:
-    """Where a service has answered, another program's page is something in between, and tried again."""
+    """Once a service has answered, another program's page comes from something in between, and is retried."""
     server.answers = [GOOD, reply("<html>", 200, "text/html"), reply("<html>", 404, "text/html"), GOOD]
     answer, transport = ask(server.url, times=2)
     assert (answer, transport.requests_sent) == ({"run": 1}, 4)
@@ -143,7 +143,7 @@ def test_page_after_an_answer_passes(server: Server) -> None:
 )
 @pytest.mark.parametrize("status", [200, 302, 404, 500])
 def test_answer_that_is_not_graphql(server: Server, body: str | bytes, content_type: str, status: int) -> None:
-    """What is no GraphQL is refused at once, with its status, type and beginning, and the hint to check the URL."""
+    """What is not GraphQL is refused at once, with its status, type and beginning, and the hint to check the URL."""
     server.answers = [reply(body, status, content_type)]
     error, transport = ask(server.url)
     assert type(error) is errors.InvalidResponse
@@ -154,7 +154,7 @@ def test_answer_that_is_not_graphql(server: Server, body: str | bytes, content_t
 
 
 def test_body_is_quoted_safely(server: Server) -> None:
-    """A body is quoted without control characters, without secrets, and not for long."""
+    """A body is quoted without control characters, without secrets, and not at length."""
     server.answers = [reply(f"\x1b[31m{KEY} http://u:p@host\n" + "x" * 500, content_type="text/plain")]
     message = str(refusal(server.url))
     assert "\x1b" not in message
@@ -164,7 +164,7 @@ def test_body_is_quoted_safely(server: Server) -> None:
 
 
 def test_redirect_is_not_followed(server: Server) -> None:
-    """A redirect gets neither the query nor the key: the error says where it led."""
+    """Neither the query nor the key is sent to a redirect's target: the error says where it led."""
     server.answers = [reply("", 307, more="Location: /elsewhere?token=1\r\n"), GOOD]
     message = str(refusal(server.url))
     assert "redirecting to /elsewhere" in message
@@ -173,7 +173,7 @@ def test_redirect_is_not_followed(server: Server) -> None:
 
 
 def test_not_http(server: Server) -> None:
-    """Something that does not even speak HTTP is an invalid response, also when it is asked again."""
+    """Something that does not even speak HTTP is an invalid response, even after retries."""
     server.answers = [lambda _: b"SSH-2.0-OpenSSH_9.6\r\n\r\n"]
     error = refusal(server.url)
     assert type(error) is errors.InvalidResponse

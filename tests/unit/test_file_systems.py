@@ -26,7 +26,7 @@ MOUNTS = """\
 
 @pytest.fixture
 def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What this machine would say of its file systems, had it those."""
+    """The machine's table of mounts, replaced by the one above."""
     file = tmp_path / "mountinfo"
     file.write_text(MOUNTS.format(folder=tmp_path))
     monkeypatch.setattr(file_systems, "MOUNTS", str(file))
@@ -52,12 +52,12 @@ def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_file_system_of_a_path(tmp_path: Path, mounts: Path, path: str, expected: str | None) -> None:
-    """The nearest mount decides, and of two at the same place the later one; links are followed."""
+    """The nearest mount decides, and of two at the same place the later one does; links are followed."""
     (tmp_path / "link").symlink_to(tmp_path / "net")
     assert network_file_system(tmp_path / path) == expected
 
 
 def test_file_system_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system does not say what is mounted, the folder is taken for a local one."""
+    """If the system does not say what is mounted, the folder is taken for a local one."""
     monkeypatch.setattr(file_systems, "MOUNTS", str(tmp_path / "missing"))
     assert network_file_system(tmp_path) is None

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 
 class Server:
-    """An HTTP server on a thread, which holds a request that says so until it is told to answer."""
+    """An HTTP server on a thread, which holds back the answer to a marked request until it is told to send it."""
 
     def __init__(self) -> None:
         self.lines: dict[str, list[int]] = {}  # the client's ports, by the name of the request
@@ -100,13 +100,13 @@ def fork(child, name="child"):
 
 
 def start(script: str, url: str) -> subprocess.Popen[str]:
-    """Start a script in which every warning is shown but that of a fork beside threads, which is what this is about."""
+    """Start a script that shows every warning except the one about forks beside threads, which this is about."""
     command = [sys.executable, "-W", "always", "-W", "ignore::DeprecationWarning", "-c", START + script, url]
     return subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True)
 
 
 def read_until(process: subprocess.Popen[str], line: str) -> None:
-    """Read what a script prints up to a line, which has to come."""
+    """Read what a script prints up to a line, which must come."""
     assert process.stdout is not None
     seen = []
     while (text := process.stdout.readline()) not in ("", line + "\n"):
@@ -192,7 +192,7 @@ print(ask("after"))
 
 
 def test_subscription_survives_a_child(server: Server) -> None:
-    """A subscription goes on in the parent; in the child it is refused, and dropped without a word."""
+    """A subscription goes on in the parent; in the child it is refused, and dropped silently."""
     script = """
 items = loop.iterate(transport.subscribe(types.SimpleNamespace(name="s", text="subscription s { state }"), {}))
 print(next(items)["state"])
@@ -281,7 +281,7 @@ print(ask("parent"))
 
 
 def test_fork_before_the_first_call(server: Server) -> None:
-    """A child of a process that made no call yet makes its own, and so does the parent."""
+    """A child of a process that has made no call yet starts its own loop, and so does the parent."""
     script = """
 fork(lambda: print(ask("child")))
 print(ask("parent"))

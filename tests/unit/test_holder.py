@@ -1,4 +1,4 @@
-"""Who holds a home: whether it is a process of this machine."""
+"""The recorded holder of a home: whether it is a process of this machine."""
 
 from __future__ import annotations
 

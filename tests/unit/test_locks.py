@@ -1,4 +1,4 @@
-"""A lock on a file is had by one at a time, and by nobody once that one has let go of it or has died."""
+"""A lock on a file has one holder at a time, and is free once the holder has released it or has died."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def holder(path: Path):
-    """Another process that has the lock until its input ends."""
+    """Another process, which holds the lock until its input ends."""
     command = [sys.executable, "-c", HOLDER, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
@@ -42,7 +42,7 @@ def holder(path: Path):
 
 
 def test_one_at_a_time(path):
-    """Who comes second is refused at once or waits; the third gets what the first has let go of."""
+    """The second is refused at once, or waits; a third gets the lock that the first has released."""
     with locks.acquire(path, seconds=0):
         assert locks.is_held(path)
         with pytest.raises(locks.StillHeld, match=str(path)):
@@ -52,7 +52,7 @@ def test_one_at_a_time(path):
 
 
 def test_the_file_is_private_and_stays_as_it_is(path):
-    """A new file is its user's alone; what one holds already is not touched, and none is removed."""
+    """Only its user can read a new file; the content of an existing file is not touched, and none is removed."""
     locks.acquire(path).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("text")
@@ -62,7 +62,7 @@ def test_the_file_is_private_and_stays_as_it_is(path):
 
 
 def test_asking_makes_no_file(path):
-    """Where there is no file, or not even a folder, nobody has its lock."""
+    """If there is no file, or not even a folder, the lock is not held, and asking makes neither."""
     assert not locks.is_held(path)
     assert not path.exists()
     assert not locks.is_held(path / "below")
@@ -73,7 +73,7 @@ def test_asking_makes_no_file(path):
 
 
 def test_askers_do_not_see_each_other(path):
-    """While one asks, another one who asks is not told that somebody has the lock."""
+    """Two that ask at the same time do not take each other for the holder."""
     import fcntl
 
     path.write_text("")
@@ -83,7 +83,7 @@ def test_askers_do_not_see_each_other(path):
 
 
 def test_another_process(path, holder):
-    """The lock of a process that was killed is free, and no earlier."""
+    """The lock of another process is free once that has been killed, and not before."""
     assert locks.is_held(path)
     with pytest.raises(locks.StillHeld):
         locks.acquire(path, seconds=0)
@@ -94,7 +94,7 @@ def test_another_process(path, holder):
 
 @pytest.mark.parametrize("seconds", [60.0, None])
 def test_whoever_waits_gets_it(path, seconds):
-    """One that waits, with a deadline or without, has the lock when it is let go of."""
+    """One that waits, with a deadline or without, gets the lock when it is released."""
     first = locks.acquire(path)
     got = threading.Event()
 
@@ -111,7 +111,7 @@ def test_whoever_waits_gets_it(path, seconds):
 
 
 def test_waiting_ends_early(path):
-    """Waiting ends as soon as the question that is asked between two tries is answered with yes, and not before."""
+    """Waiting ends as soon as the condition that is checked between two tries is true, and not before."""
     answers = iter([False, False, True])
     with locks.acquire(path), pytest.raises(locks.StillHeld):
         locks.acquire(path, seconds=3600, unless=lambda: next(answers))
@@ -120,7 +120,7 @@ def test_waiting_ends_early(path):
 
 
 def test_a_refused_lock_leaves_no_file_open(path):
-    """What was opened for a lock that another one has is closed again."""
+    """A file that was opened for a lock held elsewhere is closed again."""
     with locks.acquire(path):
         before = len(os.listdir("/dev/fd"))
         for _ in range(3):
@@ -139,7 +139,7 @@ def test_removed_file(path):
 
 
 def test_system_without_such_locks(path, monkeypatch):
-    """Where there is no `fcntl`, all of it says so, and makes nothing."""
+    """Without `fcntl` every function says so, and makes nothing."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
     for call in (locks.require_support, lambda: locks.acquire(path), lambda: locks.is_held(path)):
         with pytest.raises(locks.Unsupported, match=sys.platform):

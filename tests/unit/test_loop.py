@@ -53,7 +53,7 @@ def test_run_returns_and_raises() -> None:
 
 
 def test_everything_runs_on_one_other_thread() -> None:
-    """All callers, on any thread, share one loop on one thread that is none of theirs."""
+    """All callers, on any thread, share one loop on a thread of its own."""
     with ThreadPoolExecutor(8) as pool:
         seen = set(pool.map(lambda _: loop.run(where()), range(50)))
     assert seen == {loop.run(where())}
@@ -78,7 +78,7 @@ async def _events() -> list[asyncio.Event]:
 
 
 def test_run_inside_a_running_loop() -> None:
-    """The synchronous call works where a loop runs already, as in a notebook."""
+    """The synchronous call works even if a loop is running already, as in a notebook."""
 
     async def notebook() -> tuple[Any, list[int]]:
         return loop.run(where()), list(loop.iterate(count([])))
@@ -89,7 +89,7 @@ def test_run_inside_a_running_loop() -> None:
 
 
 def test_waiting_on_the_loop_itself_is_refused() -> None:
-    """A synchronous call on the loop's own thread is an error instead of a wait for ever."""
+    """A synchronous call on the loop's own thread is an error instead of waiting for ever."""
 
     async def call() -> None:
         loop.run(asyncio.sleep(0))
@@ -238,7 +238,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no such timer")
 def test_interrupts_at_any_moment() -> None:
-    """Wherever Ctrl-C meets a call, its caller sees that and nothing else, and the next call is answered."""
+    """At whatever moment Ctrl-C meets a call, its caller sees that and nothing else, and the next call is answered."""
     script = """
 import asyncio, random, signal, threading, warnings
 from grid.chain import loop
@@ -310,7 +310,7 @@ except KeyboardInterrupt:
 
 
 def test_exit_with_an_open_session(server: tuple[subprocess.Popen[str], str]) -> None:
-    """An interpreter that ends with open connections closes them without a word."""
+    """An interpreter that ends with open connections closes them silently."""
     assert outcome(python(CLIENT + "print(ask())", server[1])) == ("{'ok': True}\n", "", 0)
 
 
@@ -335,7 +335,7 @@ input()
 
 
 def test_exit_with_an_iteration_under_way() -> None:
-    """A source that nobody has finished reading is closed when the interpreter ends."""
+    """A source that was not read to its end is closed when the interpreter ends."""
     script = """
 from grid.chain import loop
 async def source():
@@ -394,7 +394,7 @@ asked.wait()
 
 
 def test_names_are_looked_up() -> None:
-    """The loop finds the addresses of a name, and says so where there are none."""
+    """The loop finds the addresses of a name, and says so if there are none."""
 
     async def look(name: str) -> list[Any]:
         return await asyncio.get_running_loop().getaddrinfo(name, 80)

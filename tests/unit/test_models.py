@@ -91,7 +91,7 @@ def test_models_are_frozen_slotted_and_keyword_only(cls: type[Model]) -> None:
 
 @pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)
 def test_names_of_the_wire(cls: type[Model]) -> None:
-    """Both ways of decoding mean the same by camel case."""
+    """Both ways of decoding agree on camel case."""
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
 
     assert [camel_case(name) for name in names] == [camelcase(name) for name in names]
@@ -112,7 +112,7 @@ def test_experiment_is_what_it_says() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    """What a newer service adds does not disturb either way of decoding."""
+    """Fields that a newer service adds are ignored by both ways of decoding."""
     newer = {**EXPERIMENT, "colour": "green", "user": {"username": "ada", "shoeSize": 38}}
 
     assert decode(ExperimentRecord, newer) == decode(ExperimentRecord, EXPERIMENT)
@@ -138,7 +138,7 @@ def test_decoded_maps_are_not_those_of_the_payload() -> None:
     ],
 )
 def test_times_are_utc(text: str, moment: datetime) -> None:
-    """Any offset is read, the letter Z too, and what comes out is in UTC and written with microseconds."""
+    """Any offset is read, the letter Z too; the result is in UTC and written with microseconds."""
     read = read_time(text)
 
     assert (read, read.tzinfo) == (moment, UTC)
@@ -181,7 +181,7 @@ def test_wrong_answer_names_class_and_place(change: dict[str, Any], fault: str) 
 
 @pytest.mark.parametrize("payload", [None, [], "text", {}, 3])
 def test_wrong_answer_as_a_whole(payload: Any) -> None:
-    """Something else than the expected object is an InvalidResponse too, never another exception."""
+    """Anything but the expected object is an InvalidResponse too, never another exception."""
     with pytest.raises(InvalidResponse, match="does not fit GetRun: data"):
         decode(GetRun, payload)
 
@@ -198,7 +198,7 @@ def test_wrong_answer_deep_inside() -> None:
 
 
 def test_numbers() -> None:
-    """A price may come as a whole number, but a count never as a fraction or a truth."""
+    """A price may come as a whole number, but a count never as a fraction or a boolean."""
     machine = {"name": "m", "nickname": "n", "cpus": 2, "gpus": 0, "memoryGib": 4, "accelerator": None}
     machine |= {"onDemandUsdPerHour": 1, "spotUsdPerHour": 0.5}
 
@@ -211,7 +211,7 @@ def test_numbers() -> None:
 
 
 def failure(reason: Reason, **others: Any) -> Failure:
-    """Return a failure of which nothing is known but what is given."""
+    """Return a failure with nothing but what is given."""
     unknown = {"exit_code": None, "signal": None, "error": None, "last_lines": "", "final_line": None}
     return Failure(reason=reason, **{**unknown, **others})
 
@@ -232,7 +232,7 @@ RAISED = failure(Reason.EXIT_CODE, exit_code=1, last_lines=TRACEBACK, final_line
     ],
 )
 def test_failure_as_text(shown: Failure, text: str) -> None:
-    """A failure reads as its reason, what goes with it, and then the end of the output."""
+    """A failure is printed as its reason, the details, and then the end of the output."""
     assert str(shown) == text
 
 
@@ -249,14 +249,14 @@ def test_failure_as_text(shown: Failure, text: str) -> None:
     ],
 )
 def test_failure_group_as_text(example: Failure, number: int, text: str) -> None:
-    """A group reads as how many failed, why, and the names of the first."""
+    """A group is printed as how many failed, why, and the names of the first."""
     names = tuple(f"r-exp{index}" for index in range(number))
     group = FailureGroup(reason=example.reason, final_line=example.final_line, names=names, example=example)
     assert str(group) == text
 
 
 def test_failures_are_values() -> None:
-    """A failure cannot be changed, equals one of the same content, and its reason compares with its word."""
+    """A failure is immutable, equals one of the same content, and its reason compares equal to its text."""
     assert failure(Reason.LOST) == failure(Reason.LOST)
     assert hash(RAISED) == hash(dataclasses.replace(RAISED))
     assert (RAISED.reason, str(RAISED.reason)) == ("EXIT_CODE", "EXIT_CODE")
@@ -265,7 +265,7 @@ def test_failures_are_values() -> None:
 
 
 def test_users_json_is_refused_with_its_fault() -> None:
-    """What users hand in is refused as an argument: no JSON, a missing field, no object."""
+    """What users pass is refused as an argument: not JSON, a missing field, not an object."""
     with pytest.raises(InvalidArgument, match="this does not fit RunSettings: it is not JSON"):
         RunSettings.from_json("{")
     with pytest.raises(InvalidArgument, match="this does not fit RunSettings: the field 'entrypoint' is missing"):

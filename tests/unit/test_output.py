@@ -1,4 +1,4 @@
-"""Tests of the last lines of an output: tracebacks are whole, the rest is short, and nothing whatever breaks it."""
+"""Tests of the last lines of an output: tracebacks are whole, the rest is short, and no content breaks it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT = 256 * 1024
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """Where a script's output is."""
+    """The path of a script's output."""
     return tmp_path / "output"
 
 
@@ -61,7 +61,7 @@ except KeyError:
     ],
 )
 def test_traceback_is_whole(output: Path, script: str, final: str) -> None:
-    """What Python says of an uncaught exception is there from its first line to its last, and nothing from before."""
+    """What Python prints for an uncaught exception is there from its first line to its last, and nothing before it."""
     written = run(output, script)
     text, line = last_lines(output)
     assert line == final
@@ -70,14 +70,14 @@ def test_traceback_is_whole(output: Path, script: str, final: str) -> None:
 
 
 def test_script_that_cannot_be_compiled(output: Path) -> None:
-    """A syntax error of the script itself has no header, and is whole all the same."""
+    """A syntax error of the script itself has no header, but is whole all the same."""
     written = run(output, "import os\nif True\n    pass")
     assert last_lines(output) == (written.rstrip(), written.splitlines()[-1])
     assert written.splitlines()[-1].startswith("SyntaxError: ")
 
 
 def test_exception_group(output: Path) -> None:
-    """A group is whole, with the exceptions in it, and is named itself rather than one of those."""
+    """A group is whole, with the exceptions in it; the final line is its own, not that of one of them."""
     script = (
         "def fail(n): raise ValueError(n)\n"
         "found = []\n"
@@ -93,7 +93,7 @@ def test_exception_group(output: Path) -> None:
 
 
 def test_traceback_of_another_process(output: Path) -> None:
-    """What a worker of a pool has raised is part of it."""
+    """The traceback of a pool's worker is part of it."""
     script = (
         "import multiprocessing\n"
         "if __name__ == '__main__':\n"
@@ -111,12 +111,12 @@ PLAIN = 'Traceback (most recent call last):\n  File "run.py", line 1, in <module
 
 
 def test_last_traceback_counts(output: Path) -> None:
-    """Of several that have nothing to do with each other it is the last."""
+    """Of several unrelated tracebacks the last one counts."""
     assert tail(output, f"{PLAIN}\nwent on\n{PLAIN.replace('x', 'y')}\n") == (PLAIN.replace("x", "y"), "ValueError: y")
 
 
 def test_what_python_says_aside(output: Path) -> None:
-    """What was raised in a thread, or while Python cleared up, did not end the script, unless there is nothing else."""
+    """What was raised in a thread, or during garbage collection, is taken only if there is nothing else."""
     for aside in ("Exception ignored in: <function f at 0x1>", "Exception in thread Thread-1 (f):"):
         said = f"{aside}\n{PLAIN.replace('ValueError', 'OSError')}"
         assert tail(output, f"{PLAIN}\n{said}\n") == (f"{PLAIN}\n{said}", "ValueError: x")
@@ -124,7 +124,7 @@ def test_what_python_says_aside(output: Path) -> None:
 
 
 def test_traceback_that_did_not_end_it(output: Path) -> None:
-    """A traceback that the script has logged, and then went on for long, says nothing about its end."""
+    """A traceback that the script logged long before its end says nothing about that end."""
     lines = [f"step {number}" for number in range(200)]
     assert tail(output, "\n".join([PLAIN, *lines])) == ("\n".join(lines[-30:]), None)
     assert tail(output, "\n".join([PLAIN, *lines[:50]])) == ("\n".join([PLAIN, *lines[:50]]), "ValueError: x")
@@ -145,7 +145,7 @@ def test_traceback_after_a_word(output: Path) -> None:
 
 
 def test_traceback_in_a_box(output: Path) -> None:
-    """What rich makes of a traceback is one too."""
+    """A traceback in a box drawn by rich counts too."""
     written = "╭──── Traceback (most recent call last) ────╮\n│ run.py:1 │\n╰──────╯\nValueError: x"
     assert tail(output, f"before\n{written}") == (written, "ValueError: x")
 
@@ -154,7 +154,7 @@ def test_traceback_in_a_box(output: Path) -> None:
     "written", [PLAIN.removesuffix("\nValueError: x"), "Traceback (most recent call last):", "a\nb"]
 )
 def test_no_exception(output: Path, written: str) -> None:
-    """Where no exception is named, none is made up."""
+    """If no exception is named, none is made up."""
     assert tail(output, f"{written}\n") == (written, None)
 
 
@@ -183,12 +183,12 @@ def test_last_lines_without_a_traceback(output: Path) -> None:
     ],
 )
 def test_as_a_terminal_shows_it(output: Path, written: str | bytes, shown: str) -> None:
-    """Progress bars are what was left of them, colours are gone, and so is what no database takes."""
+    """Progress bars are shown in their last state; colours are removed, and so is what databases refuse."""
     assert tail(output, written) == (shown, None)
 
 
 def test_long_traceback_is_cut_in_its_middle(output: Path) -> None:
-    """Of a traceback that is too long there is the beginning, a mark, and the end."""
+    """Of a traceback that is too long the beginning, a mark and the end are kept."""
     message = "".join(f"    detail {number} é\n" for number in range(20_000))
     text, line = tail(output, f"{PLAIN}\n{message}the end")
     assert text.startswith(PLAIN)
@@ -200,7 +200,7 @@ def test_long_traceback_is_cut_in_its_middle(output: Path) -> None:
 
 
 def test_deep_recursion_is_whole(output: Path) -> None:
-    """As many calls as Python allows are all there, and of lines that are no traceback no more than a page or two."""
+    """As many calls as Python allows are all kept; of lines that are not a traceback, only a page or two."""
     frames = "".join(
         f'  File "/a/folder/of/some/length/train.py", line {n}, in f\n    return g(n)\n' for n in range(1000)
     )
@@ -218,7 +218,7 @@ def test_file_that_is_larger_than_memory(output: Path) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    """What is no file has no lines: nobody waits for a pipe, and no link is followed."""
+    """What is not a file has no lines: pipes are not waited for, and links are not followed."""
     (tmp_path / "file").write_text("secret")
     (tmp_path / "link").symlink_to("file")
     os.mkfifo(tmp_path / "pipe")
@@ -244,7 +244,7 @@ PIECES = st.sampled_from(
 )
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_written(output: Path, piece: bytes, times: int) -> None:
-    """Any bytes give a text that is short enough, that a database takes, and that a terminal cannot be upset by."""
+    """Any bytes become a text that is short enough, that a database accepts, and that does no harm to a terminal."""
     output.write_bytes((piece * times)[-300_000:])
     text, line = last_lines(output)
     assert len(text.encode()) <= KEPT

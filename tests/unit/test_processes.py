@@ -1,4 +1,4 @@
-"""Tests of what tells a process from another one of the same number."""
+"""Tests of what tells a process from another one of the same pid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grid.shared.processes import boot_id, process_start
 
 
 def test_start_of_a_process(tmp_path: Path) -> None:
-    """A process has the same start for as long as it lives, whatever it is called, and none when it is a zombie."""
+    """A process has the same start time for as long as it lives, whatever its name, and none once it is a zombie."""
     program = tmp_path / "a) Z 1 ("  # as a process that has ended might be shown
     program.symlink_to(shutil.which("sleep") or "sleep")
     with subprocess.Popen([program, "1000"]) as process:
@@ -33,7 +33,7 @@ def test_start_of_a_process(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is /proc that may be missing")
 def test_not_known_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no /proc the supervisor's judges hear of it; a home's holder is then taken for nobody."""
+    """Without /proc the code that judges supervisors gets an error; the holder of a home then counts as gone."""
     ours = Holder.of(os.getpid())
     assert ours.is_alive()
     monkeypatch.setattr(processes, "PROC", "/nowhere")

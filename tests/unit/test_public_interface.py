@@ -64,7 +64,7 @@ def public_objects() -> dict[str, object]:
 
 
 def is_documented(name: str, member: object) -> bool:
-    """Whether a member of a class is something that users are told of, and can have a docstring."""
+    """Whether a member of a class is documented for users, and can have a docstring."""
     return not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property))
 
 
@@ -103,7 +103,7 @@ def test_all_names_the_real_members() -> None:
     ],
 )
 def test_nothing_else_is_shown(kind: type, names: set[str]) -> None:
-    """`dir()` of what users hold has what they are told of, and nothing that only the library needs."""
+    """`dir()` of what users hold shows what is documented, and nothing that only the library needs."""
     assert {name for name in dir(kind) if not name.startswith("_")} == {
         name for name in names if not name.startswith("_")
     }
@@ -122,7 +122,7 @@ def test_names_are_listed_before_they_are_loaded() -> None:
 
 
 def test_checkers_see_the_names_that_there_are() -> None:
-    """The imports that only type checkers read are those that are made when a name is used."""
+    """The imports that only type checkers read are those that are made when a name is first used."""
     typed = re.findall(r"^    from (grid[\w.]*) import (\w+) as (\w+)$", inspect.getsource(grid), re.MULTILINE)
 
     assert {name for _, name, _ in typed} == set(grid.__all__) - {"__version__"}

@@ -1,4 +1,4 @@
-"""Which file the registry gives for which service. Whether the files fit the schema is tested under `contract`."""
+"""Which file the registry returns for which service. Whether the files fit the schema is tested under `contract`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_fragments_are_appended_once_and_comments_are_not_sent() -> None:
 def test_newest_version_that_the_service_understands(
     service: int, name: str, version: int, has: str, has_not: str
 ) -> None:
-    """Operations and fragments are each the newest that is not above the service's version."""
+    """Operations and fragments are each the newest that is not newer than the service's version."""
     query = Registry(TWO_VERSIONS, version=service).get(name)
 
     assert (query.name, query.version) == (name, version)
@@ -77,7 +77,7 @@ def test_newest_version_that_the_service_understands(
 
 
 def test_service_too_old() -> None:
-    """An operation that came later is refused by naming it, the version that is spoken and the one that is needed."""
+    """An operation that came later is refused with its name, the version that is spoken and the one that is needed."""
     with pytest.raises(
         ServiceTooOld, match=r"Clusters needs a service of version 2, but this one speaks version 1: up"
     ):
@@ -87,7 +87,7 @@ def test_service_too_old() -> None:
 
 
 def test_the_same_files_for_another_service() -> None:
-    """A registry gives the one for a service of another version, and stays what it is itself."""
+    """A registry returns one for a service of another version, and does not change itself."""
     newest = Registry(TWO_VERSIONS, version=2)
 
     older = newest.at(1)
@@ -97,7 +97,7 @@ def test_the_same_files_for_another_service() -> None:
 
 
 def test_unknown_name_is_a_mistake_of_the_caller() -> None:
-    """A name in no version is a ValueError that names the closest operations, or all where none is close."""
+    """A name in no version is a ValueError that names the closest operations, or all if none is close."""
     with pytest.raises(ValueError, match="there is no query 'GetRuns'; did you mean GetRun"):
         Registry(TWO_VERSIONS, version=1).get("GetRuns")
     with pytest.raises(ValueError, match="known names: Clusters, GetRun, Login, RunNames"):
@@ -112,7 +112,7 @@ def test_texts_are_read_once() -> None:
 
 
 def test_package_by_name_from_an_archive(tmp_path: Path) -> None:
-    """Queries are found in an imported package, even where that is no folder but inside of an archive."""
+    """Queries are found in an imported package, even if that is not a folder but inside an archive."""
     archive = tmp_path / "archive.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for path in TWO_VERSIONS.rglob("*"):
@@ -133,7 +133,7 @@ def test_package_by_name_from_an_archive(tmp_path: Path) -> None:
 
 
 def test_spreads_in_strings_and_comments_are_none(tmp_path: Path) -> None:
-    """Only what GraphQL reads as the spread of a fragment is one."""
+    """Only what GraphQL reads as the spread of a fragment counts as one."""
     text = """
     # ...Commented
     query Odd {
@@ -158,13 +158,13 @@ def test_missing_fragment_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_file_that_holds_another_operation(tmp_path: Path) -> None:
-    """A file whose operation has another name than the file is refused where it is used."""
+    """A file whose operation has another name than the file is refused when it is used."""
     with pytest.raises(ValueError, match="holds no operation Right"):
         Registry(folder(tmp_path, v1__Right="query Wrong { apiVersion }")).get("Right")
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    """A package that is not there and a folder without versions are refused by name."""
+    """A package that does not exist and a folder without versions are refused by name."""
     with pytest.raises(ValueError, match="there is no package 'no_such_package'"):
         Registry("no_such_package")
     with pytest.raises(ValueError, match=r"there are no queries in .*: they are expected in folders v1, v2, …"):

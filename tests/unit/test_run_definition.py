@@ -28,7 +28,7 @@ SWEEP = '--max_epochs "[10, 20]" --learning_rate "uniform(1e-3, 1e-5, 1)"'
 
 @pytest.fixture
 def script(tmp_path: Path) -> str:
-    """Give the path of a script that exists."""
+    """Return the path of a script that exists."""
     path = tmp_path / "train.py"
     path.write_text("print('hello')\n")
     return str(path)
@@ -48,14 +48,14 @@ def test_script_command_is_the_walk_throughs_to_the_letter(entrypoint):
 
 
 def test_script_command_with_attempts():
-    """What is asked for of attempts is part of the command line, and only where it is asked for."""
+    """The settings of attempts are part of the command line, and only if they are given."""
     definition = RunDefinition(entrypoint="run.py", timeout=60, max_retries=2, auto_resume=True)
     assert script_command(definition) == "run.py --timeout 60 --max_retries 2 --auto_resume run.py'"
     assert script_command(RunDefinition(entrypoint="run.py", timeout=0.5)) == "run.py --timeout 0.5 run.py'"
 
 
 def test_script_command_in_signature_order_with_bare_flags():
-    """Arguments come in the signature's order whatever order they were given in, and what is true has no value."""
+    """Arguments come in the signature's order whatever order they were given in, and flags have no value."""
     definition = RunDefinition.from_arguments(
         {"seed": 0, "localdir": True, "description": "", "gpus": 0, "name": "a-run", "entrypoint": "it's.py"}
     )
@@ -78,7 +78,7 @@ def test_script_command_keeps_every_word(words):
 
 
 def test_a_valid_definition_is_accepted(script):
-    """Nothing is said about a definition that uses what it may."""
+    """A definition that uses only what is allowed causes no error."""
     validate(
         RunDefinition.from_arguments(
             {
@@ -166,7 +166,7 @@ def test_what_is_not_allowed_is_refused_by_name(script, arguments, words):
     ],
 )
 def test_an_entrypoint_that_is_no_script_is_refused(tmp_path, monkeypatch, entrypoint, words):
-    """The script has to be there and to be one of the kinds that can be run."""
+    """The script must exist and be of a kind that can be run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.py").mkdir()
     (tmp_path / "notes.txt").touch()
@@ -187,7 +187,7 @@ def test_paths_and_foreign_whole_numbers_are_taken_for_what_they_are(script):
 
 
 def test_evolve_changes_a_copy_and_checks_at_once(script):
-    """A changed definition is another one, and a bad value is refused where it is set."""
+    """A changed definition is a new one, and a bad value is refused when it is set."""
     before = RunDefinition.from_arguments({"entrypoint": script})
     after = before.evolve(cpus=2, strategy="random_search")
     assert (before.cpus, after.cpus) == (0, 2)
@@ -252,7 +252,7 @@ def test_settings_input_fits_the_schema(tmp_path):
 
 
 def test_settings_input_leaves_open_what_was_left_open():
-    """A seed that nobody gave is the service's to choose, and defaults are the schema's own."""
+    """A seed that was not given is left to the service, and defaults to the schema."""
     kind = SCHEMA.type_map["RunSettingsInput"]
     settings = to_settings_input(RunDefinition(entrypoint="run.py"))
     assert not {"seed", "timeout", "environment", "actions"} & set(settings)
@@ -274,7 +274,7 @@ def test_grid_config_names_attempts_where_they_are_asked_for():
 
 
 def test_grid_config_has_the_shape_of_the_file():
-    """The nested configuration has every key of the file, null where there is nothing, and no other."""
+    """The nested configuration has every key of the file, null if not set, and no other."""
     config = grid_config(RunDefinition(entrypoint="run.py", instance_type="t2.xlarge", cpus=3, seed=0, num_trials=1))
     assert config == {
         "compute": {

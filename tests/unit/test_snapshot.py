@@ -35,7 +35,7 @@ def test_a_commit_is_packed_from_its_root(repository, tmp_path):
 
 
 def test_a_relative_entrypoint_in_a_subfolder(repository, monkeypatch):
-    """The script is found from the folder that the session stands in."""
+    """A relative path is relative to the current folder of the session."""
     monkeypatch.chdir(repository / "code")
     with snapshot("train.py", localdir=False) as taken:
         assert taken.script == "code/train.py"
@@ -140,7 +140,7 @@ def test_submodules_are_left_out_with_a_warning(repository, folder):
 
 
 def test_a_commit_that_git_cannot_write_out_is_refused(repository):
-    """Where a filter that the repository requires fails, git's own words are in the message."""
+    """If a filter that the repository requires fails, git's own words are in the message."""
     write(repository, _dot_gitattributes="README filter=absent\n")
     git(repository, "add", "-A")
     git(repository, "commit", "-q", "-m", "filter")
@@ -152,7 +152,7 @@ def test_a_commit_that_git_cannot_write_out_is_refused(repository):
 
 
 def test_difficult_names_are_packed(repository):
-    """Names with spaces, line ends, other scripts, and beyond a hundred characters come through."""
+    """Names with spaces, line ends, other alphabets, and more than a hundred characters come through."""
     names = ["a b", "line\nend", "größe-模型.txt", "-rf", "x" * 150, "q\"uo'te"]
     for name in names:
         (repository / name).write_text("x")
@@ -190,7 +190,7 @@ def test_what_is_not_committed_is_refused_with_the_way_out(folder, monkeypatch, 
     "target", ["/etc/passwd", "{root}/README", "../../outside", "../../project-2/x", "hop/../outside"]
 )
 def test_a_link_out_of_the_tree_is_refused(repository, tmp_path, target, localdir):
-    """A link that leads out of what is sent is named, for a commit as for a folder, and no archive is left."""
+    """A link that leads out of what is sent is refused by name, for commits and folders, and no archive is left."""
     shutil.copy(repository / "code" / "train.py", repository / "train.py")
     os.symlink("..", repository / "code" / "hop")
     os.symlink(target.format(root=repository), repository / "code" / "link")

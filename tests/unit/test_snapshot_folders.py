@@ -35,7 +35,7 @@ def test_a_folder_is_packed_as_it_is(folder, monkeypatch, tmp_path):
 
 
 def test_a_folder_behind_a_link(folder, tmp_path):
-    """It does not matter by which way the script's folder was reached."""
+    """It does not matter by which path the script's folder was reached."""
     os.symlink("train.py", folder / "again.py")
     os.symlink(folder, tmp_path / "way")
     with snapshot(str(tmp_path / "way" / "again.py"), localdir=True) as taken:
@@ -49,7 +49,7 @@ def test_a_folder_needs_no_git(folder, monkeypatch):
 
 
 def test_the_same_tree_gives_the_same_bytes(folder, tmp_path):
-    """Neither the place, times, owners, nor the order of making change the archive; content and the x bit do."""
+    """Neither place, times, owners nor the order of creation change the archive; content and the x bit do."""
     write(folder, b="b", a="a", **{"größe": "x", "n" * 120: "x"})
     (folder / "a").chmod(0o600)
     copy = tmp_path / "copy"
@@ -72,7 +72,7 @@ def test_the_same_tree_gives_the_same_bytes(folder, tmp_path):
 
 
 def test_a_commit_and_a_copy_of_it_are_the_same_archive(repository):
-    """Both ways of packing are one, so the same code is stored once."""
+    """Both ways of packing make the same archive, so the same code is stored once."""
     shutil.move(repository / "code" / "train.py", repository / "train.py")
     git(repository, "add", "-A")
     git(repository, "commit", "-q", "-m", "moved")
@@ -91,7 +91,7 @@ def test_gridignore_excludes_and_gitignore_stands_in_for_it(folder):
 
 
 def test_an_excluded_folder_is_not_descended_into(folder):
-    """What an excluded folder holds does not matter: a link out of the tree in it is not looked at."""
+    """What an excluded folder holds does not matter, not even a link out of the tree."""
     write(folder, _dot_gridignore=".venv/\n!.venv/keep\n", _dot_venv__keep="x")
     os.symlink("/", folder / ".venv" / "out")
     assert paths(folder / "train.py", localdir=True) == [".gridignore", "train.py"]
@@ -134,7 +134,7 @@ def test_more_than_two_gibibytes_are_refused_with_the_largest_paths(folder, tmp_
 
 @contextmanager
 def _without_privileges(*folders: Path) -> Iterator[None]:
-    """Be a user who cannot read everything: root becomes another one for the while."""
+    """Be a user who cannot read everything: root becomes another user meanwhile."""
     if os.geteuid() != 0:
         yield
         return
@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_read_is_named(monkeypatch):
 
 
 def test_an_archive_that_cannot_be_written_is_no_fault_of_the_source(folder, monkeypatch, tmp_path):
-    """A temporary folder that is not there is named, with the way to choose another."""
+    """A temporary folder that does not exist is named, with the way to choose another."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(SourceError, match=r"cannot write a snapshot into .*nowhere.*TMPDIR"):
         snapshot(str(folder / "train.py"), localdir=True)
@@ -177,7 +177,7 @@ def test_an_archive_that_cannot_be_written_is_no_fault_of_the_source(folder, mon
 
 @pytest.mark.parametrize("localdir", [True, False])
 def test_a_missing_entrypoint_is_refused(folder, localdir):
-    """A path that is no file is named."""
+    """A path that is not a file is named."""
     with pytest.raises(SourceError, match=r"nowhere\.py' is not a file"):
         snapshot(str(folder / "nowhere.py"), localdir=localdir)
 

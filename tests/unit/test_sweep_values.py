@@ -68,7 +68,7 @@ def test_lists_and_ranges(text: str, expected: list[str]) -> None:
     ],
 )
 def test_anything_else_is_text(text: str) -> None:
-    """What is none of the forms reaches the script as it was typed."""
+    """What has none of the forms reaches the script as it was typed."""
     assert values(text) == [text]
 
 
@@ -168,13 +168,13 @@ def test_bare_words_in_a_list(text: str, suggested: str) -> None:
 
 @pytest.mark.parametrize("text", ["f(x)", "[1, 2", "[a][b]", "power(dBm)"])
 def test_the_message_tells_how_to_pass_text(text: str) -> None:
-    """A text that is mistaken for a form can be passed all the same, as the message says."""
+    """A text that looks like a form can be passed all the same, as the message says."""
     assert f"""--x "['{text}']\"""" in refusal(text)
     assert values(f"['{text}']") == [text]
 
 
 def test_an_error_shows_on_any_terminal() -> None:
-    """A message has one line of a bearable length and no control characters, whatever the value holds."""
+    """A message is one line of reasonable length without control characters, whatever the value holds."""
     with pytest.raises(SweepError) as caught:
         grid(f"--x '[\x1b[31m\n{'a' * 10_000}]'")
     assert str(caught.value).isprintable()
@@ -223,13 +223,13 @@ def test_every_distribution_of_numpy_is_known() -> None:
     ],
 )
 def test_extreme_arguments_draw(text: str) -> None:
-    """What the checks let through is drawn at once, at the far ends too."""
+    """What passes the checks is drawn quickly, even at the extremes."""
     assert len(values(text)) in (3, 100)
 
 
 @pytest.mark.parametrize("text", ["zipf(1.0000001, 3)", "zipf(1e5, 3)", "vonmises(0, 1e17, 3)"])
 def test_arguments_that_would_draw_forever(text: str) -> None:
-    """Arguments with which NumPy does not come to an end are refused before it is asked."""
+    """Arguments with which NumPy would never finish are refused before it is called."""
     refusal(text)
 
 
@@ -246,7 +246,7 @@ def test_random_integers_includes_its_upper_bound() -> None:
 
 
 def test_flags_draw_apart() -> None:
-    """Flags with the same distribution get different draws, and keep theirs when others come, go or move."""
+    """Flags with the same distribution get different draws, and keep them when other flags come, go or move."""
 
     def draws(script_args: str) -> dict[str, str]:
         return grid(script_args).trials[0].parameters

@@ -55,7 +55,7 @@ def test_flags_and_positionals() -> None:
 
 
 def test_a_quoted_value_with_dashes_is_a_value() -> None:
-    """A word with a space in its would-be name is no flag, so it can be the value of one."""
+    """A word with a space in its would-be name is not a flag, so it can be the value of one."""
     (trial,) = grid("--note '--not a flag' --a --b '-c d'").trials
     assert trial.parameters == {"note": "--not a flag", "a": "True", "b": "-c d"}
 
@@ -96,7 +96,7 @@ def test_no_arguments() -> None:
 
 
 def test_trials_are_a_sequence() -> None:
-    """Trials are found by index, from the end and by slice, without making the others."""
+    """Trials are found by index, from the end and by slice, without computing the others."""
     trials = grid("--a 'range(100)' --b 'range(100)'").trials
     assert len(trials) == 10_000
     assert trials[4321].parameters == {"a": "43", "b": "21"}
@@ -119,7 +119,7 @@ def test_strategy_none_evaluates_nothing() -> None:
 
 
 def test_random_search_takes_some() -> None:
-    """A random search takes so many different combinations of the grid, and says nothing."""
+    """A random search takes that many different combinations of the grid, without a warning."""
     text = "--a 'range(30)' --b 'range(30)'"
     expansion = search(text, 200)
     taken = {trial.arguments for trial in expansion.trials}
@@ -135,7 +135,7 @@ def test_random_search_is_even() -> None:
 
 
 def test_more_trials_begin_with_fewer() -> None:
-    """A smaller `num_trials` takes the beginning of what a larger one takes."""
+    """A smaller `num_trials` takes the first of those that a larger one takes."""
     few, many = search("--a 'range(1000)'", 10).trials, search("--a 'range(1000)'", 20).trials
     assert list(few) == list(many)[:10]
 
@@ -155,7 +155,7 @@ def test_random_search_takes_all_where_there_are_fewer() -> None:
 
 
 def test_random_search_of_a_huge_product() -> None:
-    """A few of more combinations than could be held are taken, from ranges longer than a machine word counts."""
+    """A few of more combinations than fit into memory are taken, from ranges longer than a machine word can count."""
     huge = "--a 'range(1000000000000000)' --b 'range(-5, 1000000000000000000000000000000, 7)'"
     trials = search(huge, 50).trials
     assert len(set(map(str, trials))) == 50
@@ -173,7 +173,7 @@ def test_random_search_needs_trials() -> None:
 
 
 def test_unknown_strategy() -> None:
-    """A strategy that does not exist is refused with those that do."""
+    """An unknown strategy is refused with a list of those that exist."""
     with pytest.raises(SweepError, match="grid_search, random_search, none"):
         expand("", strategy="bayes", num_trials=0, seed=0)
 
@@ -193,7 +193,7 @@ def test_unknown_strategy() -> None:
     ],
 )
 def test_over_the_limit(script_args: str, number: str, flag: str) -> None:
-    """A sweep over the limit is refused with the count, before anything is made of it."""
+    """A sweep over the limit is refused with the count, before anything is expanded."""
     with pytest.raises(SweepError) as caught:
         grid(script_args)
     assert number in str(caught.value)
@@ -210,7 +210,7 @@ def test_the_limit_is_a_parameter() -> None:
 
 
 def test_count_without_a_limit() -> None:
-    """Counting alone answers for sweeps that nobody could run."""
+    """Counting alone works for sweeps that are far too large to run."""
     assert count("--a 'range(1000000000000)' --b [1,2]", strategy="grid_search", num_trials=0) == 2 * 10**12
     assert count("--a 'uniform(0, 1, 1000000000)'", strategy="grid_search", num_trials=0) == 10**9
     with pytest.raises(SweepError, match="more than 10"):
@@ -218,7 +218,7 @@ def test_count_without_a_limit() -> None:
 
 
 def test_limit_of_a_random_search() -> None:
-    """The limit is for the trials taken, and for what has to be held to take them."""
+    """The limit is for the trials taken, and for what must be held to take them."""
     with pytest.raises(SweepError, match="20,000 experiments"):
         search("--a 'range(1000000)'", 20_000)
     with pytest.raises(SweepError, match="1,000,000,000 values") as caught:
@@ -247,7 +247,7 @@ def test_long_arguments_in_many_experiments() -> None:
     ],
 )
 def test_arguments_that_cannot_be_split(script_args: str, said: str) -> None:
-    """Text that is no command line is refused for every strategy."""
+    """Text that is not a command line is refused for every strategy."""
     for strategy in ("grid_search", "none"):
         with pytest.raises(SweepError, match=said) as caught:
             expand(script_args, strategy=strategy, num_trials=0, seed=0)

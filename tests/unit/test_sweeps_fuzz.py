@@ -106,7 +106,7 @@ def test_whatever_is_counted_can_be_drawn(text: str, seed: int) -> None:
 @settings(max_examples=100, deadline=None)
 def test_nothing_is_executed(script_args: str) -> None:
     """No text makes the interpreter compile to code, execute, import or open anything."""
-    expand("--x 'rand(1)'", strategy="grid_search", num_trials=0, seed=0)  # imports NumPy, which is not at issue
+    expand("--x 'rand(1)'", strategy="grid_search", num_trials=0, seed=0)  # imports NumPy, which is not the point here
     seen: list[str] = []
     _listeners.append(seen)
     try:
@@ -122,7 +122,7 @@ _listeners: list[list[str]] = []
 
 
 def _listen(event: str, _: object) -> None:
-    # A hook cannot be taken off again, so there is one, which is deaf outside of its test.
+    # A hook cannot be removed again, so there is one, which is inactive outside its test.
     if _listeners and event in ("exec", "import", "open", "os.system", "subprocess.Popen"):
         _listeners[-1].append(event)
 

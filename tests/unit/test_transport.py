@@ -106,7 +106,7 @@ def test_what_passes_is_tried_again(server: Server, first: Any) -> None:
     ],
 )
 def test_what_does_not_pass(server: Server, answer: Any, kind: type[errors.GridError]) -> None:
-    """What stays wrong is an error after the last try."""
+    """A fault that persists is an error after the last try."""
     server.answers = [answer]
     error, transport = ask(server.url, tries=2)
     assert type(error) is kind
@@ -125,7 +125,7 @@ def test_silence_is_a_timeout(server: Server) -> None:
 
 
 def test_silence_within_the_body_is_a_timeout(server: Server) -> None:
-    """An answer that begins and does not go on is a time-out, not a body that is no JSON."""
+    """An answer that begins and does not go on is a time-out, not invalid JSON."""
     server.answers = [lambda _: CUT.replace(b"Connection: close\r\n", b"")]
     assert type(refusal(server.url, tries=1, read_timeout=0.1)) is errors.RequestTimeout
 

@@ -150,7 +150,7 @@ async def silent(request: web.Request) -> web.StreamResponse:
 def test_subscription_that_does_not_begin(
     prepare: Any, kind: type[errors.GridError], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What goes wrong with the upgrade is mapped as it is for a query, and leaves nothing open."""
+    """Failures of the upgrade are mapped as they are for a query, and leave nothing open."""
     results, error, _ = watch(None, prepare=prepare)
     assert (results, type(error)) == ([], kind)
     gc.collect()

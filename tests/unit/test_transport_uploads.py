@@ -64,7 +64,7 @@ def upload(server: Server, archive: Path, size: int, address: str = "/snapshots/
     ],
 )
 def test_refused_upload(server: Server, tmp_path: Path, answer: Any, kind: type[errors.GridError], says: str) -> None:
-    """What the service says of an upload is mapped as it is for a query."""
+    """The service's answer to an upload is mapped as it is for a query."""
     archive = tmp_path / "snapshot.tar"
     archive.write_bytes(b"tar")
     server.answers = [answer]
