@@ -16,7 +16,7 @@ from tests.support.services import ServiceProcess, login_environment
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"UserID": "a", "APIKey": 1, "URL": "http://a"}', "\udcff"])
-def test_credentials_file_that_is_none(content: str) -> None:
+def test_credentials_file_that_is_not_one(content: str) -> None:
     """A file that cannot be read is an error that names it, not a reason to use another service."""
     path = store("http://127.0.0.1:1")
     path.write_text(content, errors="surrogateescape")

@@ -148,7 +148,7 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize("stranger", STRANGERS.values(), ids=STRANGERS.keys(), indirect=True)
-def test_what_answers_is_no_service(stranger: Stranger) -> None:
+def test_what_answers_is_not_a_service(stranger: Stranger) -> None:
     """A proxy's page, garbage and other programs are told apart from a service; the error says what to check."""
     # With the usual policy, whose waits `test_nobody_listens` has, `login()` does no more than this.
     with pytest.raises(errors.InvalidResponse, match="Login.*Check (that )?the URL"):
@@ -205,7 +205,7 @@ def test_wrong_address(url: str) -> None:
         grid.resume_cluster,
     ],
 )
-def test_what_is_no_name(session: Session, look: Callable[[Any], object], name: object) -> None:
+def test_what_is_not_a_name(session: Session, look: Callable[[Any], object], name: object) -> None:
     """A value that can never be a name is refused as an argument, before anything is sent."""
     with requests(session) as sent, pytest.raises(errors.InvalidArgument):
         look(name)
@@ -215,7 +215,7 @@ def test_what_is_no_name(session: Session, look: Callable[[Any], object], name: 
 
 @pytest.mark.parametrize("argument", ["username", "user_id", "api_key", "url"])
 @pytest.mark.parametrize("value", [5, b"secret", "secret\0", "secret\ud800"], ids=repr)
-def test_login_with_what_is_no_text(argument: str, value: Any) -> None:
+def test_login_with_what_is_not_text(argument: str, value: Any) -> None:
     """What is not a text is refused with the argument's name; a key is not shown even then."""
     given: dict[str, Any] = {"user_id": "ada", "api_key": "key", "url": "http://127.0.0.1:1", argument: value}
 

@@ -426,7 +426,7 @@ def test_introspection_that_differs(schema: GraphQLSchema, old: str, new: str, m
     assert found[0].line > 1
 
 
-def test_introspection_that_is_none(schema: GraphQLSchema) -> None:
+def test_introspection_that_is_not_one(schema: GraphQLSchema) -> None:
     """An answer to anything but an introspection query is refused."""
     with pytest.raises(ValueError, match=r"expected __schema, got \['errors'\]"):
         diff_introspection({"errors": []}, schema)
@@ -529,7 +529,7 @@ def test_recordings_of_older_versions_stay_valid(tmp_path: Path, load_models: Lo
     ("content", "message"),
     [("a: [", "this cassette is not YAML"), ("a: 1", "this is not a cassette: expected a list of interactions")],
 )
-def test_file_that_is_no_cassette(tmp_path: Path, content: str, message: str) -> None:
+def test_file_that_is_not_a_cassette(tmp_path: Path, content: str, message: str) -> None:
     """What cannot be read as a cassette is reported."""
     (tmp_path / "odd.yaml").write_text(content, encoding="utf-8")
 

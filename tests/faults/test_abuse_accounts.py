@@ -443,7 +443,7 @@ def test_watching_with_a_key_that_is_taken_away(people: People, aim: Callable[[s
         assert reason_of(closed.value) == "UNAUTHENTICATED"
 
 
-def test_who_is_disabled_can_be_read(people: People, tmp_path: Path) -> None:
+def test_runs_of_a_disabled_user_can_be_read(people: People, tmp_path: Path) -> None:
     """A disabled user's runs stay readable for the team, and the user may come back."""
     leaving = add_user(people.service, "leaving", "vision")
     sessions.use(session_of(leaving))

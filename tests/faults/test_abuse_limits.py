@@ -263,7 +263,7 @@ def test_subscriptions_of_one_connection(service: ServiceProcess, session: Sessi
         nested(100_000),
     ],
 )
-def test_messages_that_are_none(service: ServiceProcess, message: Any) -> None:
+def test_messages_that_break_the_protocol(service: ServiceProcess, message: Any) -> None:
     """What breaks the protocol ends its own connection with a code, or is answered; no trace of it is in the log."""
     before = service.log.stat().st_size
     with opened(service, dict([key_of(service)])) as line:

@@ -109,7 +109,7 @@ def test_address_of_another_archive(service: ServiceProcess) -> None:
     assert kept(service) == stored
 
 
-def test_what_is_uploaded_is_given_to_nobody(service: ServiceProcess) -> None:
+def test_what_is_uploaded_cannot_be_downloaded(service: ServiceProcess) -> None:
     """No address returns source code."""
     content = file("secret.py", b"secret") + END
     path = path_for(service, content)

@@ -126,7 +126,7 @@ def test_home_that_a_dead_service_had(grid_home: Path, changes: dict[str, str]) 
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "link"])
-def test_owner_that_nobody_can_read(grid_home: Path, content: str) -> None:
+def test_owner_that_cannot_be_read(grid_home: Path, content: str) -> None:
     """A record that cannot be read, such as a plain file that a backup made of it, keeps no service away."""
     owner = grid_home / "service" / "owner"
     owner.parent.mkdir()

@@ -94,7 +94,9 @@ def marked(beginning: str) -> list[int]:
 
 @pytest.mark.parametrize("way", REASONS)
 @pytest.mark.parametrize("cgroups", [True, False], ids=["cgroups", "no-cgroups"])
-def test_nobody_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, way: str, cgroups: bool) -> None:
+def test_no_process_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, way: str, cgroups: bool
+) -> None:
     """Children, daemons, deaf or stopped processes, and those that keep forking are gone when the end is reported."""
     if cgroups and not are_usable():
         pytest.skip("there are no control groups (version 2) that could be written")

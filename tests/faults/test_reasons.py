@@ -358,7 +358,7 @@ class immutable:  # noqa: N801 - reads as what it does
             subprocess.run(["chattr", "-i", self._folder], check=True)
 
 
-def test_words_that_are_no_record(tmp_path: Path) -> None:
+def test_text_that_is_not_a_record(tmp_path: Path) -> None:
     """What a supervisor did not write is not an end, whatever it looks like."""
     attempt = attempt_of(tmp_path)
     attempt.path.mkdir(parents=True)

@@ -81,7 +81,7 @@ def test_every_write_fails_from_one_on(new_victim: NewVictim, point: str) -> Non
     figure(f"{point}: every write failed from {list(numbers)} on")
 
 
-def test_what_is_written_is_done_though_nobody_was_told(new_victim: NewVictim) -> None:
+def test_what_is_written_takes_effect_though_its_report_was_lost(new_victim: NewVictim) -> None:
     """A change whose commit could not report its success takes effect, though no client asks for it again."""
     service = new_victim()
     service.start()

@@ -96,7 +96,7 @@ def test_key_is_shown_once(service: ServiceProcess) -> None:
 
 
 @pytest.mark.parametrize("what", ["users", "teams"])
-def test_name_that_is_none(service: ServiceProcess, what: str) -> None:
+def test_name_that_is_not_one(service: ServiceProcess, what: str) -> None:
     """What is not a name is refused with a message that says what is allowed."""
     told = operate(service.home, what, "add", "a:b")
     assert (told.returncode, told.stdout) == (1, "")
@@ -201,7 +201,7 @@ def test_rotate(service: ServiceProcess) -> None:
         (["teams", "leave", "no-team", "x"], "there is no team 'no-team'"),
     ],
 )
-def test_who_is_not_there(service: ServiceProcess, arguments: list[str], why: str) -> None:
+def test_unknown_user_or_team(service: ServiceProcess, arguments: list[str], why: str) -> None:
     """An unknown user or team is refused with its name, and where to look."""
     told = operate(service.home, *arguments)
     assert (told.returncode, told.stdout) == (1, "")
@@ -231,7 +231,7 @@ def test_without_a_service(tmp_path: Path) -> None:
         assert is_refused(Endpoint(url, "ines", disabled.api_key))
 
 
-def test_home_that_is_none(tmp_path: Path) -> None:
+def test_home_that_does_not_exist(tmp_path: Path) -> None:
     """Nothing is made in a mistyped home: a command that only reads or changes says that no service was ever there."""
     home = tmp_path / "no-such-home"
     for arguments in (["users", "list"], ["users", "disable", "x"], ["teams", "list"], ["teams", "join", "x", "y"]):

@@ -238,7 +238,7 @@ def test_different_keys_at_once(service: ServiceProcess, failed: Run) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "short", "k" * 65, "k" * 15 + "\n", "ключ" * 5])
-def test_keys_that_are_none(service: ServiceProcess, failed: Run, key: str) -> None:
+def test_keys_that_are_not_keys(service: ServiceProcess, failed: Run, key: str) -> None:
     """A key that could not be kept is refused, and nothing is queued."""
     assert code_of(ask(service.endpoint, RETRY, input={"id": failed.id, "key": key})) == "INVALID_ARGUMENT"
     assert sorted(failed.status()) == ["FAILED", "SUCCEEDED"]

@@ -108,7 +108,7 @@ def test_a_catalogue_of_the_operator(tmp_path: Path) -> None:
         ("name;cpus\na;1\n", "not a line of a catalogue"),
     ],
 )
-def test_what_is_no_catalogue(tmp_path: Path, text: str, why: str) -> None:
+def test_what_is_not_a_catalogue(tmp_path: Path, text: str, why: str) -> None:
     """A file that is not a catalogue is refused with its name and the line."""
     file = tmp_path / "types.csv"
     file.write_text(text)

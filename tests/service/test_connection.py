@@ -67,7 +67,7 @@ def status(answer: bytes) -> int:
 
 
 @pytest.mark.parametrize("case", EARLY)
-def test_answer_reaches_who_sends_everything_first(url: str, case: str) -> None:
+def test_answer_reaches_a_client_that_sends_everything_first(url: str, case: str) -> None:
     """A client that reads nothing until it has sent 40 MiB finds its answer, and the end of the connection."""
     lines, expected = EARLY[case]
     for _ in range(3):
@@ -78,7 +78,7 @@ def test_answer_reaches_who_sends_everything_first(url: str, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", EARLY)
-def test_answer_reaches_who_sends_slowly(url: str, case: str) -> None:
+def test_answer_reaches_a_client_that_sends_slowly(url: str, case: str) -> None:
     """A client that sends most of its body long after it was answered finds the answer afterwards."""
     lines, expected = EARLY[case]
     with opened(url, lines) as connection:
@@ -91,7 +91,7 @@ def test_answer_reaches_who_sends_slowly(url: str, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", sorted(EARLY.keys() - {"no key, connection kept"}))
-def test_who_listens_hears_the_end_at_once(url: str, case: str) -> None:
+def test_client_that_listens_hears_the_end_at_once(url: str, case: str) -> None:
     """A client that reads while it sends is told that nothing more will come, and need not send the rest."""
     lines, expected = EARLY[case]
     with opened(url, lines) as connection:
@@ -102,7 +102,7 @@ def test_who_listens_hears_the_end_at_once(url: str, case: str) -> None:
 
 @pytest.mark.parametrize("case", EARLY)
 @pytest.mark.parametrize("limit", ["SECONDS", "BYTES"])
-def test_nobody_is_read_from_for_ever(url: str, monkeypatch: pytest.MonkeyPatch, case: str, limit: str) -> None:
+def test_no_client_is_read_from_for_ever(url: str, monkeypatch: pytest.MonkeyPatch, case: str, limit: str) -> None:
     """A client that never stops sending is cut off after a time, and after an amount."""
     monkeypatch.setattr(f"grid.service.http.connection._LINGER_{limit}", {"SECONDS": 0.05, "BYTES": 1 << 20}[limit])
     lines, _ = EARLY[case]

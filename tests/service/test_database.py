@@ -116,7 +116,7 @@ def test_a_statement_that_is_wrong(database: Database, way: str) -> None:
         asyncio.run(getattr(database, way)(lambda connection: connection.execute(sa.text("SELECT * FROM missing"))))
 
 
-def test_who_has_given_up_writes_nothing(database: Database) -> None:
+def test_cancelled_caller_writes_nothing(database: Database) -> None:
     """A write whose caller was cancelled before its turn is left out, and the others are not."""
 
     async def play() -> None:
@@ -359,7 +359,7 @@ def test_statuses_that_are_compared_have_an_index(database: Database) -> None:
 
 
 @pytest.mark.parametrize("url", ["no-such-database://", "not a url", "postgresql+nothing://host/name", "sqlite://"])
-def test_database_that_is_none(url: str) -> None:
+def test_database_that_is_not_one(url: str) -> None:
     """What does not name a database is refused with a message."""
     with pytest.raises(OptionError, match=r"the database .*(cannot be used|give it as)"):
         Database(url)
@@ -392,7 +392,7 @@ def test_only_its_user_can_read_it(database: Database, tmp_path: Path) -> None:
     assert modes == dict.fromkeys(["grid.sqlite3", "grid.sqlite3-wal", "grid.sqlite3-shm"], 0o600)
 
 
-def test_file_that_is_no_database(tmp_path: Path) -> None:
+def test_file_that_is_not_a_database(tmp_path: Path) -> None:
     """A file that is something else is refused with its name, and left as it is."""
     file = tmp_path / "grid.sqlite3"
     file.write_text("my notes" * 1_000)

@@ -151,7 +151,7 @@ def test_faults_stay_in_the_log(url: str, field: str, caplog: pytest.LogCaptureF
     assert "secret" in str(record.exc_info)
 
 
-def test_results_that_are_no_json_are_faults(url: str) -> None:
+def test_results_that_are_not_json_are_faults(url: str) -> None:
     """A result that cannot be written is a fault of the service."""
     answer = ask(url, "{ awkward }")
     assert (answer.status, answer.codes) == (500, ["INTERNAL"])

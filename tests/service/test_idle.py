@@ -122,7 +122,7 @@ def test_upload_keeps_a_service_from_stopping(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
-def test_who_calls_without_a_key_keeps_no_service_alive(tmp_path: Path) -> None:
+def test_calls_without_a_key_do_not_keep_a_service_alive(tmp_path: Path) -> None:
     """Only a request of a user counts as a call."""
 
     async def play() -> None:

@@ -231,7 +231,7 @@ def test_word_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("leader", [True, False])
-def test_somebody_else_has_the_number(tmp_path: Path, leader: bool) -> None:
+def test_another_process_has_the_pid(tmp_path: Path, leader: bool) -> None:
     """A process that has the pid of a dead supervisor, or of its session, is not ours and is left alone."""
 
     async def play() -> None:

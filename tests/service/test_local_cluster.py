@@ -116,7 +116,7 @@ def test_resources(given: dict[str, Any], expected: Resources) -> None:
     assert cluster(gpus=2).check(settings(**given))[1] == expected
 
 
-def test_gpus_that_nobody_asked_for() -> None:
+def test_gpus_that_were_not_asked_for() -> None:
     """On a machine with GPUs a run that asks for no GPUs is warned that it sees none."""
     assert any("CUDA_VISIBLE_DEVICES" in warning for warning in cluster(gpus=1).check(settings())[2])
 

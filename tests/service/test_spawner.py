@@ -26,7 +26,7 @@ def test_two_supervisors_of_one_attempt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("word", "reason"), [("cancel", Reason.CANCELLED_BY_USER), ("stop", Reason.SERVICE_STOPPED)])
-def test_word_before_there_was_a_supervisor(tmp_path: Path, word: str, reason: Reason) -> None:
+def test_cancel_or_stop_before_there_was_a_supervisor(tmp_path: Path, word: str, reason: Reason) -> None:
     """A supervisor that finds a cancel or a stop of its attempt starts nothing."""
     attempt = attempt_of(tmp_path)
     attempt.path.mkdir(parents=True)

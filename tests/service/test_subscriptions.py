@@ -83,7 +83,7 @@ def test_watching_what_is_not_there(session: Session) -> None:
         next(session.subscribe(models.RunStatusChanged, name="no-such-run"))
 
 
-def test_who_stops_listening(session: Session, start: Start, tmp_path: Path) -> None:
+def test_watcher_that_stops_listening(session: Session, start: Start, tmp_path: Path) -> None:
     """A watcher that stops listening does not disturb the run or its other watchers."""
     run = start(HOLD, str(tmp_path / "release"))
     leaving, staying = (session.subscribe(models.RunStatusChanged, name=run.name) for _ in range(2))

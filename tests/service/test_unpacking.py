@@ -161,7 +161,7 @@ def test_what_is_refused(place: Place, members: list[tuple[tarfile.TarInfo, byte
 
 
 @pytest.mark.parametrize("content", [b"x", b"PK\3\4" + bytes(600), b"\x1f\x8b" + bytes(600), bytes(range(256)) * 4])
-def test_what_is_no_archive(place: Place, content: bytes) -> None:
+def test_what_is_not_an_archive(place: Place, content: bytes) -> None:
     """A zip, a compressed archive, noise: each is refused."""
     place.archive.write_bytes(content)
     with pytest.raises(NotAnArchive, match="not an uncompressed tar archive"):

@@ -308,7 +308,7 @@ def test_snapshot_whose_folder_has_vanished(service: ServiceProcess) -> None:
     assert "errors" not in ask(service.endpoint, START, key="v" * 16, digest=digest_of(content), script="run.py")
 
 
-def test_folder_that_nobody_has_recorded(service: ServiceProcess) -> None:
+def test_folder_that_is_not_recorded(service: ServiceProcess) -> None:
     """What a service that was killed has left in a snapshot's place is replaced as a whole."""
     content = archive("print('orphan')")
     place = service.home / "snapshots" / digest_of(content)

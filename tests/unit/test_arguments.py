@@ -169,7 +169,7 @@ def test_what_is_given_as_the_default_is_given(holder, given):
     assert holder.seen == ("", 0, None)
 
 
-def test_an_argument_is_an_attribute_of_whoever_holds_it():
+def test_an_argument_is_an_attribute_of_its_holder():
     """On an instance the attribute is the value, on the class it is the row."""
     holder = Holder(cpus=2)
     assert (holder.cpus, holder.gpus) == (2, 0)

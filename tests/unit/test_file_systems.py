@@ -57,7 +57,7 @@ def test_file_system_of_a_path(tmp_path: Path, mounts: Path, path: str, expected
     assert network_file_system(tmp_path / path) == expected
 
 
-def test_file_system_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_that_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the system does not say what is mounted, the folder is taken for a local one."""
     monkeypatch.setattr(file_systems, "MOUNTS", str(tmp_path / "missing"))
     assert network_file_system(tmp_path) is None

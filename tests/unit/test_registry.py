@@ -132,7 +132,7 @@ def test_package_by_name_from_an_archive(tmp_path: Path) -> None:
     assert result.stdout == "1 True\n", result.stderr
 
 
-def test_spreads_in_strings_and_comments_are_none(tmp_path: Path) -> None:
+def test_spreads_in_strings_and_comments_do_not_count(tmp_path: Path) -> None:
     """Only what GraphQL reads as the spread of a fragment counts as one."""
     text = """
     # ...Commented

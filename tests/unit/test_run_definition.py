@@ -165,7 +165,7 @@ def test_what_is_not_allowed_is_refused_by_name(script, arguments, words):
         (3, ["entrypoint", "3"]),
     ],
 )
-def test_an_entrypoint_that_is_no_script_is_refused(tmp_path, monkeypatch, entrypoint, words):
+def test_an_entrypoint_that_is_not_a_script_is_refused(tmp_path, monkeypatch, entrypoint, words):
     """The script must exist and be of a kind that can be run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.py").mkdir()

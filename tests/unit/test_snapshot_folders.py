@@ -168,7 +168,7 @@ def test_a_file_that_cannot_be_read_is_named(monkeypatch):
         assert os.listdir(archives) == []
 
 
-def test_an_archive_that_cannot_be_written_is_no_fault_of_the_source(folder, monkeypatch, tmp_path):
+def test_an_archive_that_cannot_be_written_is_not_blamed_on_the_source(folder, monkeypatch, tmp_path):
     """A temporary folder that does not exist is named, with the way to choose another."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(SourceError, match=r"cannot write a snapshot into .*nowhere.*TMPDIR"):
