@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.support.requests import ask
 from tests.support.services import ServiceProcess
 
 JSON = ("Content-Type", "application/json")
+UPLOAD = "/snapshots/" + "0" * 64
+PROTOCOL = "graphql-transport-ws"
 
 Headers = Sequence[tuple[str, str | None]]
 
@@ -119,15 +122,7 @@ def graphql(query: str, **more: Any) -> bytes:
 
 
 VIEWER = graphql("{ viewer { username } }")
-
-
 PAUSE = graphql('mutation { pauseCluster(name: "local") { name } }')
-
-
-UPLOAD = "/snapshots/" + "0" * 64
-
-
-PROTOCOL = "graphql-transport-ws"
 
 
 def refused(answer: Answer, status: int, code: str, home: Path) -> None:
@@ -176,8 +171,6 @@ def opened(
     )
 
 
-def socket_to(host: str, port: int) -> Any:
+def socket_to(host: str, port: int) -> socket.socket:
     """Connect to an address, whatever name the request will have."""
-    import socket
-
     return socket.create_connection((host, port), timeout=30)
