@@ -1,4 +1,4 @@
-"""What an attempt's folder and the machine's processes say of it: who claimed it, whether that lives, how it ended."""
+"""What an attempt's folder and the machine's processes tell about it: its supervisor, whether that lives, its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from grid.shared.wire import Reason
 
 
 class State(Enum):
-    """What is known of an attempt's supervisor. Not being able to tell is no proof of death."""
+    """What is known about an attempt's supervisor. Not being able to tell does not prove that it is dead."""
 
     UNCLAIMED = "unclaimed"
     ALIVE = "alive"
@@ -30,7 +30,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Which process has claimed an attempt: a pid means one only together with its start and the machine's boot."""
+    """Which process has claimed an attempt: a pid identifies one only with its start time and the machine's boot id."""
 
     pid: int
     start: str
@@ -38,11 +38,11 @@ class Claim:
 
 
 def state_of(folder: AttemptFolder) -> State:
-    """Say what is known of the supervisor of an attempt."""
+    """Return what is known about the supervisor of an attempt."""
     try:
         claim = _claim(folder)
     except FileNotFoundError:
-        # Where the folder of all experiments is missing too, it is not this claim that is not there.
+        # If the folder of all experiments is missing too, that says nothing about this claim.
         return State.UNCLAIMED if folder.path.parent.parent.is_dir() else State.UNKNOWN
     except OSError:
         return State.UNKNOWN
@@ -55,7 +55,7 @@ def state_of(folder: AttemptFolder) -> State:
 
 
 def started_at(folder: AttemptFolder) -> int | None:
-    """When the script was started, or None where nobody has written it down."""
+    """Return when the script was started, or None if that was not recorded."""
     try:
         return int(os.readlink(folder.started).split(" ")[1])
     except (OSError, ValueError, IndexError):
@@ -63,12 +63,12 @@ def started_at(folder: AttemptFolder) -> int | None:
 
 
 def ending_of(folder: AttemptFolder) -> Ending | None:
-    """Return how the attempt ended, or None where nobody has written it down.
+    """Return how the attempt ended, or None if no end was recorded.
 
     Raises
     ------
     OSError
-        Where something is written and cannot be read now.
+        If there is a record that cannot be read now.
     """
     try:
         code, number, finished, reason, *error = os.readlink(folder.exit).split(" ", 4)
@@ -83,18 +83,18 @@ def ending_of(folder: AttemptFolder) -> Ending | None:
     except (FileNotFoundError, ValueError):
         return None
     except OSError as error:
-        if error.errno == errno.EINVAL:  # not a link, and so of no supervisor
+        if error.errno == errno.EINVAL:  # not a link, so no supervisor made it
             return None
         raise
 
 
 def is_before_boot(at: int | None) -> bool:
-    """Whether a time (microseconds since the epoch) is known to be before this machine was started."""
+    """Return whether a time (microseconds since the epoch) is known to be before this machine was started."""
     return at is not None and at < boot_time() * 1e6
 
 
 def wake(folder: AttemptFolder) -> None:
-    """Let the supervisor look for a word in its folder, if it lives."""
+    """Make the supervisor, if it is alive, look into its folder for a request to end."""
     with suppress(OSError):
         claim = _claim(folder)
         if claim is not None and _is_alive(claim):
@@ -104,14 +104,14 @@ def wake(folder: AttemptFolder) -> None:
 
 
 def kill_leftovers(folder: AttemptFolder) -> bool:
-    """Kill what a supervisor that has died has left running; return whether there was something.
+    """Kill what a dead supervisor has left running; return whether there was anything.
 
-    Of another boot nothing can be left, whoever has its numbers now.
+    Nothing can be left from an earlier boot, whichever processes have its pids now.
     """
     claim = _claim(folder)
     if claim is None or claim.boot != boot_id():
         return False
-    # Not ourselves, where a script has started the service that looks after it.
+    # Not ourselves, in case a script has started the service that looks after it.
     spared = {os.getpid(), os.getppid(), *descendants(os.getpid())}
     found = False
     failpoints.reached("executor.leftovers.before")
@@ -128,7 +128,7 @@ def kill_leftovers(folder: AttemptFolder) -> bool:
 
 
 def _claim(folder: AttemptFolder) -> Claim | None:
-    """Read the claim; None where something is there that says nothing."""
+    """Read the claim; None if there is something in its place that cannot be understood."""
     try:
         pid, start, boot = os.readlink(folder.claim).split(" ")
         return Claim(int(pid), start, boot)
@@ -145,10 +145,10 @@ def _is_alive(claim: Claim) -> bool:
 
 
 def _without_words(folder: AttemptFolder) -> State:
-    """Decide by other facts where a disk has lost what the claim said.
+    """Decide by other facts if a disk has lost the content of the claim.
 
-    An end, readable or not, is the last thing that a supervisor makes. And a claim from before the machine started is
-    of nobody who lives. Otherwise there is no telling.
+    The record of the end, readable or not, is the last thing that a supervisor makes. And a claim from before the
+    machine started cannot belong to a living process. Otherwise there is no telling.
     """
     if os.path.lexists(folder.exit) or os.lstat(folder.claim).st_ctime < boot_time():
         return State.DEAD
@@ -156,5 +156,5 @@ def _without_words(folder: AttemptFolder) -> State:
 
 
 def _readable(text: str) -> str:
-    # A file's name may hold bytes that are no UTF-8, and no database takes those.
+    # A file's name may contain bytes that are not UTF-8, and no database accepts those.
     return text.encode("utf-8", "backslashreplace").decode()

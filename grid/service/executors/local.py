@@ -1,4 +1,4 @@
-"""Runs attempts as processes of this machine: what it tells the spawner, and what it learns of each attempt's end."""
+"""Runs attempts as processes of this machine: hands them to the spawner, and finds out how each one ends."""
 
 from __future__ import annotations
 
@@ -24,59 +24,59 @@ from grid.shared.wire import Reason
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
-"""How often the folder of an attempt is looked at that another service's spawner started."""
+"""How often to check the folder of an attempt that an earlier spawner started."""
 
 
 class LocalExecutor:
-    """Processes on this machine.
+    """Runs attempts as processes on this machine, as an `Executor`.
 
     Parameters
     ----------
     workspace
         Where attempts have their folders.
     grace_seconds
-        How long a process may take from SIGTERM to its end until it gets SIGKILL.
+        How long a process may take to end after SIGTERM before it gets SIGKILL.
     """
 
     def __init__(self, workspace: Workspace, *, grace_seconds: float) -> None:
         self._workspace = workspace
         self._grace_seconds = grace_seconds
         self._attempts: dict[AttemptName, _Attempt] = {}
-        # The last one works; of those before it supervisors may be left, and tell of starts.
+        # Only the last one takes jobs; supervisors of the earlier ones may still run, and report starts.
         self._spawners: list[SpawnerClient] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, listener: Listener) -> None:
-        """Start the spawner."""
+        """Start the spawner, and report to the listener from now on."""
         self._listener = listener
         await self._start_spawner()
 
     async def start(self, job: Job) -> None:
-        """Hand the attempt to the spawner."""
+        """Hand the attempt to the spawner, unless it is known already."""
         if (attempt := self._new(job)) is not None:
             self._send(attempt)
 
     async def adopt(self, job: Job, *, was_running: bool, handed_over_at: int | None) -> None:
-        """Look what an earlier service left in the attempt's folder, and go on from there."""
+        """Check what an earlier service left in the attempt's folder, and go on from there."""
         attempt = self._new(job)
         if attempt is None:
             return
-        # What was handed over before the machine started may have run: a disk that has lost its power may have lost the
-        # claim, too.
+        # An attempt that was handed over before the machine started may have run: the claim may have been lost when the
+        # power failed.
         attempt.was_running = was_running or evidence.is_before_boot(handed_over_at)
         if not attempt.was_running and evidence.state_of(attempt.folder) is State.UNCLAIMED:
-            # Spawned or not, it has not claimed its folder: the claim sees to it that it runs once.
+            # Spawned or not, nobody has claimed its folder yet: the claim makes sure that it runs only once.
             self._send(attempt)
         else:
             self._watch(attempt)
 
     async def cancel(self, attempt: AttemptName) -> None:
-        """Leave the word in the folder, and wake the supervisor."""
+        """Leave the request to cancel in the attempt's folder, and wake the supervisor."""
         folder = self._workspace.attempt(*attempt)
         self._tell(attempt, folder, folder.cancel)
 
     async def stop(self, attempt: AttemptName) -> None:
-        """Leave the word in the folder, and wake the supervisor."""
+        """Leave the request to stop in the attempt's folder, and wake the supervisor."""
         folder = self._workspace.attempt(*attempt)
         self._tell(attempt, folder, folder.stop)
 
@@ -89,7 +89,7 @@ class LocalExecutor:
             await spawner.close()
 
     def _new(self, job: Job) -> _Attempt | None:
-        """Return what is to be known of an attempt from now on, or None where that is so already."""
+        """Register an attempt and return its entry, or None if it is registered already."""
         if job.attempt in self._attempts:
             return None
         attempt = self._attempts[job.attempt] = _Attempt(job, self._workspace.attempt(*job.attempt))
@@ -108,7 +108,7 @@ class LocalExecutor:
         attempt.is_handed = True
         job = attempt.job
         earlier = self._earlier(job) if job.resume else None
-        # Not orjson: a variable of the environment may hold bytes that are no UTF-8, and reaches the script as it is.
+        # Not orjson: an environment variable may contain bytes that are not UTF-8, and must reach the script unchanged.
         text = json.dumps(
             {
                 "folder": str(attempt.folder.path),
@@ -122,11 +122,11 @@ class LocalExecutor:
             }
         )
         failpoints.reached("executor.send.before")
-        self._spawners[-1].send(text.encode() + b"\n")  # one that has died hears nothing: _replace sends it again
+        self._spawners[-1].send(text.encode() + b"\n")  # a dead spawner does not get it: _replace sends it again
         failpoints.reached("executor.send.after")
 
     def _earlier(self, job: Job) -> Path | None:
-        """Return the working copy of the last attempt whose script was started: only such a one is complete."""
+        """Return the working copy of the last attempt whose script was started: only then is a copy complete."""
         for number in range(job.attempt.number - 1, 0, -1):
             folder = self._workspace.attempt(job.attempt.experiment_id, number)
             if os.path.lexists(folder.started) and folder.work.is_dir():
@@ -144,7 +144,7 @@ class LocalExecutor:
             self._watch(attempt)
 
     async def _replace(self, spawner: SpawnerClient) -> None:
-        """Start another spawner when this one has died, and see to the attempts that it says nothing of any more."""
+        """Start another spawner when this one has died, and take care of the attempts that it no longer reports on."""
         await spawner.exited.wait()
         while True:
             _log.warning("the spawner has ended; starting another")
@@ -161,22 +161,22 @@ class LocalExecutor:
             else:
                 self._watch(attempt)
 
-    # Words to a supervisor
+    # Requests to a supervisor
 
     def _tell(self, attempt: AttemptName, folder: AttemptFolder, word: Path) -> None:
         if not self._write(folder, word):
             self._background(self._insist(attempt, folder, word))
 
     def _write(self, folder: AttemptFolder, word: Path) -> bool:
-        """Leave a word, and wake the supervisor. One that is not there yet looks for words when it has claimed."""
+        """Leave a request, and wake the supervisor. One that starts later looks for requests after its claim."""
         try:
             folder.make()
             write_private(word, b"")
         except OSError as error:
-            _log.error("%s cannot be made: %s; trying again", word, error.strerror)
+            _log.error("%s cannot be created: %s; trying again", word, error.strerror)
             return False
         finally:
-            evidence.wake(folder)  # who runs already is told all the same
+            evidence.wake(folder)  # a running supervisor is woken even if the file could not be written
         return True
 
     async def _insist(self, attempt: AttemptName, folder: AttemptFolder, word: Path) -> None:
@@ -193,9 +193,9 @@ class LocalExecutor:
             self._background(self._until_the_end(attempt))
 
     async def _until_the_end(self, attempt: _Attempt) -> None:
-        """Tell the end of an attempt as soon as its folder or its supervisor's death says so."""
+        """Report the end of an attempt as soon as its folder or its supervisor's death shows it."""
         if attempt.folder.cancel.exists() or attempt.folder.stop.exists():
-            evidence.wake(attempt.folder)  # whoever left the word may not have known whom to wake
+            evidence.wake(attempt.folder)  # there may have been no supervisor to wake when the request was left
         while (ending := await self._ending(attempt)) is None:
             if (started_at := evidence.started_at(attempt.folder)) is not None:
                 self._tell_start(attempt, started_at)
@@ -208,24 +208,24 @@ class LocalExecutor:
         self._listener.on_ended(attempt.job.attempt, ending)
 
     async def _ending(self, attempt: _Attempt) -> Ending | None:
-        """Return how an attempt ended; None while it goes on, and while nobody can tell whether it does."""
+        """Return how an attempt ended; None while it goes on, and while it is not known whether it does."""
         folder = attempt.folder
         try:
             if (ending := evidence.ending_of(folder)) is not None:
                 return ending
             state = evidence.state_of(folder)
-            # Looked for once more: a supervisor writes the record and then ends.
+            # Checked once more: a supervisor writes the record and then ends.
             if (ending := evidence.ending_of(folder)) is not None:
                 return ending
             lost = state is State.DEAD and not await asyncio.to_thread(evidence.kill_leftovers, folder)
         except OSError:
             state, lost = State.UNKNOWN, False
         if state is State.UNKNOWN and not attempt.is_doubted:
-            _log.warning("whether %s runs cannot be told: its folder or /proc is not readable", folder.path)
+            _log.warning("whether %s is running cannot be told: its folder or /proc cannot be read", folder.path)
         attempt.is_doubted = state is State.UNKNOWN
         if state is State.UNCLAIMED and attempt.is_gone:
             return Ending(
-                Reason.START_FAILED, error="the attempt's folder cannot be written, or its supervisor was killed"
+                Reason.START_FAILED, error="the attempt's folder cannot be written to, or its supervisor was killed"
             )
         if state is State.UNCLAIMED and not attempt.was_running and not attempt.is_handed:
             self._send(attempt)
@@ -246,29 +246,29 @@ class LocalExecutor:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("an attempt is not watched any more", exc_info=error)
+            _log.error("an attempt is no longer watched", exc_info=error)
 
 
 def _name_of(folder: str) -> AttemptName:
-    """The attempt that has this folder in the workspace: the spawner knows it by that alone."""
+    """Return the attempt that has this folder in the workspace: the spawner knows attempts only by their folders."""
     path = Path(folder)
     return AttemptName(path.parent.name, int(path.name.removeprefix("attempt-")))
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """What the executor knows of an attempt beyond its folder."""
+    """What the executor knows about an attempt beyond its folder."""
 
     job: Job
     folder: AttemptFolder
     was_running: bool = False
-    """Whether its script was started, or may have been: then it is not started again, whatever its folder says."""
+    """Whether its script was started, or may have been: it is then never started again, whatever its folder says."""
     is_handed: bool = False
-    """Whether the spawner was told of it."""
+    """Whether it was sent to the current spawner."""
     is_gone: bool = False
-    """Whether the spawner has told that its supervisor, or one too many, has ended."""
+    """Whether the spawner has reported that its supervisor, or a second one for it, has ended."""
     is_started: bool = False
     """Whether the listener was told that the script's process exists."""
     is_watched: bool = False
     is_doubted: bool = False
-    """Whether it cannot be told whether it runs."""
+    """Whether the last check could not tell if it is running."""

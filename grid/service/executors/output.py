@@ -1,4 +1,4 @@
-"""The last lines of what a script has written, for whoever asks why it failed: a traceback whole, where one is."""
+"""The last lines of what a script has written, which show why it failed: the whole traceback, if there is one."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from pathlib import Path
 
 _READ_BYTES = 1024 * 1024
 _TRACEBACK_BYTES = 256 * 1024
-"""1,000 calls, Python's limit, are some 150 KiB."""
+"""A traceback of 1,000 calls, Python's limit, has some 150 KiB."""
 _HEAD_BYTES = 64 * 1024
-"""Of a traceback that is longer than what is kept: where it begins, and then its end."""
+"""How much of the beginning is kept, besides the end, of a traceback that is longer than that."""
 _KEPT_BYTES = 16 * 1024
-"""Of lines that are no traceback."""
+"""How much is kept of lines that are not a traceback."""
 _LINES = 30
 _FOLLOWING_LINES = 100
-"""How much may come after a traceback: messages of many lines, and what others say at the end. After more it was not it
-that ended the script."""
+"""How many lines may follow a traceback: long messages, and what other processes write at the end. If more follow, it
+is not what ended the script."""
 _FINAL_CHARACTERS = 500
 _COLUMNS = 500
-"""Of a line that was written over: a terminal is not wider."""
+"""How much is kept of a line that was written over: no terminal is wider."""
 
 _HEADER = re.compile(
     r"(?P<prefix>(?:[^\s|│+].{0,79}?)?)Traceback \(most recent call last\):"  # prefix: [rank0]: or (train pid=7)
     r"|(?P<group>  \+ Exception Group Traceback \(most recent call last\):)"
     r"|╭─+ Traceback \(most recent call last\) ─+╮"
 )
-_SYNTAX_HEADER = re.compile(r'  File ".*", line \d+')  # what cannot be compiled has no call that was made
+_SYNTAX_HEADER = re.compile(r'  File ".*", line \d+')  # code that cannot be compiled has made no call
 _SYNTAX_ERROR = re.compile(r"(?:Syntax|Indentation|Tab)Error(?::|$)")
 _FRAME = re.compile(r"[\s│╰]|$")
 _EXCEPTION = re.compile(r"[^\W\d][\w.<>]*(?::|$)")
 _MOST_BETWEEN = 10
-"""Lines that somebody else may have written between the calls of a traceback and its exception."""
+"""How many lines of other processes may stand between the calls of a traceback and its exception."""
 _CONTINUED = re.compile(r"[\s|│╰]|$")
-"""What goes on with the line before, as long messages do."""
+"""A line that continues the one before it, as in long messages."""
 _LINKS = (
     "During handling of the above exception, another exception occurred:",
     "The above exception was the direct cause of the following exception:",
 )
 _ASIDE = ("Exception ignored ", "Exception in thread ")
-"""What Python says of objects that it clears away and of threads: it did not end the script, if something else did."""
+"""How Python's reports on destroyed objects and on threads begin: they did not end the script if something else did."""
 
 _ESCAPE = re.compile(
     r"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]"  # CSI: colours, moves, erasures
@@ -55,18 +55,19 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def last_lines(output: Path) -> tuple[str, str | None]:
-    """Return the end of what a script has written, and the line that names its exception.
+    """Return the last lines of what a script has written, and the line that names its exception.
 
     Parameters
     ----------
     output
-        The file. One that is not there or cannot be read has no lines.
+        The file. One that does not exist or cannot be read has no lines.
 
     Returns
     -------
     tuple of str and str or None
-        The last traceback with everything after it, at most 256 KiB; else the last 30 lines, at most 16 KiB. As a
-        terminal would show it. And the first line of that traceback's exception; None where there is no traceback.
+        The last traceback with everything after it, at most 256 KiB; without one the last 30 lines, at most 16 KiB;
+        both as a terminal would show them. Then the first line of that traceback's exception; None if there is no
+        traceback.
     """
     try:
         content, is_cut = _tail(output)
@@ -74,7 +75,7 @@ def last_lines(output: Path) -> tuple[str, str | None]:
         return "", None
     lines = [_shown(line) for line in content.decode("utf-8", "replace").split("\n")]
     if is_cut and len(lines) > 1:
-        del lines[0]  # only the end of it is known
+        del lines[0]  # only its end was read
     while lines and not lines[-1]:
         del lines[-1]
     traceback = _last_traceback(lines)
@@ -85,7 +86,7 @@ def last_lines(output: Path) -> tuple[str, str | None]:
 
 
 def _tail(output: Path) -> tuple[bytes, bool]:
-    # Whatever the script may have put in its place: nothing is followed, and nobody waited for.
+    # The script may have put anything in its place: do not follow a link, and do not block on a pipe.
     descriptor = os.open(output, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
         status = os.fstat(descriptor)
@@ -98,11 +99,11 @@ def _tail(output: Path) -> tuple[bytes, bool]:
 
 
 def _cut(text: str, most: int, head: int) -> str:
-    """Cut a text that is too long to its first bytes, so many as are given, and its last."""
+    """Cut a text that is longer than `most` bytes to its first `head` bytes and its last ones."""
     content = text.encode()
     if len(content) <= most:
         return text
-    mark = f"[… {len(content) - most:,} bytes and more are left out …]\n"
+    mark = f"[… more than {len(content) - most:,} bytes left out …]\n"
     mark = f"\n{mark}" if head else mark
     tail = most - head - len(mark.encode())
     return content[:head].decode("utf-8", "ignore") + mark + content[-tail:].decode("utf-8", "ignore")
@@ -121,12 +122,12 @@ def _shown(line: str) -> str:
 
 
 def _erasure(match: re.Match[str]) -> str:
-    """Keep of escape sequences what erases."""
+    """Keep an escape sequence only if it erases."""
     return match[0] if _ERASE.fullmatch(match[0]) else ""
 
 
 def _rewritten(line: str) -> str:
-    """Write over what is there as a terminal does: that is how progress bars are made."""
+    """Overwrite characters as a terminal does: progress bars are made that way."""
     screen: list[str] = []
     column = 0
     for step in _STEP.findall(line):
@@ -153,7 +154,7 @@ def _rewritten(line: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Traceback:
-    """Where a traceback begins, where its exception stands, and what that line says."""
+    """The lines where a traceback begins and where its exception is named, and the text of the latter."""
 
     first: int
     last: int
@@ -161,7 +162,7 @@ class _Traceback:
 
 
 def _last_traceback(lines: list[str]) -> _Traceback | None:
-    """Return the last traceback, from the first of those on that it followed from."""
+    """Return the last traceback, beginning with the first of the tracebacks that led to it."""
     found: list[_Traceback] = []
     earliest = _earliest_end(lines)
     index = 0
@@ -180,7 +181,7 @@ def _last_traceback(lines: list[str]) -> _Traceback | None:
         place -= 1
     first = found[place].first
     if first > 1 and lines[first - 1] == '"""':
-        first -= 2  # another process's, quoted by the exception of this one
+        first -= 2  # another process's traceback, quoted by this one's exception
     return _Traceback(first, last.last, last.exception)
 
 
@@ -190,7 +191,7 @@ def _traceback_at(lines: list[str], index: int) -> _Traceback | None:
     if header is not None:
         prefix = "  | " if header["group"] else header["prefix"] or ""
         if index + 1 < len(lines) and not lines[index + 1].startswith(prefix):
-            prefix = ""  # before its first line only, as what logs it writes
+            prefix = ""  # it stands only before the first line, as loggers write it
         wanted, between, most = _EXCEPTION, _MOST_BETWEEN, len(lines)
     elif _SYNTAX_HEADER.fullmatch(lines[index]):
         prefix, wanted, between, most = "", _SYNTAX_ERROR, 1, 8
@@ -211,7 +212,7 @@ def _traceback_at(lines: list[str], index: int) -> _Traceback | None:
 
 
 def _earliest_end(lines: list[str]) -> int:
-    """Return the line at which a traceback must end at the earliest, so that it may be what ended the script."""
+    """Return the first line at which a traceback may end and still be what ended the script."""
     left = _FOLLOWING_LINES
     for index in reversed(range(len(lines))):
         left -= not _CONTINUED.match(lines[index])
@@ -225,7 +226,7 @@ def _is_aside(lines: list[str], first: int) -> bool:
 
 
 def _is_linked(lines: list[str], earlier: _Traceback, later: _Traceback) -> bool:
-    """Whether the later of two tracebacks says that it followed from the one before."""
+    """Return whether the later of two tracebacks says that it followed from the earlier one."""
     for line in reversed(lines[earlier.last + 1 : later.first]):
         if line:
             return line.endswith(_LINKS)

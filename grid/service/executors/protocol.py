@@ -1,4 +1,4 @@
-"""What runs an attempt. Every executor answers to :class:`Executor`; it never touches the database."""
+"""The interface of what runs attempts: every executor implements :class:`Executor`, and never touches the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from grid.shared.wire import Reason
 
 
 class AttemptName(NamedTuple):
-    """One attempt of one experiment: by this, everybody who says something of it names it."""
+    """Identifies one attempt of one experiment, between scheduler and executor and in the spawner's reports."""
 
     experiment_id: str
     number: int
@@ -26,9 +26,9 @@ class Job:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     timeout_seconds: float | None = None
-    """From the script's start until its processes are ended; None for as long as it takes."""
+    """How long the script may run before its processes are ended; None for as long as it takes."""
     resume: bool = False
-    """Whether the working copy also gets what the attempt before left in its own."""
+    """Whether the working copy also gets the files that the previous attempt left in its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,15 @@ class Ending:
     exit_code: int | None = None
     signal: int | None = None
     error: str | None = None
-    """What the reason alone does not say, in words for its user."""
+    """What the reason alone does not say, as a message for the user."""
     last_lines: str = ""
-    """The end of what the script wrote, a traceback whole; empty where it succeeded."""
+    """The last lines that the script wrote, with the whole traceback; empty if it succeeded."""
     final_line: str | None = None
-    """The last line of that traceback, which names the exception; None where there is none."""
+    """The line of that traceback that names the exception; None if there is no traceback."""
     started_at: int | None = None
-    """Microseconds since the epoch; None where the script never started."""
+    """Microseconds since the epoch; None if the script never started."""
     finished_at: int | None = None
-    """Microseconds since the epoch; None where nothing was recorded."""
+    """Microseconds since the epoch; None if nothing was recorded."""
 
     @property
     def succeeded(self) -> bool:
@@ -56,43 +56,43 @@ class Ending:
 
 
 class Listener(Protocol):
-    """Whom an executor tells what happens, on the event loop."""
+    """What an executor reports to, on the event loop."""
 
     def on_started(self, attempt: AttemptName, started_at: int) -> None:
-        """The script's process exists."""
+        """Note that the script's process exists."""
 
     def on_ended(self, attempt: AttemptName, ending: Ending) -> None:
-        """No process of the attempt is left."""
+        """Note that no process of the attempt is left."""
 
 
 class Executor(Protocol):
-    """Runs attempts."""
+    """Runs attempts, and reports to a `Listener` what becomes of them."""
 
     async def open(self, listener: Listener) -> None:
-        """Be ready to run."""
+        """Get ready to run attempts, and report to the listener from now on."""
 
     async def start(self, job: Job) -> None:
-        """Run an attempt; repeated for the same attempt, it still runs once."""
+        """Run an attempt; it runs only once, even if this is called again for it."""
 
     async def adopt(self, job: Job, *, was_running: bool, handed_over_at: int | None) -> None:
-        """Go on with an attempt that an earlier service may have started, or start it where it had not.
+        """Go on with an attempt that an earlier service may have started, or start it if that service had not.
 
         Parameters
         ----------
         job
             The attempt.
         was_running
-            Whether it was recorded that its script was started. Then it is not started, whatever else is to be found.
+            Whether it was recorded that its script was started. It is then not started, whatever else is found.
         handed_over_at
-            When its turn came, in microseconds since the epoch; None where that is not known. Where the machine that it
-            is on was started since then, it may have run, and is not started either.
+            When its turn came, in microseconds since the epoch; None if that is not known. If its machine was started
+            after that, the attempt may have run, and is not started either.
         """
 
     async def cancel(self, attempt: AttemptName) -> None:
-        """Begin to end an attempt; its end is told to the listener."""
+        """Begin to end an attempt because a user cancelled it; its end is reported to the listener."""
 
     async def stop(self, attempt: AttemptName) -> None:
-        """Begin to end an attempt because the service shuts down; its end is told to the listener."""
+        """Begin to end an attempt because the service shuts down; its end is reported to the listener."""
 
     async def close(self) -> None:
-        """Stop watching; what runs goes on."""
+        """Stop watching; running attempts go on."""

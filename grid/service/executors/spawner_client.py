@@ -13,8 +13,8 @@ from typing import cast
 GRID = Path(__file__).parents[2]
 """The folder that the spawner imports from."""
 
-# Not `grid` itself, which is the client: to start a process must not cost what that does. A bare module stands for it,
-# and so the spawner imports what it needs by the names that it has everywhere, and nothing else.
+# Not `grid` itself, which is the client and takes too long to import for a process like this. An empty module takes its
+# place, so that the spawner imports what it needs by its usual names, and nothing else.
 _ENTRY = (
     "import sys; grid = sys.modules['grid'] = type(sys)('grid'); grid.__path__ = [sys.argv[1]]; "
     "from grid.service.executors.supervisor.spawner import spawn; spawn(0, 1)"
@@ -24,21 +24,21 @@ _END_SECONDS = 5.0
 
 
 def spawner_command() -> list[str]:
-    """The command of a spawner, which reads jobs from its input and reports on its output."""
-    # -I and -S: nothing of the user's environment decides what the supervisor is.
+    """Return the command line of a spawner, which reads jobs from its stdin and reports on its stdout."""
+    # -I and -S: nothing in the user's environment may decide what code the supervisor runs.
     return [sys.executable, "-I", "-S", "-c", _ENTRY, str(GRID)]
 
 
 class SpawnerClient(asyncio.SubprocessProtocol):
-    """A spawner that runs, or has run.
+    """A spawner process that is running, or has ended.
 
-    Not asyncio's streams: for those a process has not ended before its pipes have, and every supervisor holds one of
-    them for as long as its script runs.
+    It does not use asyncio's streams: to them a process has not ended before its pipes are closed, and every supervisor
+    keeps one of these open for as long as its script runs.
 
     Parameters
     ----------
     on_report
-        Is told what the spawner and its supervisors say: an event, the attempt's folder, and more.
+        Called with each report of the spawner and its supervisors: an event, the attempt's folder, and more.
     """
 
     def __init__(self, on_report: Callable[..., None]) -> None:
@@ -48,8 +48,8 @@ class SpawnerClient(asyncio.SubprocessProtocol):
 
     @classmethod
     async def start(cls, on_report: Callable[..., None]) -> SpawnerClient:
-        """Start one."""
-        # A session of its own: Ctrl-C in the terminal of a service that was started there reaches neither it nor the
+        """Start a spawner process, and return the client that talks to it."""
+        # A session of its own: if the service runs in a terminal, Ctrl-C there reaches neither the spawner nor the
         # scripts.
         _, spawner = await asyncio.get_running_loop().subprocess_exec(
             lambda: cls(on_report),
@@ -61,11 +61,11 @@ class SpawnerClient(asyncio.SubprocessProtocol):
         return spawner
 
     def send(self, line: bytes) -> None:
-        """Tell it of a job."""
+        """Send a job, as one line of JSON."""
         self._stdin.write(line)
 
     async def close(self) -> None:
-        """Let it end; supervisors go on."""
+        """Let the spawner end; supervisors go on."""
         self._stdin.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.exited.wait(), _END_SECONDS)
@@ -74,17 +74,17 @@ class SpawnerClient(asyncio.SubprocessProtocol):
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The process exists."""
+        """Keep the transport of the process, which exists now."""
         self._transport = cast("asyncio.SubprocessTransport", transport)
 
     def pipe_data_received(self, _fd: int, received: bytes) -> None:
-        """It has said something."""
+        """Pass on each complete line that the spawner or a supervisor has written."""
         *lines, self._unread = (self._unread + received).split(b"\n")
         for line in lines:
             self._on_report(*os.fsdecode(line).split("\t"))
 
     def process_exited(self) -> None:
-        """It has ended; its supervisors may go on and still have something to say."""
+        """Note that the spawner has ended; its supervisors may go on, and still report."""
         self.exited.set()
 
     @property

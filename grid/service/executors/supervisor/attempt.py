@@ -1,4 +1,4 @@
-"""A supervisor: runs one attempt, outlives every process of it, and records how it ended."""
+"""The supervisor: runs one attempt, outlives all of its processes, and records how it ended."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from grid.service.system.attempt_files import CANCEL, CGROUP, CLAIM, EXIT, OUTPU
 from grid.shared.processes import boot_id, process_start
 from grid.shared.wire import Reason
 
-TYPE_CHECKING = False  # type checkers know the name; `typing` would be a twentieth of the spawner's memory
+TYPE_CHECKING = False  # type checkers know the name; importing `typing` would take a twentieth of the spawner's memory
 if TYPE_CHECKING:
     from typing import Any
 
 AWAITED = frozenset({signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD})
-"""What wakes a supervisor: a word for it, a time that has come, a process that has ended."""
+"""What wakes a supervisor: a request to end, a timer that has run out, a process that has ended."""
 
 _NOT_EXECUTABLE = frozenset(
     {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}
 )
-_SHUT_DOWN = frozenset({signal.SIGTERM, signal.SIGKILL, signal.SIGHUP})  # how a machine that shuts down ends processes
+_SHUT_DOWN = frozenset({signal.SIGTERM, signal.SIGKILL, signal.SIGHUP})  # what a machine sends when it shuts down
 _KILL_INTERVAL = 0.02  # seconds between two rounds of SIGKILL
-_SWEEPS = 50  # how often, in a round, those are looked for that were forked meanwhile
-_MAX_ALARM = 3600.0  # seconds; longer ones are set again, for a timer has a largest number
-_RECORD_SECONDS = 24 * 3600.0  # for how long a disk may refuse the record of the end
+_SWEEPS = 50  # how many times a round looks for processes that were forked meanwhile
+_MAX_ALARM = 3600.0  # seconds; a longer alarm is set again, because timers have a maximum
+_RECORD_SECONDS = 24 * 3600.0  # how long to retry if the disk refuses the record of the end
 _MAX_ERROR = 400  # characters
 
 
 class _ToldToEnd(Exception):
-    """The attempt is to end before its script was started."""
+    """The attempt must end before its script was started."""
 
 
 class _NotExecutable(Exception):
-    """What shall run the script cannot."""
+    """The program that should run the script cannot be executed."""
 
 
 class Supervisor:
@@ -48,9 +48,9 @@ class Supervisor:
     Parameters
     ----------
     job
-        ``folder`` of the attempt, ``name`` of it on the whole machine, ``snapshot`` to copy, ``earlier`` to put over
-        that or None, ``command`` (its first word a path), ``environment``, ``grace_seconds``, and ``timeout_seconds``
-        or None.
+        The attempt's ``folder``, its ``name``, which is unique on the machine, the ``snapshot`` to copy, the
+        ``earlier`` working copy to lay over it or None, ``command`` (its first word is a path), ``environment``,
+        ``grace_seconds``, and ``timeout_seconds`` or None.
     reports
         File descriptor of the pipe to the service.
     cgroups
@@ -66,7 +66,7 @@ class Supervisor:
         self.cgroups = cgroups
         self.cgroup: Cgroup | None = None
         self.script: int | None = None
-        # Monotonic times: when the script has had its time, and when what is left of it meets SIGKILL.
+        # Monotonic times: when the script's time is up, and when what is left of it gets SIGKILL.
         self.deadline: float | None = None
         self.kill_at: float | None = None
         self.killing = False
@@ -80,11 +80,11 @@ class Supervisor:
         self.error = ""
 
     def run(self) -> None:
-        """Claim the attempt, run it and record how it ended; do nothing where another has claimed it."""
-        # Awaited, never handled: a handler does not run while a call blocks that was begun just after the signal came.
+        """Claim the attempt, run it and record how it ended; do nothing if another supervisor has claimed it."""
+        # Awaited, never handled: a handler does not run if the signal comes just before a call that blocks.
         signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
         os.setsid()
-        # What is written here is this user's alone; what the script writes is as it would be without us.
+        # Only this user can read what is written here; the script gets the umask that it would have without us.
         umask = os.umask(0o077)
         become_subreaper()
         self._make_folder()
@@ -93,7 +93,7 @@ class Supervisor:
             return
         reached("supervisor.claim.after")
         try:
-            # A word that came before there was anybody to tell left only its file.
+            # A request that came before there was a supervisor to wake left only its file.
             self.reason = self._word()
             self._check()
             self._make_working_copy()
@@ -113,7 +113,7 @@ class Supervisor:
         self._record_end()
 
     def _described(self, error: OSError) -> str:
-        """Say what the system says, without the service's folders."""
+        """Return the system's message, without the service's folders."""
         path = (error.filename or "").rstrip("/")
         name = "the run's source code" if path == self.job["snapshot"] else os.path.basename(path)
         return f"{error.strerror}: {name}" if name else str(error.strerror)
@@ -127,7 +127,7 @@ class Supervisor:
                 os.mkdir(folder, 0o700)
 
     def _claim(self) -> bool:
-        # A link that leads nowhere: made only where there is none, and with all that it says, in one step.
+        # A dangling link, because one step makes it with all its content, and only if there is none yet.
         try:
             os.symlink(f"{os.getpid()} {process_start(os.getpid())} {boot_id()}", self._path(CLAIM))
         except FileExistsError:
@@ -160,22 +160,22 @@ class Supervisor:
         reached("supervisor.script.after")
         if self.timeout is not None:
             self.deadline = time.monotonic() + self.timeout
-        with suppress(OSError):  # it runs, even where the disk is full
+        with suppress(OSError):  # the script runs, even if the disk is full
             os.symlink(f"{self.script} {started}", self._path(STARTED))
         reached("supervisor.started.after")
         report(self.reports, "started", self.folder, str(started))
 
     def _enter_cgroup(self) -> None:
-        """Make a control group and go into it, so that the script is born there; without one where that cannot be."""
+        """Make a control group and enter it, so that the script starts in it; do without if that is not possible."""
         parent = own() if self.cgroups else None
         if parent is not None:
             cgroup = Cgroup(f"{parent}/grid-{self.job['name']}")
             with suppress(OSError):
-                # First the name: whoever looks for what a dead supervisor has left must find all of it.
+                # First its name: a search for what a dead supervisor has left behind must find all of it.
                 os.symlink(cgroup.path, self._path(CGROUP))
                 if not cgroup.make():
                     os.unlink(self._path(CGROUP))
-                # An empty one may be swept away before it is entered.
+                # A spawner that starts now may remove an empty group before it is entered.
                 elif cgroup.enter() or (cgroup.make() and cgroup.enter()):
                     self.cgroup = cgroup
                 else:
@@ -190,7 +190,7 @@ class Supervisor:
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
         try:
-            if "/" not in command[0]:  # it was not found on the PATH
+            if "/" not in command[0]:  # the service did not find it on the PATH
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
             return os.posix_spawn(
                 command[0],
@@ -198,7 +198,7 @@ class Supervisor:
                 self.job["environment"],
                 file_actions=actions,
                 setsigmask=[],
-                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python itself ignores
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores these itself
             )
         except OSError as error:
             if error.errno in _NOT_EXECUTABLE:
@@ -207,12 +207,12 @@ class Supervisor:
             raise
 
     def _wait(self) -> None:
-        """Wait for the script, and for everything that it leaves behind."""
+        """Wait for the script and for every process that it leaves behind; end them when it is time."""
         while True:
             self._set_alarm()
             number = signal.sigwait(AWAITED)
             self.asked |= number == signal.SIGTERM
-            # Whatever woke it: a script that is over by now has ended by itself.
+            # Whatever the signal was: a script that has ended by now has ended by itself.
             if not self._reap():
                 break
             now = time.monotonic()
@@ -226,15 +226,15 @@ class Supervisor:
                 self._kill()
 
     def _set_alarm(self) -> None:
-        """Be woken when the next time has come."""
+        """Have SIGALRM wake this process at the next deadline."""
         at = self.deadline if self.kill_at is None else self.kill_at
         if at is not None:
             signal.setitimer(signal.ITIMER_REAL, min(max(at - time.monotonic(), 0.001), _MAX_ALARM))
 
     def _reap(self) -> bool:
-        """Take note of who has ended; return whether a process is left.
+        """Note which processes have ended; return whether any is left.
 
-        A subreaper inherits every orphan of its descendants: no child means no process of the experiment.
+        A subreaper inherits every orphan of its descendants: without a child there is no process of the experiment.
         """
         ended, left = reap()
         if self.script in ended:
@@ -248,14 +248,14 @@ class Supervisor:
     # Ending
 
     def _word(self) -> Reason | None:
-        """Why somebody wants the attempt to end, as far as the folder says so."""
+        """Return why the attempt was asked to end, as far as the folder says so."""
         for name, reason in ((CANCEL, Reason.CANCELLED_BY_USER), (STOP, Reason.SERVICE_STOPPED)):
             if os.path.exists(self._path(name)):
                 return reason
         return None
 
     def _check(self) -> None:
-        """Go no further where the attempt is to end."""
+        """Raise an exception if the attempt must end."""
         if self.reason is not None or signal.SIGTERM in signal.sigpending():
             raise _ToldToEnd
 
@@ -264,23 +264,23 @@ class Supervisor:
         reason = self.reason or self._word()
         if reason is not None:
             return reason, ""
-        # Nobody of ours: a machine that shuts down asks every process.
-        return Reason.LOST, "its processes were ended from outside, as by a machine that shuts down"
+        # Not the service: a machine that shuts down sends SIGTERM to every process.
+        return Reason.LOST, "its processes were ended from outside, as when a machine shuts down"
 
     def _end(self, reason: Reason | None, error: str = "") -> None:
-        """Begin to end every process. Asked again, neither the grace period nor the reason begins anew."""
+        """Begin to end every process. A second call changes neither the grace period nor the reason."""
         if self.kill_at is None:
             self.reason, self.error = reason, error
             self.kill_at = time.monotonic() + max(self.grace, _KILL_INTERVAL)
             self._signal_all(signal.SIGTERM)
 
     def _kill(self) -> None:
-        """Kill whoever is left: once more after a while, for some fork faster than they can be found."""
+        """Kill every process that is left, and set the time for another round: some fork faster than they are found."""
         self.killing = True
         if self.cgroup is not None:
             self.cgroup.kill(spared={os.getpid()})
         self._signal_all(signal.SIGKILL)
-        # The orphans of those that were killed are our children now.
+        # The orphans of the killed processes are our children now.
         for _ in range(_SWEEPS):
             for pid in children(os.getpid()):
                 with suppress(ProcessLookupError, PermissionError):
@@ -293,28 +293,28 @@ class Supervisor:
         for pid in {*descendants(os.getpid()), *members} - {os.getpid()}:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-                # A stopped process would meet a SIGTERM only when somebody lets it go on.
+                # A stopped process receives SIGTERM only when it is continued.
                 os.kill(pid, signal.SIGCONT)
         reached("supervisor.signal.after")
 
     def _leave_nothing(self) -> None:
-        """Remove the control group, and kill who has got into it without being a descendant."""
+        """Remove the control group, and kill any process that has got into it without being a descendant."""
         if self.cgroup is None:
             return
         pause = 0.001
         while not self.cgroup.remove():
-            # One whose last process has ended just now may be busy for a moment yet.
+            # A group whose last process has only just ended may stay busy for a moment.
             if not self.cgroup.kill(spared={os.getpid()}) and pause > 1:
                 break
             time.sleep(pause)
             pause *= 2
 
     def _was_out_of_memory(self) -> bool:
-        """Whether it was the kernel that killed the script, and for want of memory.
+        """Return whether the kernel killed the script for want of memory.
 
-        Its group tells that of its own processes. Where nobody counts for the group, the machine's counter proves less:
-        that some process was killed for want of memory while the script ran. But the script has met a SIGKILL that was
-        not ours, and who else sends one to a process that has done nothing?
+        The control group counts that for its own processes. If it does not, the machine's counter proves less: that
+        some process was killed for want of memory while the script ran. But the script got a SIGKILL that was not ours,
+        and hardly anything else sends one.
         """
         if self.signal != signal.SIGKILL or self.killing:
             return False
@@ -323,10 +323,10 @@ class Supervisor:
         return before is not None and after is not None and after > before
 
     def _record_end(self) -> None:
-        """Make the link that says how it ended; try again for as long as the disk does not take it."""
+        """Make the link that says how the attempt ended; try again while the disk refuses it."""
         asked = self.asked or signal.SIGTERM in signal.sigpending()
         if asked and self.reason is None and self.signal in _SHUT_DOWN and self._word() is None:
-            # The machine shuts down, and the script was told before we were.
+            # The machine is shutting down, and the script got its signal before we did.
             self.reason, self.error = self._who_asked()
         reason = self.reason or (Reason.EXIT_CODE if self.signal is None else Reason.SIGNAL)
         code = "-" if self.code is None else self.code
@@ -339,11 +339,11 @@ class Supervisor:
             pause = min(2 * pause, 5.0)
 
     def _link(self, text: bytes) -> bool:
-        # What is short is kept within the folder's own entry by file systems like ext4: there is room on a full disk.
+        # File systems like ext4 store a short link in its inode: that works even on a full disk.
         reached("supervisor.exit.before")
         try:
             os.symlink(text, self._path(EXIT))
-        except (FileExistsError, FileNotFoundError):  # it is there, or there is no attempt any more
+        except (FileExistsError, FileNotFoundError):  # it exists, or the attempt no longer does
             return True
         except OSError:
             return False
@@ -352,6 +352,6 @@ class Supervisor:
 
 
 def report(reports: int, *words: str) -> None:
-    """Tell the service; one that has died hears nothing, and finds it in the folder."""
+    """Report to the service. If it has died, the next one finds the same in the folder."""
     with suppress(BrokenPipeError):
         os.write(reports, os.fsencode("\t".join(words) + "\n"))

@@ -1,7 +1,7 @@
-"""Control groups: what a script cannot leave by forking, by a new session or by emptying its environment.
+"""Control groups, which a script cannot leave by forking, by a new session or by emptying its environment.
 
-Only version 2 is used, in which a group can be killed as a whole, and only where this user may make groups below the
-one that the service is in. Everywhere else the supervisor finds its processes without.
+Only version 2 is used, in which a group can be killed as a whole, and only if this user may make groups below the one
+that the service is in. Everywhere else the supervisor finds its processes without them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 OFF = "GRID_NO_CGROUPS"
-"""The variable of the service's environment that does without them."""
+"""The environment variable of the service that turns control groups off."""
 
 
 class Cgroup:
@@ -30,42 +30,42 @@ class Cgroup:
         self.path = path
 
     def make(self) -> bool:
-        """Make it; return whether that was allowed."""
+        """Make the group; return whether that was allowed."""
         try:
             os.mkdir(self.path)
-        except OSError:  # whatever the reason: it is done without
+        except OSError:  # whatever the reason: the supervisor does without
             return False
         return True
 
     def enter(self) -> bool:
-        """Move this process into it, so that what it starts is born there; return whether that was allowed."""
+        """Move this process into the group, so that what it starts begins there; return whether that was allowed."""
         return _write(f"{self.path}/cgroup.procs", b"0")
 
     def leave(self) -> bool:
-        """Move this process into the one above, so that it is not killed with the others."""
+        """Move this process into the group above, so that it is not killed with the others."""
         return _write(f"{os.path.dirname(self.path)}/cgroup.procs", b"0")
 
     def members(self) -> list[int]:
-        """The processes in it and in the groups that the script has made below it."""
+        """Return the pids in the group and in the groups that the script has made below it."""
         found: list[int] = []
         for folder, _, _ in os.walk(self.path):
-            # A group of threads does not tell its processes; the one around it does.
+            # A threaded group does not list its processes; the group around it does.
             with suppress(OSError), open(f"{folder}/cgroup.procs", "rb") as file:
                 found += map(int, file.read().split())
-        # Those of another pid namespace are shown as 0, and a signal to 0 goes to whoever sends it.
+        # Processes of another pid namespace are shown as 0, and a signal to 0 would go to our own process group.
         return [pid for pid in found if pid != 0]
 
     def kill(self, spared: Collection[int]) -> bool:
-        """Kill everything that is in it; return whether there was something.
+        """Kill every process in the group; return whether there was one.
 
         Parameters
         ----------
         spared
-            Processes that are let be.
+            The pids of processes that are left alone.
         """
         members = set(self.members())
         found = members.difference(spared)
-        # At once, with whatever is forked meanwhile (since Linux 5.14); but that spares nobody.
+        # In one step, with whatever is forked meanwhile (since Linux 5.14); but that spares no process.
         if found and not (found == members and _write(f"{self.path}/cgroup.kill", b"1")):
             for pid in found:
                 with suppress(ProcessLookupError, PermissionError):
@@ -73,7 +73,7 @@ class Cgroup:
         return bool(found)
 
     def remove(self) -> bool:
-        """Remove it, with the groups below it; return whether it is gone: it stays where a process is in it."""
+        """Remove the group and those below it; return whether it is gone: it stays while a process is in it."""
         with suppress(OSError):
             os.rmdir(self.path)
             return True
@@ -83,17 +83,17 @@ class Cgroup:
         return not os.path.exists(self.path)
 
     def oom_kills(self) -> int | None:
-        """How many of its processes the kernel has killed for want of memory; None where it does not count that."""
+        """Return how many of its processes the kernel has killed for want of memory; None if that is not counted."""
         return _count(f"{self.path}/memory.events", "oom_kill")
 
 
 def oom_kills_of_machine() -> int | None:
-    """How many processes the kernel has killed for want of memory, on the whole machine and in all its groups."""
+    """Return how many processes the kernel has killed for want of memory on the whole machine, in any group."""
     return _count("/proc/vmstat", "oom_kill")
 
 
 def own() -> str | None:
-    """The folder of the group that this process is in, or None where there are no groups that could be used."""
+    """Return the folder of the group that this process is in, or None if there are no groups that can be used."""
     place = _mount()
     if place is None or os.environ.get(OFF, "0") not in ("", "0"):
         return None
@@ -110,7 +110,7 @@ def own() -> str | None:
 
 
 def are_usable() -> bool:
-    """Whether a group can be made, entered, left and removed again: tried once, so that no experiment tries in vain."""
+    """Return whether a group can be made, entered, left and removed: tried once, so no experiment tries in vain."""
     parent = own()
     if parent is None:
         return False
@@ -121,9 +121,9 @@ def are_usable() -> bool:
 
 
 def _sweep(parent: str) -> None:
-    """Remove the groups that supervisors have left which were killed, and for which nobody looked.
+    """Remove the groups that killed supervisors have left behind and nobody has removed.
 
-    Only an empty one can be removed. Somebody's that is about to be entered may be among them: it is made again.
+    Only an empty group can be removed. One that a supervisor is about to enter may be among them: it makes it again.
     """
     with suppress(OSError):
         for name in os.listdir(parent):
@@ -134,7 +134,7 @@ def _sweep(parent: str) -> None:
 
 @functools.cache
 def _mount() -> tuple[str, str] | None:
-    """Where groups are mounted, and which of them is the root there."""
+    """Return where groups are mounted, and which group is the root there."""
     if sys.platform != "linux":
         return None
     try:
@@ -143,7 +143,7 @@ def _mount() -> tuple[str, str] | None:
                 mounted, _, kind = line.partition(" - ")
                 if kind.split(" ", 1)[0] == "cgroup2":
                     _, _, _, root, point, *_ = mounted.split(" ")
-                    return None if "\\" in point else (point, root)  # a blank in it: nobody does that
+                    return None if "\\" in point else (point, root)  # an escaped blank in the path: not worth decoding
     except (OSError, ValueError):
         return None
     return None

@@ -1,4 +1,4 @@
-"""The named points of these processes at which a test lets somebody die; nothing where none is asked for."""
+"""The failpoints of these processes: named points at which a test makes a process die; otherwise they do nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 def _load() -> Callable[[str], None]:
     if "GRID_FAILPOINTS" not in os.environ:
         return lambda _: None
-    # Larger than all the rest of what is imported, and needed by nobody else.
+    # Imported only for tests: it is larger than everything else that is imported here.
     from grid.service.system import failpoints  # noqa: PLC0415
 
     return failpoints.reached

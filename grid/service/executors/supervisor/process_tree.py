@@ -1,4 +1,4 @@
-"""Families of processes: what is below one, and what is left of an experiment whose supervisor has died."""
+"""Families of processes: the descendants of one, and what is left of an experiment whose supervisor has died."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def become_subreaper() -> None:
-    """Inherit every orphan below this process from now on; nothing where the system knows no such thing."""
+    """Inherit every orphan below this process from now on; do nothing if the system has no subreapers."""
     if sys.platform == "linux" and libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 @functools.cache
 def libc() -> ctypes.CDLL:
-    """The C library."""
+    """Return the C library of this process, for calls that Python does not offer."""
     return ctypes.CDLL(None, use_errno=True)
 
 
 def reap() -> tuple[dict[int, int], bool]:
-    """Return the statuses of the children that have ended, by pid, and whether there are others."""
+    """Return the exit statuses of the children that have ended, by pid, and whether there are other children."""
     ended: dict[int, int] = {}
     while True:
         try:
@@ -41,9 +41,9 @@ def reap() -> tuple[dict[int, int], bool]:
 
 
 def children(pid: int) -> list[int]:
-    """Return the pids of a process's children at once, before they have become others; nothing where it is not told.
+    """Return the pids of a process's children quickly, before they change; none if the system does not list them.
 
-    One may be missed while others end: it is for who asks again.
+    One may be missed while others end: only for callers that ask again.
     """
     found: list[int] = []
     with suppress(OSError):
@@ -74,26 +74,26 @@ def descendants(root: int) -> list[int]:
 
 
 def leftovers(supervisor: int, experiment_id: str, folder: str) -> Iterator[int]:
-    """Yield what can be proved to be left of an experiment whose supervisor has died: with it went what it knew.
+    """Yield the processes that provably belong to an experiment whose supervisor has died, and with it what it knew.
 
-    A process is one of them that carries the experiment's id in its environment; or writes into the attempt's output;
-    or is of the supervisor's session and in the attempt's folder. The session alone proves nothing: when all are gone
-    its number is given away again. Nor does the folder: somebody may look around there.
+    A process belongs to it if it has the experiment's id in its environment, if it writes to the attempt's output, or
+    if it is in the supervisor's session and its working directory is in the attempt's folder. The session alone proves
+    nothing: its number is used again when all its processes are gone. Nor does the folder: users may look around there.
 
     Parameters
     ----------
     supervisor
-        The pid that it had, in this boot of the machine.
+        The pid that it had since the machine was booted.
     experiment_id
-        What the environment of its processes says.
+        The id that its processes have in their environment.
     folder
-        The attempt's.
+        The attempt's folder.
 
     Yields
     ------
     int
-        Each of those processes as soon as it is found, after everything below it. None where the system has no
-        ``/proc``.
+        The pid of each of those processes as soon as it is found, after those of its descendants. Nothing if the system
+        has no ``/proc``.
     """
     if sys.platform != "linux":
         return
@@ -102,7 +102,7 @@ def leftovers(supervisor: int, experiment_id: str, folder: str) -> Iterator[int]
     output = _identity(f"{folder}/{OUTPUT}")
     for pid in _pids():
         proved = False
-        with suppress(OSError):  # it has ended, or is another user's
+        with suppress(OSError):  # it has ended, or belongs to another user
             with open(f"/proc/{pid}/stat", errors="replace") as file:
                 fields = status_fields(file.read())
             if fields[0] in "ZX":

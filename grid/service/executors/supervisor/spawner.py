@@ -1,4 +1,4 @@
-"""The spawner: forks a supervisor for each job that the service tells it of."""
+"""The spawner: forks a supervisor for each job that the service sends."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from grid.shared.processes import boot_id
 
 
 def spawn(commands: int, reports: int) -> None:
-    """Fork a supervisor for each job read from ``commands``, one a line, until its end; tell on ``reports``.
+    """Fork a supervisor for each job read from ``commands``, one a line, until it is closed; report on ``reports``.
 
     Parameters
     ----------
     commands, reports
         File descriptors of pipes from and to the service.
     """
-    # Signals arrive on a pipe: one that came just before the spawner begins to wait would otherwise wake nobody.
+    # Signals arrive on a pipe: otherwise one that comes just before the spawner begins to wait would not wake it.
     woken, wake = os.pipe()
     os.set_blocking(woken, False)
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # Nor must a supervisor miss one that comes before it waits for it: it is born with them blocked.
+    # Nor may a supervisor miss a signal that comes before it waits for one: it is forked with them blocked.
     signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED - {signal.SIGCHLD})
-    # Whoever is below a supervisor that is killed becomes our child, whatever it has done to its session, its parents
-    # or its environment; the orphans of one that lives are that one's.
+    # Every process below a killed supervisor becomes our child, whatever it has done to its session, its parents or its
+    # environment; the orphans below a living supervisor become that supervisor's children.
     become_subreaper()
     supervisors: dict[int, str] = {}
     killed: list[str] = []
-    # What a child never writes to, it need not copy: neither to count references nor to look for garbage.
+    # A child need not copy memory that it never writes to, be it to count references or to collect garbage.
     boot_id()
     libc()
     cgroups = are_usable()
@@ -63,7 +63,7 @@ def spawn(commands: int, reports: int) -> None:
                 reached("spawner.fork.before")
                 pid = os.fork()
                 if pid == 0:
-                    # Not closed: the next file that is opened would have its number, which is that of a script's input.
+                    # Not closed: the next file to be opened would get its number, which is that of a script's stdin.
                     os.dup2(nothing, commands)
                     _supervise(Supervisor(job, reports, cgroups=cgroups))
                 reached("spawner.fork.after")
@@ -71,12 +71,12 @@ def spawn(commands: int, reports: int) -> None:
 
 
 def _gone(supervisors: dict[int, str], killed: list[str]) -> list[str]:
-    """Return the folders of supervisors that have ended, and of those that were killed when nothing is left of them."""
+    """Return the folders of supervisors that have ended; of killed ones, once nothing that they left is running."""
     gone: list[str] = []
     for pid, status in reap()[0].items():
         if (folder := supervisors.pop(pid, None)) is not None:
             (gone if status == 0 else killed).append(folder)
-    # Everybody who is killed there wakes us again.
+    # Every process that is killed there wakes us again.
     if killed and not _kill_orphans(supervisors):
         gone += killed
         killed.clear()
@@ -84,7 +84,7 @@ def _gone(supervisors: dict[int, str], killed: list[str]) -> list[str]:
 
 
 def _kill_orphans(supervisors: Container[int]) -> bool:
-    """Kill what supervisors that were killed have left; return whether there was something."""
+    """Kill the processes that killed supervisors have left; return whether there were any."""
     orphans = [pid for pid in children(os.getpid()) if pid not in supervisors]
     for pid in orphans:
         with suppress(ProcessLookupError, PermissionError):
@@ -93,12 +93,12 @@ def _kill_orphans(supervisors: Container[int]) -> bool:
 
 
 def _supervise(supervisor: Supervisor) -> None:
-    """Run a supervisor, and never come back: what the spawner had begun is not the child's to finish."""
+    """Run a supervisor, and never return: what the spawner was doing is not for the child to finish."""
     code = 1
     try:
         supervisor.run()
         code = 0
-    except Exception:  # noqa: BLE001 - whatever it is, it is told to the service's log, and the service sees that it is over
+    except Exception:  # noqa: BLE001 - whatever it is, the log shows it, and the service sees the supervisor end
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(code)

@@ -1,4 +1,4 @@
-"""An attempt's working copy: made from the snapshot and from what an earlier attempt left, reduced after the end."""
+"""An attempt's working copy: made from the snapshot and an earlier attempt's files, reduced at its end to changes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _CHUNK = 1 << 20
 
 
 class Copier:
-    """Copies trees, sharing blocks where the file system can.
+    """Copies trees, sharing blocks if the file system can.
 
     Parameters
     ----------
     check
-        Called again and again; what it raises ends the copying.
+        Called repeatedly during the copying; what it raises ends it.
     """
 
     def __init__(self, check: Callable[[], None]) -> None:
@@ -28,7 +28,7 @@ class Copier:
         self._clone = sys.platform == "linux"
 
     def copy(self, snapshot: str, work: str) -> None:
-        """Make the working copy."""
+        """Make the working copy from a snapshot."""
         os.mkdir(work, 0o700)
         for entry, path in self._entries(snapshot):
             target = f"{work}/{path}"
@@ -40,9 +40,9 @@ class Copier:
                 self._copy_file(entry.path, target, private=True)
 
     def overlay(self, earlier: str, work: str) -> None:
-        """Put what an earlier attempt left into the working copy, in the place of what is there; change nothing of it.
+        """Put what an earlier attempt left into the working copy, replacing what is there; leave the original as it is.
 
-        What is neither file, link nor folder is left out: a socket or a pipe without its process is of no use.
+        Only files, links and folders are copied: a socket or a pipe is of no use without its process.
         """
         folders = []
         for entry, path in self._entries(earlier):
@@ -59,12 +59,12 @@ class Copier:
             elif stat.S_ISREG(status.st_mode):
                 _remove(target)
                 self._copy_file(entry.path, target, private=False)
-        for target, status in reversed(folders):  # when nothing is put into them any more
+        for target, status in reversed(folders):  # only when nothing more is put into them
             os.chmod(target, status.st_mode & 0o777)
             os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def _entries(self, root: str) -> Iterator[tuple[os.DirEntry[str], str]]:
-        """Yield everything below a folder with its path in there, each folder before what is in it."""
+        """Yield everything below a folder with its relative path, each folder before its content."""
         pending = [""]
         while pending:
             relative = pending.pop()
@@ -77,14 +77,14 @@ class Copier:
                     yield entry, path
 
     def _copy_file(self, source: str, target: str, *, private: bool) -> None:
-        """Copy a file with its time of change, and with its mode as far as that is to be kept."""
+        """Copy a file with its modification time; of its mode keep all, or, if `private`, the owner's execute bit."""
         with open(source, "rb") as reader, open(target, "xb") as writer:
             status = os.fstat(reader.fileno())
             if self._clone:
                 try:
                     fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
                 except OSError:
-                    self._clone = False  # nor is it worth a try for the next one
+                    self._clone = False  # nor will it work for the next one
             if not self._clone:
                 while chunk := reader.read(_CHUNK):
                     writer.write(chunk)
@@ -96,12 +96,12 @@ class Copier:
 
 
 def remove_unchanged(snapshot: str, work: str) -> None:
-    """Remove from the working copy what still equals the snapshot; nothing that a link of the script leads to."""
+    """Remove from the working copy what still equals the snapshot; never follow a link that the script has made."""
     folders, pending = [], [""]
     while pending:
         relative = pending.pop()
         folder = f"{work}{relative}"
-        with suppress(OSError):  # whatever the script did to it, it is not as it was
+        with suppress(OSError):  # the script has changed it, in whatever way
             if not _is_folder(folder):
                 continue
             folders.append(folder)
@@ -120,7 +120,7 @@ def _is_unchanged(source: os.DirEntry[str], target: str) -> bool:
     with suppress(OSError):
         if source.is_symlink():
             return os.readlink(target) == os.readlink(source.path)
-        # Not shallow: a script may give a file that it has written the time that it had.
+        # Not shallow: a script may restore the modification time of a file that it has changed.
         return stat.S_ISREG(os.lstat(target).st_mode) and filecmp.cmp(source.path, target, shallow=False)
     return False
 
@@ -134,7 +134,7 @@ def _is_folder(path: str) -> bool:
 
 def _remove(path: str) -> None:
     if _is_folder(path):
-        import shutil  # noqa: PLC0415 - large, and hardly ever needed: the spawner is to be small
+        import shutil  # noqa: PLC0415 - large, and hardly ever needed: the spawner must stay small
 
         shutil.rmtree(path)
     else:
