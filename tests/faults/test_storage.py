@@ -126,7 +126,7 @@ def test_database_locked_while_serving(new_victim: NewVictim, tmp_path: Path) ->
     assert statuses(service.home) == ["FAILED", "SUCCEEDED", "FAILED"]
     log = service.log.read_text()
     assert f"the database {database} cannot be written: it is locked by another program" in log
-    assert f"the database {database} is written again" in log
+    assert f"the database {database} can be written again" in log
 
 
 def fill(folder: Path) -> Path:
@@ -173,9 +173,7 @@ def test_disk_is_full_while_serving(new_victim: NewVictim, is_killed: bool) -> N
         service.stop()
         assert judge(service.home, service.ledger) == [], service.log.read_text()[-4_000:]
         assert statuses(service.home) == ["FAILED", "FAILED", "SUCCEEDED"]
-    assert (
-        f"the database {service.home / 'grid.sqlite3'} cannot be written: it finds no space" in service.log.read_text()
-    )
+    assert f"the database {service.home / 'grid.sqlite3'} cannot be written: it has no space" in service.log.read_text()
 
 
 # Refused at the start
@@ -209,7 +207,7 @@ def test_database_that_a_service_cannot_take(template: Path, tmp_path: Path) -> 
         other.execute("UPDATE alembic_version SET version_num = '9999'")
     refuses(serve(home), 78, str(file), "a newer grid-runs has written it")
     file.write_bytes(b"my notes" * 1_000)
-    refuses(serve(home), 78, str(file), "is damaged, or is no database")
+    refuses(serve(home), 78, str(file), "is damaged, or is not a database")
     assert file.read_bytes() == b"my notes" * 1_000
     file.write_bytes(whole)
     elsewhere = home / "no" / "grid.sqlite3"

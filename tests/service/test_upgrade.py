@@ -179,7 +179,7 @@ def test_a_migration_that_fails_changes_nothing(file: Path, tmp_path: Path, endi
     with engine_of(file) as engine, pytest.raises(OptionError) as caught:
         upgrade(engine, str(file), file, head=NEXT, migrations=folder)
     (copy,) = copies(file)
-    for each in (f"the database {file} ", f"from version {HEAD} to {NEXT}", words, "is as it was", str(copy)):
+    for each in (f"the database {file} ", f"from version {HEAD} to {NEXT}", words, "is unchanged", str(copy)):
         assert each in str(caught.value)
     assert content(file) == content(copy) == before
     Database(f"sqlite:///{file}").close()
@@ -203,7 +203,7 @@ def test_no_copy_no_migration(file: Path) -> None:
     """If the copy cannot be made nothing is changed, and the message says why."""
     before = make(file, OLDEST)
     file.with_name("grid.sqlite3.copying").mkdir()
-    with pytest.raises(OptionError, match=rf"{file} is of version {OLDEST}.* no copy of it .*nothing was changed"):
+    with pytest.raises(OptionError, match=rf"{file} has version {OLDEST}.* no copy of it .*nothing was changed"):
         Database(f"sqlite:///{file}")
     assert content(file) == before
     assert copies(file) == []
@@ -232,7 +232,7 @@ def test_database_of_a_newer_version(file: Path, version: str) -> None:
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", [version])
     before = content(file)
-    with pytest.raises(OptionError, match=rf"{file} is of version '{version}'.* up to {HEAD}"):
+    with pytest.raises(OptionError, match=rf"{file} has version '{version}'.* up to {HEAD}"):
         Database(f"sqlite:///{file}")
     assert content(file) == before
     assert copies(file) == []

@@ -1,1 +1,1 @@
-"""The only user of the database: what is kept (`tables`), how it is reached (`database`), and statements by noun."""
+"""The only user of the database: what is stored (`tables`), the connection (`database`), and statements by noun."""

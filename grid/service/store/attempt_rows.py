@@ -1,4 +1,4 @@
-"""Statements about attempts that have ended, and how."""
+"""Statements about attempts that have ended, and about how they ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ENDED = sa.select(attempts).where(
 
 
 def of_experiments(connection: Connection, experiment_seqs: Sequence[int]) -> dict[int, list[Row[Any]]]:
-    """For each experiment, its attempts that have ended, in order."""
+    """Return, for each experiment, its attempts that have ended, in order."""
     query = sa.select(attempts).where(attempts.c.experiment_seq.in_(experiment_seqs)).order_by(attempts.c.number)
     found: dict[int, list[Row[Any]]] = {seq: [] for seq in experiment_seqs}
     for row in connection.execute(query):
@@ -41,20 +41,20 @@ def of_experiments(connection: Connection, experiment_seqs: Sequence[int]) -> di
 
 
 def count(connection: Connection, experiment_id: str, reason: Reason) -> int:
-    """How many attempts of an experiment have ended for a reason."""
+    """Return how many attempts of an experiment have ended for a reason."""
     return connection.execute(_COUNT, {"b_id": experiment_id, "b_reason": reason.value}).scalar_one()
 
 
 def failure_groups(connection: Connection, run_seq: int) -> list[tuple[list[int], Row[Any]]]:
-    """The indices of a run's failed experiments that have failed alike, and how the first of them did.
+    """Group a run's failed experiments by how they failed; return each group's indices and how its first one failed.
 
-    The most frequent come first; of equally many, those with the lowest index.
+    The largest group comes first; of groups of the same size, the one with the lowest index.
     """
     groups: dict[tuple[str, str | None], tuple[list[int], dict[str, int]]] = {}
     for reason, final_line, index, seq, number in connection.execute(_FAILED, {"b_run_seq": run_seq}):
         alike, _ = groups.setdefault((reason, final_line), ([], {"b_seq": seq, "b_number": number}))
         alike.append(index)
-    # The last words of one in each group are enough: those of all might be more than fits into memory.
+    # The last lines of one in each group are enough: those of all might not fit into memory.
     return [
         (alike, connection.execute(_ENDED, first).one())
         for alike, first in sorted(groups.values(), key=lambda group: len(group[0]), reverse=True)

@@ -9,13 +9,13 @@ from grid.service.store.tables import clusters
 
 
 def add(connection: Connection, name: str) -> None:
-    """Insert a cluster where there is none of that name."""
+    """Insert a cluster unless there is one of that name."""
     if connection.execute(sa.select(clusters.c.name).where(clusters.c.name == name)).scalar() is None:
         connection.execute(sa.insert(clusters).values(name=name, paused=False))
 
 
 def is_paused(connection: Connection, name: str) -> bool:
-    """Whether a cluster starts nothing new."""
+    """Return whether a cluster is paused: it then starts nothing new."""
     return bool(connection.execute(sa.select(clusters.c.paused).where(clusters.c.name == name)).scalar())
 
 

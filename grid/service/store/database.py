@@ -1,9 +1,9 @@
 """The connection to the database: one writer thread that commits in groups, and a few readers.
 
-Measured on two cores with SQLite and `synchronous=FULL`: single-row commits one after another 8,200 a second, 84,000
-when the writer commits whatever is waiting as one transaction.
+Measured on two cores with SQLite and `synchronous=FULL`: 8,200 writes of one row a second if each has a commit of its
+own, 84,000 if the writer commits whatever is waiting as one transaction.
 
-How an SQLite file is opened stands in `sqlite`, what errors mean in `faults`, and versions in `upgrade`.
+How an SQLite file is opened is in `sqlite`, what errors mean is in `faults`, and versions are in `upgrade`.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ _T = TypeVar("_T")
 
 _READERS = 4
 _GROUP = 256
-"""The most writes of one transaction, so that the first of them does not wait for long."""
+"""The most writes in one transaction, so that the first of them does not wait for long."""
 
 
 class Database:
-    """A database by its URL, opened and at this service's version.
+    """A database, opened by its URL and brought to this service's version.
 
-    A method raises `DatabaseUnavailable` where the disk or another program keeps it from its work. The next call tries
-    again, so that the service goes on by itself when the trouble is over. Any other error of the database is raised as
-    `StatementFailed`, and what else the statements raise as it is.
+    A method raises `DatabaseUnavailable` if the disk or another program keeps it from its work. The next call tries
+    again, so the service recovers by itself when the trouble is over. Any other error of the database is raised as
+    `StatementFailed`; whatever else the statements raise is passed on unchanged.
 
     Parameters
     ----------
     url
-        As SQLAlchemy writes it, ``sqlite:////path/to/file`` or ``postgresql+psycopg://…``; or an SQLite file's path.
+        A URL of SQLAlchemy's, ``sqlite:////path/to/file`` or ``postgresql+psycopg://…``; or an SQLite file's path.
 
     Raises
     ------
     OptionError
-        If there is none, it is no database, or a newer service has changed it already. The message names it.
+        If it does not exist, is not a database, or was already changed by a newer service. The message names it.
     TryLater
         If it cannot be used now: its disk is full, or another program has locked it.
     """
 
     def __init__(self, url: str | Path) -> None:
         self.name = str(url)
-        """What people call it: the path of a file, the address of a server."""
+        """The name that messages show: the path of a file, the address of a server."""
         try:
             parsed = URL.create("sqlite", database=str(url)) if isinstance(url, Path) else sa.make_url(url)
             self.name = parsed.render_as_string(hide_password=True)
@@ -77,14 +77,14 @@ class Database:
         self._writer.start()
 
     async def read(self, statements: Callable[[Connection], _T]) -> _T:
-        """Run statements that change nothing, in a thread."""
+        """Run statements that change nothing in a reader's thread, and return their result."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, statements)
 
     async def write(self, statements: Callable[[Connection], _T]) -> _T:
-        """Run statements in the writer's thread; come back when they are committed, in the order of the calls.
+        """Run statements in the writer's thread, in the order of the calls; return when they are committed.
 
-        An exception of the statements undoes them alone, and is raised here. After `DatabaseUnavailable` they are
-        undone as well, but for a commit that has succeeded and could not say so: look before asking again.
+        An exception of the statements undoes only them, and is raised here. After `DatabaseUnavailable` they are undone
+        as well, unless a commit succeeded and its confirmation was lost: check before asking again.
         """
         write = _Write(statements, Future())
         self._waiting.put(write)
@@ -93,12 +93,12 @@ class Database:
     def call_in_doubt(self, look: Callable[[], None]) -> None:
         """Have something called on the running event loop whenever it is not known whether a write has succeeded.
 
-        Whoever asked for it may not ask again, and what it has changed would be noticed by nobody.
+        The caller of that write may not try again, and nobody would notice what the write has changed.
         """
         self._in_doubt = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, look)
 
     def close(self) -> None:
-        """Commit what is waiting, and let go of the database."""
+        """Commit what is waiting, and close the connections."""
         self._waiting.put(None)
         self._writer.join()
         self._readers.shutdown()
@@ -147,7 +147,7 @@ class Database:
                 return
 
     def _commit(self, group: list[_Write]) -> None:
-        # Whoever has given up before its turn is left out; from here on nobody can.
+        # A write whose caller has given up by now is left out; from here on it can no longer be cancelled.
         group = [write for write in group if write.done.set_running_or_notify_cancel()]
         outcomes: list[tuple[_Write, Any, Exception | None]] = []
         try:
@@ -155,18 +155,18 @@ class Database:
                 raise DatabaseUnavailable(MOVED)
             with self._writing.connect() as connection, _dropped_after_a_fault(connection):
                 with connection.begin():
-                    if len(group) == 1:  # has the transaction to itself, so that it needs no savepoint
+                    if len(group) == 1:  # it has the transaction to itself and needs no savepoint
                         outcomes.append((group[0], group[0].statements(connection), None))
                     else:
                         outcomes += [_within_savepoint(connection, write) for write in group]
                     failpoints.reached("database.commit.before")
                 failpoints.reached("database.committed")
             self._works("written")
-        except Exception as error:  # noqa: BLE001 - the transaction as a whole failed: everybody in it must hear of it
-            # To each an exception of its own: whoever raises it writes its way into it.
+        except Exception as error:  # noqa: BLE001 - the whole transaction failed: every caller in it must be told
+            # Each gets an exception of its own: raising one adds the caller's frames to its traceback.
             outcomes = [(write, None, self._explained(error, "written")) for write in group]
             if fault_of(error) is not None and self._in_doubt is not None:
-                with suppress(RuntimeError):  # the loop is closed: the next service looks at everything
+                with suppress(RuntimeError):  # the loop is closed: the next service checks everything
                     self._in_doubt()
         for write, result, failure in outcomes:
             if failure is None:
@@ -175,7 +175,7 @@ class Database:
                 write.done.set_exception(failure)
 
     def _explained(self, error: Exception, what: str) -> Exception:
-        """Return what the caller is told. The log is told when trouble begins and ends: a full disk needs no more."""
+        """Return what the caller is told. The log only shows when trouble begins and ends, not every failed call."""
         fault = fault_of(error)
         if fault is None:
             return _without_sqlalchemy(error)
@@ -190,7 +190,7 @@ class Database:
 
     def _works(self, what: str) -> None:
         if self._troubles and self._troubles.pop(what, None) is not None:
-            _log.info("the database %s is %s again", self.name, what)
+            _log.info("the database %s can be %s again", self.name, what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class _Write:
 
 @contextmanager
 def _dropped_after_a_fault(connection: Connection) -> Iterator[None]:
-    """Do not use a connection again that has met a fault: nobody knows what state that has left it in."""
+    """Make sure that a connection is not used again after a fault: nobody knows what state it is in."""
     try:
         yield
     except Exception as error:
@@ -211,7 +211,7 @@ def _dropped_after_a_fault(connection: Connection) -> Iterator[None]:
 
 
 def _without_sqlalchemy(error: Exception) -> Exception:
-    """Return what is raised to those who do not know SQLAlchemy."""
+    """Return the error that callers get, who do not know SQLAlchemy."""
     if not isinstance(error, sa.exc.SQLAlchemyError):
         return error
     failure = StatementFailed(str(error))
@@ -220,8 +220,8 @@ def _without_sqlalchemy(error: Exception) -> Exception:
 
 
 def _refusal(name: str, error: Exception) -> OptionError:
-    """Say why a database cannot be opened, and what can be done."""
-    # The driver's words, without the statement and the link to a manual that SQLAlchemy adds.
+    """Return an error that says why a database cannot be opened, and what can be done."""
+    # The driver's message, without the statement and the link to a manual that SQLAlchemy adds.
     words = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
     fault = fault_of(error)
     if fault is None:
@@ -236,7 +236,7 @@ def _within_savepoint(connection: Connection, write: _Write) -> tuple[_Write, An
         result = write.statements(connection)
     except Exception as error:
         if fault_of(error) is not None or not sqlite.is_in_transaction(connection):
-            # A disk that is full has undone the whole transaction, what went well before included.
+            # A full disk has undone the whole transaction, including what had gone well before.
             raise
         savepoint.rollback()
         return write, None, _without_sqlalchemy(error)

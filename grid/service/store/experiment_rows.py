@@ -25,18 +25,18 @@ class Which:
     """Which experiments are meant."""
 
     condition: ColumnElement[bool]
-    """One of those above, so that the statements with it are made once."""
+    """One of the conditions above, so that each statement with it is built only once."""
     meant: dict[str, str | int]
     """The values of its parameters."""
 
     @classmethod
     def experiment(cls, experiment_id: str) -> Which:
-        """One experiment, whatever its attempt is."""
+        """One experiment, whichever attempt it is at."""
         return cls(_ONE, {"b_id": experiment_id})
 
     @classmethod
     def attempt(cls, experiment_id: str, number: int) -> Which:
-        """One experiment, as long as that is its attempt."""
+        """One experiment, as long as it is at that attempt."""
         return cls(_ONE_ATTEMPT, {"b_id": experiment_id, "b_attempt": number})
 
     @classmethod
@@ -60,7 +60,7 @@ _EXPERIMENTS = sa.select(
 
 
 def page(connection: Connection, run_seq: int, first: int, after: int | None) -> Sequence[Row[Any]]:
-    """Experiments of a run behind index ``after``, in index order; one more than ``first`` where there are more."""
+    """Return a run's experiments after index ``after``, in order; one more than ``first`` if there are more."""
     query = _EXPERIMENTS.where(experiments.c.run_seq == run_seq).order_by(experiments.c.index).limit(first + 1)
     if after is not None:
         query = query.where(experiments.c.index > after)
@@ -68,18 +68,18 @@ def page(connection: Connection, run_seq: int, first: int, after: int | None) ->
 
 
 def by_id(connection: Connection, experiment_id: str) -> Row[Any] | None:
-    """The experiment of that id, whoever's it is."""
+    """Return the experiment of that id, whoever owns it."""
     return connection.execute(_EXPERIMENTS.where(experiments.c.id == experiment_id)).one_or_none()
 
 
 def by_index(connection: Connection, user_id: str, run_name: str, index: int) -> Row[Any] | None:
-    """The experiment of that index of a user's run."""
+    """Return the experiment at that index of a user's run."""
     query = _EXPERIMENTS.where(runs.c.user_id == user_id, runs.c.name == run_name, experiments.c.index == index)
     return connection.execute(query).one_or_none()
 
 
 def status_counts(connection: Connection, run_seqs: Sequence[int]) -> dict[int, list[tuple[str, int]]]:
-    """For each run, how many of its experiments have each status, in the order of an experiment's life."""
+    """Return, for each run, how many of its experiments have each status, in the order of an experiment's life."""
     rows = connection.execute(
         sa.select(experiments.c.run_seq, experiments.c.status, sa.func.count())
         .where(experiments.c.run_seq.in_(run_seqs))
@@ -92,7 +92,7 @@ def status_counts(connection: Connection, run_seqs: Sequence[int]) -> dict[int, 
 
 
 def indices_by_status(connection: Connection, run_seqs: Sequence[int]) -> dict[int, dict[str, list[int]]]:
-    """For each run, the indices of the experiments of each status, in order."""
+    """Return, for each run, the indices of the experiments that have each status, in order."""
     rows = connection.execute(
         sa.select(experiments.c.run_seq, experiments.c.status, experiments.c.index)
         .where(experiments.c.run_seq.in_(run_seqs))
@@ -105,13 +105,13 @@ def indices_by_status(connection: Connection, run_seqs: Sequence[int]) -> dict[i
 
 
 def statuses(connection: Connection, which: Which) -> Sequence[tuple[int, ExperimentStatus]]:
-    """The index and the status of each of the experiments, in the order of the indices."""
+    """Return the index and the status of each of the experiments, ordered by index."""
     query = sa.select(experiments.c.index, experiments.c.status).where(which.condition).order_by(experiments.c.index)
     return [(index, ExperimentStatus(status)) for index, status in connection.execute(query, which.meant)]
 
 
 def request_cancel(connection: Connection, which: Which, at: int) -> None:
-    """Record that what has not ended of the experiments is to be cancelled; a request that is recorded stays."""
+    """Record that those of the experiments that have not ended must be cancelled; an earlier request stays."""
     connection.execute(_cancel_request(which.condition), {**which.meant, "v_at": at})
 
 
@@ -127,33 +127,33 @@ _SETTINGS = sa.select(runs.c.settings).join_from(experiments, runs).where(_ONE)
 
 
 def is_cancel_requested(connection: Connection, experiment_id: str, number: int) -> bool:
-    """Whether it is recorded that an attempt is to be cancelled."""
+    """Return whether it is recorded that an attempt must be cancelled."""
     meant = Which.attempt(experiment_id, number).meant
     return connection.execute(_IS_CANCEL_REQUESTED, meant).scalar() is not None
 
 
 def active_attempts(connection: Connection, which: Which) -> list[tuple[str, int]]:
-    """The id and the attempt of those of the experiments that hold resources."""
+    """Return the id and the attempt number of those of the experiments that hold resources."""
     active = which.condition & experiments.c.status.in_(ACTIVE)
     query = sa.select(experiments.c.id, experiments.c.attempt).where(active)
     return [(experiment_id, number) for experiment_id, number in connection.execute(query, which.meant)]
 
 
 def settings(connection: Connection, experiment_id: str) -> dict[str, Any]:
-    """The settings of an experiment's run."""
+    """Return the settings of an experiment's run."""
     text = connection.execute(_SETTINGS, Which.experiment(experiment_id).meant).scalar_one()
     return dict(orjson.loads(text))
 
 
 def unfinished(connection: Connection) -> int:
-    """How many experiments have not ended."""
+    """Return how many experiments have not ended, of all runs together."""
     return connection.execute(
         sa.select(sa.func.count()).select_from(experiments).where(experiments.c.status.in_(UNFINISHED))
     ).scalar_one()
 
 
 def unfinished_of(connection: Connection, run_seq: int) -> int:
-    """How many experiments of a run have not ended."""
+    """Return how many experiments of a run have not ended."""
     query = sa.select(sa.func.count()).select_from(experiments)
     return connection.execute(
         query.where(experiments.c.run_seq == run_seq, experiments.c.status.in_(UNFINISHED))
@@ -161,7 +161,7 @@ def unfinished_of(connection: Connection, run_seq: int) -> int:
 
 
 def delete(connection: Connection, row: Row[Any], *, at: int) -> None:
-    """Delete an experiment; say what the disk has of it. The others keep their indices."""
+    """Delete an experiment, and record which files it leaves on the disk. The others keep their indices."""
     removal_rows.add(
         connection, sa.select(sa.literal("experiment"), experiments.c.id).where(experiments.c.seq == row.seq)
     )

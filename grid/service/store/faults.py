@@ -1,6 +1,6 @@
-"""What a database's errors mean: which are the fault of a disk or of another program, and the words for them.
+"""What a database's errors mean: which are the fault of a disk or of another program, and how messages describe them.
 
-Clients are told neither paths nor a driver's words; the log and the operator are.
+Clients are told neither paths nor a driver's messages; the log and the operator are.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ class Fault:
     """Why a database cannot be used."""
 
     words: str
-    """What it is or does."""
+    """What is wrong with it, as the end of a sentence about the database."""
     advice: str
     """What its operator can do."""
     passes: bool = False
-    """Whether it may be over at the next try without anybody changing how the service is set up."""
+    """Whether another try may succeed without a change to how the service is set up."""
 
 
 class DatabaseUnavailable(Exception):
     """The database could not be used.
 
-    Whether what was asked for is written is not known: a commit may have succeeded and its report be lost. Whoever
-    asks again has to look first, or to ask for what may be done twice.
+    It is not known whether the write was made: a commit may have succeeded and its confirmation been lost. A caller
+    that tries again must check first, or ask for something that may safely be done twice.
     """
 
     def __init__(self, fault: Fault) -> None:
@@ -37,28 +37,28 @@ class DatabaseUnavailable(Exception):
 
 
 class StatementFailed(Exception):
-    """The database does not carry out a statement: what is wrong is the statement, and not the database."""
+    """The database refused a statement: what is wrong is the statement, not the database."""
 
 
 class AlreadyThere(Exception):
-    """A row is not inserted because there is one already that it may not stand beside."""
+    """A row was not inserted because it would duplicate one that must be unique."""
 
 
-_FULL = Fault("finds no space: its disk is full", "make space on that disk", passes=True)
-_BROKEN = Fault("cannot be read or written: its disk reports an error", "see to that disk", passes=True)
+_FULL = Fault("has no space left: its disk is full", "make space on that disk", passes=True)
+_BROKEN = Fault("cannot be read or written: its disk reports an error", "check that disk", passes=True)
 _LOCKED = Fault("is locked by another program", "end that program, or wait for it", passes=True)
-_SILENT = Fault("does not answer", "see to its server", passes=True)
+_SILENT = Fault("does not answer", "check its server", passes=True)
 _READ_ONLY = Fault(
     "cannot be written: its file or folder is read-only", "make both writable, or choose another GRID_HOME"
 )
-_CLOSED = Fault("cannot be opened", "see that its file and its folder are there and may be read and written")
+_CLOSED = Fault("cannot be opened", "check that its file and its folder exist and can be read and written")
 MOVED = Fault(
-    "is not the file any more that was opened: it was removed or replaced",
+    "is no longer the file that was opened: it was removed or replaced",
     "put it back, or stop the service and start it again",
 )
 DAMAGED = Fault(
-    "is damaged, or is no database",
-    "put a copy of it in its place, or move it away with what lies beside it (-wal, -shm) to begin anew",
+    "is damaged, or is not a database",
+    "put a copy in its place, or move it away, with the files beside it (-wal, -shm), to start with a new one",
 )
 
 _SQLITE = {
@@ -77,7 +77,7 @@ _SQLITE = {
 
 
 def fault_of(error: BaseException) -> Fault | None:
-    """Say what an error of the database means; None where it is the fault of a statement, not of the database."""
+    """Return what an error of the database means; None if it is the fault of a statement, not of the database."""
     if isinstance(error, DatabaseUnavailable):
         return error.fault
     if isinstance(error, OSError):

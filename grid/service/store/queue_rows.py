@@ -1,4 +1,4 @@
-"""Statements about whose turn is next, and whose has come."""
+"""Statements about the queue: which experiments are next, and which have had their turn and hold resources."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _TURN = (
 
 
 def next_in_queue(connection: Connection, cluster: str, limit: int, gpus: int) -> Sequence[Row[Any]]:
-    """The experiments whose turn comes next, in order, with what their executor needs; none of a paused cluster.
+    """Return the next experiments in the queue, in order, with what their executor needs; none of a paused cluster.
 
-    One that wants more than all the GPUs there are, since a service was started again with fewer, holds up nobody.
+    One that needs more GPUs than there are, because the service was restarted with fewer, does not hold up the others.
     """
     return connection.execute(_QUEUE, {"on": cluster, "most": limit, "all_gpus": gpus}).all()
 
 
 def active(connection: Connection) -> Sequence[Row[Any]]:
-    """The experiments that hold resources, and when the turn of each came."""
+    """Return the experiments that hold resources, and when the turn of each came."""
     query = _JOBS.add_columns(_TURN.label("turn_at")).where(experiments.c.status.in_(ACTIVE))
     return connection.execute(query.order_by(experiments.c.seq)).all()

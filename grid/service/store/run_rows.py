@@ -26,27 +26,27 @@ def insert(connection: Connection, run: dict[str, Any], rows: Sequence[dict[str,
 
 
 def by_key(connection: Connection, user_id: str, key: str) -> Row[Any] | None:
-    """The run that this key made already."""
+    """Return the run that was started with this key, if there is one."""
     return connection.execute(_RUNS.where(runs.c.user_id == user_id, runs.c.key == key)).one_or_none()
 
 
 def by_name(connection: Connection, user_id: str, name: str) -> Row[Any] | None:
-    """A user's run of that name."""
+    """Return a user's run of that name."""
     return connection.execute(_RUNS.where(runs.c.user_id == user_id, runs.c.name == name)).one_or_none()
 
 
 def by_seq(connection: Connection, seq: int) -> Row[Any]:
-    """The run of that seq."""
+    """Return the run of that seq, which must exist."""
     return connection.execute(_RUNS.where(runs.c.seq == seq)).one()
 
 
 def by_id(connection: Connection, run_id: str) -> Row[Any] | None:
-    """The run of that id, whoever's it is."""
+    """Return the run of that id, whoever owns it."""
     return connection.execute(_RUNS.where(runs.c.id == run_id)).one_or_none()
 
 
 def page(connection: Connection, user_id: str, first: int, after: int | None) -> Sequence[Row[Any]]:
-    """A user's runs older than the one of seq ``after``, newest first; one more than ``first`` where there are more."""
+    """Return a user's runs before the seq ``after``, newest first; one more than ``first`` if there are more."""
     query = _RUNS.where(runs.c.user_id == user_id).order_by(runs.c.seq.desc()).limit(first + 1)
     if after is not None:
         query = query.where(runs.c.seq < after)
@@ -54,32 +54,32 @@ def page(connection: Connection, user_id: str, first: int, after: int | None) ->
 
 
 def count(connection: Connection, user_id: str) -> int:
-    """How many runs a user has."""
+    """Return how many runs a user has."""
     return connection.execute(
         sa.select(sa.func.count()).select_from(runs).where(runs.c.user_id == user_id)
     ).scalar_one()
 
 
 def taken_names(connection: Connection, user_id: str, names: Collection[str]) -> set[str]:
-    """Those of the names that runs of a user have."""
+    """Return those of the names that runs of a user already have."""
     return set(connection.scalars(sa.select(runs.c.name).where(runs.c.user_id == user_id, runs.c.name.in_(names))))
 
 
 def retried(connection: Connection, run_seq: int, key: str) -> list[int] | None:
-    """The indices that the retry of this key has queued; None where there was none."""
+    """Return the indices that the retry with this key queued; None if there was no such retry."""
     query = sa.select(retries.c.indices).where(retries.c.run_seq == run_seq, retries.c.key == key)
     indices = connection.execute(query).scalar()
     return None if indices is None else list(orjson.loads(indices))
 
 
 def insert_retry(connection: Connection, run_seq: int, key: str, indices: Sequence[int], at: int) -> None:
-    """Record what the retry of this key has queued."""
+    """Record which indices the retry with this key has queued."""
     row = {"run_seq": run_seq, "key": key, "indices": orjson.dumps(indices).decode(), "created_at": at}
     connection.execute(sa.insert(retries).values(row))
 
 
 def delete(connection: Connection, run: Row[Any]) -> None:
-    """Delete a run with its experiments, and its snapshot where no other run has it; say what the disk has of them."""
+    """Delete a run, its experiments and a snapshot that no other run has; record which files they leave behind."""
     of_run = experiments.c.run_seq == run.seq
     seqs = sa.select(experiments.c.seq).where(of_run)
     removal_rows.add(connection, sa.select(sa.literal("experiment"), experiments.c.id).where(of_run))

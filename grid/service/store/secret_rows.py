@@ -1,4 +1,4 @@
-"""Statements about secrets."""
+"""Statements about the service's own secrets, such as the one that signs addresses for uploads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grid.service.store.tables import secrets
 
 
 def secret(connection: Connection, name: str, new: Callable[[], bytes]) -> bytes:
-    """The secret of that name, made now where there is none."""
+    """Return the secret of that name, which is made now if there is none."""
     value = connection.execute(sa.select(secrets.c.value).where(secrets.c.name == name)).scalar()
     if value is None:
         value = new()

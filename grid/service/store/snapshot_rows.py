@@ -9,12 +9,12 @@ from grid.service.store.tables import snapshots
 
 
 def is_stored(connection: Connection, digest: str) -> bool:
-    """Whether the content of a snapshot is stored."""
+    """Return whether the content of a snapshot is recorded as stored."""
     return connection.execute(sa.select(snapshots.c.digest).where(snapshots.c.digest == digest)).scalar() is not None
 
 
 def size(connection: Connection, digest: str) -> int:
-    """The size of a stored snapshot's archive in bytes, which is a little more than that of its files."""
+    """Return the size of a stored snapshot's archive in bytes, which is a little more than that of its files."""
     size_bytes: int = connection.execute(
         sa.select(snapshots.c.size_bytes).where(snapshots.c.digest == digest)
     ).scalar_one()

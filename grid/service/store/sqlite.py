@@ -1,4 +1,4 @@
-"""How an SQLite file is opened: made where there is none, checked, and used with the settings that keep it sound."""
+"""Opens an SQLite file: makes it if there is none, checks it, and uses the settings that keep it sound."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grid.service.system.settings import OptionError
 from grid.service.system.workspace import PRIVATE_FILE
 
 _BUSY_SECONDS = 5
-"""How long another program is waited for that has locked the file; shorter than the patience of a client."""
+"""How long to wait for another program that has locked the file; shorter than a client's patience."""
 
 
 class File:
@@ -27,7 +27,7 @@ class File:
 
     @classmethod
     def of(cls, url: URL) -> File | None:
-        """Return the file that a URL names; None where it is no SQLite database."""
+        """Return the file that a URL names; None if it is not the URL of an SQLite database."""
         if url.get_backend_name() != "sqlite":
             return None
         if not url.database or url.database.startswith((":", "file:")):
@@ -36,9 +36,9 @@ class File:
         return cls(Path(url.database).absolute())
 
     def prepare(self) -> bool:
-        """Make the file where there is none; return whether whoever had it last was interrupted.
+        """Make the file if there is none; return whether the last process that used it was interrupted.
 
-        Its user alone can read it: SQLite gives the files beside it the same mode.
+        Only the service's user can read it: SQLite gives the files beside it the same mode.
 
         Raises
         ------
@@ -49,25 +49,25 @@ class File:
             message = f"the database {self.path} cannot be used: the folder {self.path.parent} does not exist"
             raise OptionError(message)
         if not self.path.exists():
-            # Never opened where it exists: closing it would take from SQLite the locks that this process has on it.
+            # Never opened if it exists: closing it would drop the locks that SQLite holds on it in this process.
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
             sync_folder(self.path.parent)
         log = self.path.with_name(f"{self.path.name}-wal")
-        # Whoever closes a database in good order leaves no log of what is to be written into it.
+        # A database that was closed in good order leaves no log of changes still to be written into it.
         return log.exists() and log.stat().st_size > 0
 
     def check(self, engine: Engine, *, thoroughly: bool) -> None:
-        """Require that the file can be written, and, where it is asked for, that it is sound.
+        """Require that the file can be written, and, if asked to, that it is sound.
 
         Parameters
         ----------
         engine
-            Of this file.
+            The engine of this file.
         thoroughly
-            Whether to look at every page. Measured: 10 ms for 10,000 experiments, 1 s for 500 MiB.
+            Whether to check every page. Measured: 10 ms for 10,000 experiments, 1 s for 500 MiB.
         """
         with engine.execution_options(immediate=True).connect() as connection:
-            # BEGIN IMMEDIATE alone is content with a file that can only be read. It is what it was; and is undone.
+            # BEGIN IMMEDIATE alone accepts a file that can only be read. This sets the value it has, and is undone.
             connection.exec_driver_sql("PRAGMA user_version=0")
             if thoroughly and (found := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()) != "ok":
                 message = f"the database {self.path} {DAMAGED.words}: {found}; {DAMAGED.advice}"
@@ -75,7 +75,7 @@ class File:
         self._identity = self._identify()
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to the file that was opened. What is written into another one is lost."""
+        """Return whether the path still leads to the file that was opened: writes to a file that was moved are lost."""
         try:
             return self._identify() == self._identity
         except FileNotFoundError:
@@ -89,15 +89,15 @@ class File:
 def make_engine(url: URL, *, connections: int) -> Engine:
     """Return the engine of an SQLite file.
 
-    A transaction is begun when its first statement is executed; with the engine's option ``immediate`` as the only one
-    that writes, so that what it reads is what it changes.
+    A transaction begins with its first statement. With the engine's option ``immediate`` it is then the only one that
+    may write, so that nothing it has read changes before it writes.
 
     Parameters
     ----------
     url
-        Of the file. ``?timeout=`` says how many seconds another program is waited for that has locked it.
+        The file's URL. ``?timeout=`` says how many seconds to wait for another program that has locked it.
     connections
-        How many are kept.
+        How many connections the pool keeps.
     """
     timeout = url.query.get("timeout", _BUSY_SECONDS)
     arguments = {"check_same_thread": False, "timeout": float(str(timeout))}
@@ -105,7 +105,7 @@ def make_engine(url: URL, *, connections: int) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
-        # The driver's own transactions begin too late for a guarded update: ours begin explicitly, below.
+        # The driver begins its own transactions too late for a guarded update: ours begin explicitly, below.
         connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
@@ -119,6 +119,6 @@ def make_engine(url: URL, *, connections: int) -> Engine:
 
 
 def is_in_transaction(connection: Connection) -> bool:
-    """Whether there is a transaction still: after some errors SQLite ends it by itself, and undoes all that it held."""
+    """Return whether the transaction is still open: after some errors SQLite ends it by itself, and undoes it all."""
     driver: Any = connection.connection.driver_connection
     return connection.dialect.name != "sqlite" or bool(driver.in_transaction)

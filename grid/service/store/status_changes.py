@@ -1,6 +1,6 @@
 """The guarded statements that change a status; each change leaves an event, and each end the row of an attempt.
 
-Which changes there may be and why is decided by `grid.service.domain.lifecycle`, which alone calls them.
+`grid.service.domain.lifecycle` decides which changes are allowed and why; nothing else calls these.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from grid.service.store.tables import attempts, events, experiments
 from grid.shared.wire import ExperimentStatus
 
 ENDING = ("reason", "exit_code", "signal", "error", "started_at")
-"""The columns in which an experiment shows how its attempt ended, but for the time."""
+"""The columns in which an experiment shows how its attempt ended, except for the time."""
 
 _EVENT = sa.insert(events)
 _ATTEMPT = sa.insert(attempts)
@@ -33,7 +33,7 @@ class Changed:
     index: int
 
 
-def change(  # noqa: PLR0913 - what a change is made of
+def change(  # noqa: PLR0913 - a change consists of this much
     connection: Connection,
     which: Which,
     sources: tuple[ExperimentStatus, ...],
@@ -43,7 +43,7 @@ def change(  # noqa: PLR0913 - what a change is made of
     columns: Mapping[str, Any],
     output: Mapping[str, str | None] | None = None,
 ) -> list[Changed]:
-    """Change the status of those of the experiments that have one of others.
+    """Change the status of those of the experiments that have one of the given statuses.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ def change(  # noqa: PLR0913 - what a change is made of
     at
         Microseconds since the epoch.
     columns
-        Others to set; all of `ENDING` and ``finished_at`` where an attempt ends. A start that is recorded stays.
+        Other columns to set; all of `ENDING` and ``finished_at`` if an attempt ends. A recorded start is kept.
     output
-        What is kept of an attempt that ends, beyond those: ``last_lines`` and ``final_line``.
+        What else is kept of an attempt that ends: ``last_lines`` and ``final_line``.
 
     Returns
     -------
     list of Changed
-        Those that have.
+        The experiments whose status has changed.
     """
     reachable, update = _statements(which.condition, sources, to, tuple(columns))
     rows = connection.execute(reachable, which.meant).all()
@@ -92,12 +92,12 @@ def change(  # noqa: PLR0913 - what a change is made of
 def change_to_next_attempt(
     connection: Connection, which: Which, sources: tuple[ExperimentStatus, ...], to: ExperimentStatus, *, at: int
 ) -> list[Changed]:
-    """Change the status of those of the experiments that have one of others, as that of an attempt that is yet to run.
+    """Move those of the experiments that have one of the given statuses to their next attempt, with a new status.
 
     Returns
     -------
     list of Changed
-        Those that have.
+        The experiments whose status has changed.
     """
     reachable, update = _statements_of_next_attempt(which.condition, sources, to)
     rows = connection.execute(reachable, which.meant).all()
@@ -132,7 +132,7 @@ def _changed(rows: Iterable[Any]) -> list[Changed]:
 def _statements(
     which: ColumnElement[bool], sources: tuple[ExperimentStatus, ...], to: ExperimentStatus, columns: tuple[str, ...]
 ) -> tuple[sa.Select[Any], sa.Update]:
-    """Make the two statements of a change once: to make them costs more than to run them."""
+    """Build the two statements of a change only once: building them costs more than running them."""
     guard = which & experiments.c.status.in_(sources)
     new: dict[str, Any] = {name: sa.bindparam(f"v_{name}", type_=experiments.c[name].type) for name in columns}
     if "started_at" in new:

@@ -1,4 +1,4 @@
-"""The tables as they are now; `grid/service/store/migrations` says how a database gets there.
+"""The tables as they are now; `grid/service/store/migrations` brings a database there.
 
 Times are microseconds since the epoch, in UTC: exact, comparable and the same in every database.
 """
@@ -29,7 +29,7 @@ metadata = MetaData(
     }
 )
 
-# SQLite numbers its rows by an INTEGER primary key alone.
+# SQLite numbers rows by itself only if the primary key is declared as INTEGER.
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
 
 users = Table(
@@ -106,13 +106,13 @@ runs = Table(
     Column("settings", Text, nullable=False),
     Column("warnings", Text, nullable=False),
     Column("experiment_count", Integer, nullable=False),
-    # What was deleted of it: a JSON list of indices.
+    # The experiments that were deleted from it: a JSON list of indices.
     Column("deleted_indices", Text, nullable=False, server_default="[]"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("user_id", "name"),
     UniqueConstraint("user_id", "key"),
     Index(None, "snapshot"),
-    # Whoever has read the number of a run that was deleted since must not meet another one by it.
+    # A client that still holds the number of a deleted run must not get another run by it.
     sqlite_autoincrement=True,
 )
 
@@ -150,23 +150,23 @@ events = Table(
     metadata,
     Column("seq", _Sequence, primary_key=True, autoincrement=True),
     Column("run_seq", ForeignKey("runs.seq"), nullable=False),
-    # Null where an experiment was deleted: what there was of it is gone, and that it went is still a change of its run.
+    # Null if an experiment was deleted: its own events are gone, but its deletion is still a change of its run.
     Column("experiment_seq", ForeignKey("experiments.seq")),
     Column("attempt", Integer, nullable=False),
     Column("status", String(16), nullable=False),
     Column("reason", String(32)),
     Column("at", BigInteger, nullable=False),
-    # An attempt comes to each status at most once, whoever says so.
+    # An attempt reaches each status at most once, whoever reports it.
     Index(None, "experiment_seq", "attempt", "status", unique=True),
     Index(None, "run_seq", "seq"),
-    # The newest of a run is its revision, so that none may be given twice.
+    # A run's newest number is its revision, so no number may be used twice.
     sqlite_autoincrement=True,
 )
 
 attempts = Table(
     "attempts",
     metadata,
-    # Those that have ended. The key sees to it that an attempt ends once.
+    # Only attempts that have ended. The key makes sure that an attempt ends once.
     Column("experiment_seq", ForeignKey("experiments.seq"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("status", String(16), nullable=False),
@@ -194,8 +194,8 @@ retries = Table(
 removals = Table(
     "removals",
     metadata,
-    # What no row speaks of any more and may still be on the disk: written with the deletion, removed with the files.
-    # The same source code may be deleted, sent again and deleted again, before the files of the first time are gone.
+    # What no other row refers to any longer and may still be on the disk: written with the deletion, removed with the
+    # files. The same source code may be deleted, sent and deleted again before the first files are gone.
     Column("seq", _Sequence, primary_key=True, autoincrement=True),
     Column("kind", String(16), nullable=False),
     Column("name", String(64), nullable=False),

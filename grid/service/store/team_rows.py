@@ -1,4 +1,4 @@
-"""Statements about teams, and who is in them."""
+"""Statements about teams and their members."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from grid.service.store.tables import memberships, teams, users
 
 
 def by_name(connection: Connection, name: str) -> Row[Any] | None:
-    """The team of that name."""
+    """Return the team of that name."""
     return connection.execute(sa.select(teams).where(teams.c.name == name)).one_or_none()
 
 
 def all_teams(connection: Connection) -> Sequence[Row[Any]]:
-    """Every team, by name."""
+    """Return every team, ordered by name."""
     return connection.execute(sa.select(teams).order_by(teams.c.name)).all()
 
 
 def insert(connection: Connection, team_id: str, name: str, at: int) -> None:
-    """Insert a team that nobody is in.
+    """Insert a team without members.
 
     Raises
     ------
     AlreadyThere
-        If a team has that name. The transaction is of no more use.
+        If a team has that name. The transaction can then no longer be used.
     """
     try:
         connection.execute(sa.insert(teams).values(id=team_id, name=name, created_at=at))
@@ -37,35 +37,35 @@ def insert(connection: Connection, team_id: str, name: str, at: int) -> None:
 
 
 def all_memberships(connection: Connection) -> Sequence[Row[Any]]:
-    """Who is in which team: the names of ``user`` and ``team``, in order."""
+    """Return who is in which team: the names ``user`` and ``team``, ordered by team, then by user."""
     query: sa.Select[Any] = sa.select(users.c.name.label("user"), teams.c.name.label("team"))
     everyone = query.select_from(memberships.join(users).join(teams)).order_by(teams.c.name, users.c.name)
     return connection.execute(everyone).all()
 
 
 def insert_membership(connection: Connection, team_id: str, user_id: str, at: int) -> None:
-    """Let a user into a team.
+    """Add a user to a team.
 
     Raises
     ------
     AlreadyThere
-        If they are in it. The transaction goes on.
+        If they are in it already. The transaction goes on.
     """
     try:
-        with connection.begin_nested():  # on some databases a statement that fails ends the transaction around it
+        with connection.begin_nested():  # on some databases a failing statement ends the transaction around it
             connection.execute(sa.insert(memberships).values(team_id=team_id, user_id=user_id, created_at=at))
     except sa.exc.IntegrityError as error:
         raise AlreadyThere from error
 
 
 def delete_membership(connection: Connection, team_id: str, user_id: str) -> bool:
-    """Take a user out of a team; return whether they were in it."""
+    """Remove a user from a team; return whether they were in it."""
     gone = sa.delete(memberships).where(memberships.c.team_id == team_id, memberships.c.user_id == user_id)
     return connection.execute(gone).rowcount > 0
 
 
 def is_shared_by(connection: Connection, user_id: str, other_id: str) -> bool:
-    """Whether two users are in a team together."""
+    """Return whether two users are in a team together."""
     theirs = memberships.alias()
     together = sa.exists().where(
         memberships.c.team_id == theirs.c.team_id, memberships.c.user_id == user_id, theirs.c.user_id == other_id

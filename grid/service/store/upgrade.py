@@ -1,6 +1,6 @@
-"""Brings a database to the version of this service, with a copy of the older one beside it, or refuses it in words.
+"""Brings a database to this service's version, leaving a copy of the older one beside it, or explains why it cannot.
 
-What a version consists of is in `grid/service/store/migrations`.
+The changes from one version to the next are in `grid/service/store/migrations`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from grid.service.system.workspace import PRIVATE_FILE
 _log = logging.getLogger(__name__)
 
 HEAD = "0002"
-"""The newest migration. A test holds it equal to the folder of migrations."""
+"""The newest migration. A test compares it with the folder of migrations."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -40,42 +40,42 @@ def upgrade(
     Parameters
     ----------
     engine
-        Of the database; its option ``immediate`` makes a transaction the only one that writes from its beginning.
+        The database's engine; with its option ``immediate`` a transaction is the only writer from its beginning.
     name
-        What people call it.
+        The database's name for messages.
     file
-        Of an SQLite database: a copy of one with an older version is put beside it first.
+        The file of an SQLite database: if its version is older, a copy is put beside it first.
     head
-        The version.
+        The version to bring it to.
     migrations
         Alembic's folder.
 
     Returns
     -------
     Path
-        The copy; None where there was nothing to copy.
+        The copy; None if there was nothing to copy.
 
     Raises
     ------
     OptionError
-        If it is of a newer version or of another program, or cannot be copied or changed. It is then as it was.
+        If it has a newer version, belongs to another program, or cannot be copied or changed. It is then unchanged.
     """
     with engine.connect() as connection:
         if _version(connection, name) == head:
             return None
     with engine.execution_options(immediate=True).connect() as connection:
         if file is not None:
-            # A table that others refer to is changed by making a new one. What refers is checked at the end.
+            # A table that others refer to is changed by making a new one. References are checked at the end.
             _driver(connection).execute("PRAGMA foreign_keys=OFF")
         try:
             with connection.begin():
                 return _upgrade(connection, name, file, head, migrations)
         finally:
-            connection.invalidate()  # for others it would be one that does not check what refers
+            connection.invalidate()  # it no longer checks references, so nobody else may get it
 
 
 def _upgrade(connection: Connection, name: str, file: Path | None, head: str, migrations: Path) -> Path | None:
-    # Looked at again: from here on nobody else changes it.
+    # Read again: from here on no other process can change it.
     version = _version(connection, name)
     if version == head:
         return None
@@ -87,16 +87,16 @@ def _upgrade(connection: Connection, name: str, file: Path | None, head: str, mi
         except (OSError, sqlite3.Error, sa.exc.SQLAlchemyError) as error:
             fault = fault_of(error)
             message = (
-                f"the database {name} is of version {version} and has to be brought to {head}, and no copy of it can "
-                f"be put beside it first: {getattr(error, 'orig', None) or error}; nothing was changed"
+                f"the database {name} has version {version} and must be upgraded to {head}, but no copy of it can be "
+                f"put beside it first: {getattr(error, 'orig', None) or error}; nothing was changed"
             )
             raise (TryLater if fault is not None and fault.passes else OptionError)(message) from error
-        _log.info("the database %s goes from version %s to %s; %s is a copy of it as it was", name, version, head, copy)
+        _log.info("upgrading the database %s from version %s to %s; %s is a copy of it", name, version, head, copy)
     elif version is not None:
-        # Its own tools make copies that are worth the name.
-        _log.warning("the database %s goes from version %s to %s; no copy of it is made", name, version, head)
+        # A server has better tools of its own to make copies.
+        _log.warning("upgrading the database %s from version %s to %s; no copy of it is made", name, version, head)
     failpoints.reached("database.upgrade.before")
-    # A migration may meet anything, and none may leave half of itself.
+    # A migration may run into anything, and must never be left half done.
     try:
         _migrate(connection, head, migrations)
         if file is not None and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
@@ -105,8 +105,8 @@ def _upgrade(connection: Connection, name: str, file: Path | None, head: str, mi
         fault = fault_of(error)
         kept = f"; {copy} is a copy of it" if copy else ""
         message = (
-            f"the database {name} cannot be brought from version {version or 'nothing'} to {head}: "
-            f"{getattr(error, 'orig', None) or error}; it is as it was{kept}"
+            f"the database {name} cannot be upgraded from version {version or 'none'} to {head}: "
+            f"{getattr(error, 'orig', None) or error}; it is unchanged{kept}"
         )
         raise (TryLater if fault is not None and fault.passes else OptionError)(message) from error
     failpoints.reached("database.upgrade.commit.before")
@@ -114,15 +114,15 @@ def _upgrade(connection: Connection, name: str, file: Path | None, head: str, mi
 
 
 def _version(connection: Connection, name: str) -> str | None:
-    """The version of a database; None where it is empty."""
+    """Return the version of a database; None if it is empty."""
     tables = sa.inspect(connection).get_table_names()
     if "alembic_version" in tables:
         version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
         if version is not None:
             return str(version)
-    # On a server others may have tables of their own beside ours; a file is one program's.
+    # On a server other programs may have tables beside ours; a file belongs to one program.
     if tables and connection.dialect.name == "sqlite":
-        message = f"the database {name} is another program's: it has tables, and none of them is Grid's"
+        message = f"the database {name} belongs to another program: it has tables, but none of them is Grid's"
         raise OptionError(message)
     return None
 
@@ -130,14 +130,14 @@ def _version(connection: Connection, name: str) -> str | None:
 def _check(version: str | None, head: str, name: str) -> None:
     if version is not None and (not re.fullmatch(r"[0-9]{4}", version) or version > head):
         message = (
-            f"the database {name} is of version {version[:40]!r}: a newer grid-runs has written it. This one knows "
+            f"the database {name} has version {version[:40]!r}: a newer grid-runs has written it. This one knows "
             f"versions up to {head}; install the newer one again, or choose another GRID_HOME"
         )
         raise OptionError(message)
 
 
 def _migrate(connection: Connection, head: str, migrations: Path) -> None:
-    # Imported here: they take a third of a second, and most starts have nothing to do.
+    # Imported here: these take a third of a second, and most starts have nothing to migrate.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
@@ -149,19 +149,19 @@ def _migrate(connection: Connection, head: str, migrations: Path) -> None:
 
 
 def _copy(engine: Engine, file: Path, head: str) -> Path:
-    """Copy the database as it is to a new file beside it, which is there as a whole or not at all."""
+    """Copy the database to a new file beside it, which is complete or does not exist at all."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     copy, number = file.with_name(f"{file.name}.before-{head}-{stamp}"), 1
     while copy.exists():
         number += 1
         copy = file.with_name(f"{file.name}.before-{head}-{stamp}-{number}")
     unfinished = file.with_name(f"{file.name}.copying")
-    unfinished.unlink(missing_ok=True)  # of a service that was killed meanwhile
+    unfinished.unlink(missing_ok=True)  # left by a service that was killed while it copied
     try:
         os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
         with closing(sqlite3.connect(unfinished)) as target, engine.connect() as connection:
             _driver(connection).backup(target)
-            # One file and nothing beside it, so that it can be moved about.
+            # One file with nothing beside it, so that it can be moved anywhere.
             target.execute("PRAGMA journal_mode=DELETE")
         sync_file(unfinished)
         failpoints.reached("database.copied")

@@ -21,10 +21,10 @@ _BY_KEY: sa.Select[Any] = (
 
 
 class Keys:
-    """Says whose key it is, as the database says it now: nothing is kept between two questions.
+    """Finds the owner of a key, always in the database: nothing is cached between two calls.
 
-    Every request asks. SQLite is asked on the caller's own thread, over a connection of its own: one look into an index
-    takes some 10 µs there, and by way of a reader thread 300. Another database is asked in a thread.
+    Every request calls this. SQLite is asked on the caller's own thread, over a connection of its own: one look-up in
+    an index takes some 10 µs there, and 300 by way of a reader thread. Another database is asked in a thread.
     """
 
     def __init__(self, database: Database) -> None:
@@ -34,42 +34,42 @@ class Keys:
             connection = database.engine.raw_connection()
             self._at_once = connection.driver_connection
             connection.detach()
-            # Whoever holds the database for themselves is waited for in a thread.
+            # No waiting here if another program has locked the database: a reader thread waits instead.
             self._at_once.execute("PRAGMA busy_timeout=0")
             self._at_once.execute("PRAGMA query_only=ON")
             self._text = str(_BY_KEY.compile(database.engine))
 
     async def owner(self, digest: str) -> Sequence[Any] | None:
-        """The id, the name, and since when they are disabled, of the user whose key has this digest."""
+        """Return the id, the name and the time of disabling of the user whose key has this digest."""
         if self._at_once is not None:
             try:
-                # All rows are fetched, so that the statement is over: one that is not would see the same for ever.
+                # All rows are fetched, so that the statement ends: an open one would see the same data for ever.
                 rows = self._at_once.execute(self._text, (digest,)).fetchall()
             except sqlite3.Error:
-                pass  # asked again below, with patience, and with everybody's words for what is wrong
+                pass  # asked again below, which waits for locks and explains errors
             else:
                 return rows[0] if rows else None
         return await self._database.read(lambda connection: by_key(connection, digest))
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connection."""
         if self._at_once is not None:
             self._at_once.close()
             self._at_once = None
 
 
 def by_key(connection: Connection, digest: str) -> Row[Any] | None:
-    """The user whose key has this digest."""
+    """Return the user whose key has this digest."""
     return connection.execute(_BY_KEY, {"digest": digest}).one_or_none()
 
 
 def by_name(connection: Connection, name: str) -> Row[Any] | None:
-    """The user of that name."""
+    """Return the user of that name."""
     return connection.execute(sa.select(users).where(users.c.name == name)).one_or_none()
 
 
 def all_users(connection: Connection) -> Sequence[Row[Any]]:
-    """Everybody, by name."""
+    """Return every user, ordered by name."""
     return connection.execute(sa.select(users).order_by(users.c.name)).all()
 
 
@@ -79,7 +79,7 @@ def insert(connection: Connection, user_id: str, name: str, at: int) -> None:
     Raises
     ------
     AlreadyThere
-        If somebody has that name. The transaction is of no more use.
+        If another user has that name. The transaction can then no longer be used.
     """
     try:
         connection.execute(sa.insert(users).values(id=user_id, name=name, created_at=at))
@@ -88,7 +88,7 @@ def insert(connection: Connection, user_id: str, name: str, at: int) -> None:
 
 
 def set_disabled(connection: Connection, user_id: str, at: int | None) -> None:
-    """Refuse a user's keys from now on, or, without a time, accept them again."""
+    """Refuse a user's keys from that time on, or accept them again if there is no time."""
     connection.execute(sa.update(users).where(users.c.id == user_id).values(disabled_at=at))
 
 
@@ -98,5 +98,5 @@ def insert_key(connection: Connection, digest: str, user_id: str, at: int) -> No
 
 
 def delete_keys(connection: Connection, user_id: str) -> None:
-    """Take all keys from a user."""
+    """Delete all keys of a user."""
     connection.execute(sa.delete(api_keys).where(api_keys.c.user_id == user_id))

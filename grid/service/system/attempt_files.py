@@ -1,6 +1,6 @@
-"""What the files in an attempt's folder are called: `docs/lifecycle.md` says what each means.
+"""The names of the files in an attempt's folder; `docs/lifecycle.md` says what each means.
 
-Constants alone: the supervisor imports this, whose imports are paid once for each experiment.
+Nothing but constants: the supervisor imports this, and every experiment pays for what the supervisor imports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that are still there, with what was written, when the machine has lost its power.
+"""Makes files survive a loss of power, with what was written into them.
 
 A file is as durable as its last sync, and a name (made, renamed or removed) as the last sync of its folder.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def sync_file(path: str | os.PathLike[str]) -> None:
-    """Return once what was written into a file is on the disk."""
+    """Return once what was written to a file is on the disk."""
     _sync(path, os.O_RDONLY)
 
 
@@ -22,12 +22,12 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
 def sync_tree(folder: Path) -> None:
     """Return once everything in a folder is on the disk.
 
-    Begun when all is written: the first sync then takes most of the others along.
+    Call it when everything is written: the first sync then flushes most of the other files too.
     """
     for path, _, names in os.walk(folder):
         for name in names:
             file = Path(path, name)
-            if not file.is_symlink():  # which is a name and nothing else
+            if not file.is_symlink():  # a link is a name and nothing else: its folder's sync covers it
                 sync_file(file)
         sync_folder(path)
 

@@ -1,25 +1,26 @@
-"""Named points at which a test lets the service die, fail or hold still; nothing where `GRID_FAILPOINTS` is not set.
+"""Named points at which a test makes the service die, fail or pause; they do nothing unless `GRID_FAILPOINTS` is set.
 
-The points stand before and after what has an effect that outlives a process: a commit, a rename, a process that is
-started, a signal. Spawner and supervisor import this, too: nothing but the standard library, and what is as light.
+The points stand before and after everything whose effect outlives a process: a commit, a rename, the start of a
+process, a signal. Spawner and supervisor import this module too, so it imports only the standard library and what is
+just as light.
 
-`GRID_FAILPOINTS` is a list of rules ``name:number:action``, separated by semicolons; an empty one only counts.
-The name is a pattern as a shell has them. The number says which of the hits of that name it is: ``3`` for the third,
-``3+`` for the third and all after it. The actions are
+`GRID_FAILPOINTS` is a list of rules ``name:number:action``, separated by semicolons; an empty list only counts.
+The name is a shell-style pattern. The number says which hit of that name is meant: ``3`` for the third, ``3+`` for the
+third and all that follow. The actions are
 
 ``kill``
-    Kill the service (SIGKILL), whichever of its processes came to the point.
+    Kill the service (SIGKILL), whichever of its processes reached the point.
 ``die``
-    Kill the process that came to the point: a supervisor, the spawner.
+    Kill the process that reached the point: a supervisor, the spawner.
 ``raise``, ``raise=FILE``
-    Raise `OSError`, as a disk does that is full; where a file is named, only while there is one.
+    Raise the `OSError` of a full disk; if a file is named, only while that file exists.
 ``wait=FILE``
-    Hold still until the file has as many bytes as the rule has had hits: each byte lets one go on.
+    Pause until the file has as many bytes as the rule has had hits: each byte releases one.
 ``delay=SEED``
-    Hold still for up to five milliseconds, which the seed and the hit's number decide.
+    Pause for up to five milliseconds; the seed and the hit's number decide for how long.
 
-`GRID_FAILPOINTS_LOG` is a file that all processes write into, a line for each hit: its name, the pid and what was done.
-What is counted are its lines, so that the numbers hold across processes.
+`GRID_FAILPOINTS_LOG` is a file to which every process writes a line for each hit: its name, the pid and what was done.
+Hits are counted by its lines, so the numbers hold across processes.
 """
 
 from __future__ import annotations
@@ -61,16 +62,16 @@ class _Rule:
 
 
 class _Plan:
-    """Rules, and the file that counts for all processes."""
+    """The rules, and the file in which all processes count their hits."""
 
     def __init__(self, text: str, log: str) -> None:
         self._rules = [_rule(part) for part in text.split(";") if part]
         self._log = log
-        # Whoever inherits this from the service is one of its processes.
+        # A process that inherits this from the service is one of the service's own.
         self.service = int(os.environ.setdefault(_SERVICE, str(os.getpid())))
 
     def hit(self, name: str) -> Iterator[float]:
-        """Do what the rules say of this hit; yield how long to hold still before going on."""
+        """Do what the rules say about this hit; yield how many seconds to pause before looking again."""
         descriptor = os.open(self._log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -78,7 +79,7 @@ class _Plan:
             names = [*(line.split(" ")[0] for line in lines), name]
             hits = {rule: sum(fnmatch.fnmatchcase(each, rule.pattern) for each in names) for rule in self._rules}
             due = [rule for rule in self._rules if rule.applies(name, hits[rule])]
-            # Before anything is done: the process may not come back to say so.
+            # Written before anything is done: the process may not live to write it afterwards.
             done = ",".join(rule.action for rule in due) or "-"
             os.write(descriptor, f"{name} {os.getpid()} {done}\n".encode())
         finally:
@@ -104,21 +105,21 @@ class _Plan:
 
 
 def reached(name: str) -> None:
-    """Say that a point is reached; it may be the end of this process, and it may take long."""
+    """Report that a point is reached. This may take long, and may be the end of this process."""
     if _plan is not None:
         for seconds in _plan.hit(name):
             time.sleep(seconds)
 
 
 async def reached_async(name: str) -> None:
-    """Say so on an event loop, which goes on meanwhile where the point holds still."""
+    """Do the same as `reached` on an event loop, which goes on while the point pauses."""
     if _plan is not None:
         for seconds in _plan.hit(name):
             await asyncio.sleep(seconds)
 
 
 def arm() -> None:
-    """Read the rules from the environment, as it is done when this module is imported."""
+    """Read the rules from the environment again; importing this module does so once."""
     global _plan  # noqa: PLW0603 - it belongs to the process, as its environment does
     text = os.environ.get("GRID_FAILPOINTS")
     _plan = None if text is None else _Plan(text, os.environ["GRID_FAILPOINTS_LOG"])

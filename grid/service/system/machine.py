@@ -1,4 +1,4 @@
-"""What this machine has, and who its user is."""
+"""What this machine has, and which account the service runs under."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def cpu_count() -> int:
-    """How many CPUs this process may use."""
+    """Return how many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def gpu_count() -> int:
-    """How many NVIDIA GPUs the driver shows; their ids are 0 to this less one."""
+    """Return how many NVIDIA GPUs the driver shows; their ids count from 0."""
     try:
         return sum(1 for _ in Path("/proc/driver/nvidia/gpus").iterdir())
     except FileNotFoundError:
@@ -23,7 +23,7 @@ def gpu_count() -> int:
 
 
 def boot_time() -> float:
-    """When this machine was started, in seconds since the epoch; 0 where the system does not say."""
+    """Return when this machine was started, in seconds since the epoch; 0 if the system does not say."""
     try:
         lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
     except FileNotFoundError:
@@ -32,7 +32,7 @@ def boot_time() -> float:
 
 
 def account() -> str:
-    """The name of the system account; its number where it has no name, as in some containers."""
+    """Return the name of the system account, or one made of its number if it has no name, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""How a service is set up, with the errors of that and its limits. What fills it is above: `grid.service.command`."""
+"""A service's options and limits, and the errors of wrong options. `grid.service.command` reads the options."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MAX_BODY_BYTES = 16 * 1024**2
 
 
 class OptionError(ValueError):
-    """An option or a variable of the environment is wrong."""
+    """An option or an environment variable is wrong."""
 
 
 class TryLater(OptionError):
-    """What was asked for is not to be had now, and may be at the next try: a disk is full, a database locked."""
+    """The service cannot have what it needs now, but another try may help: a disk is full, a database is locked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,24 +26,24 @@ class Options:
     home: Path
     host: str = "127.0.0.1"
     port: int = 0
-    """0 lets the system pick one."""
+    """0 lets the system choose one."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names by which clients may call it, besides those of loopback and ``host``."""
+    """Host names by which clients may address it, besides those of loopback and ``host``."""
     database: str = ""
-    """As SQLAlchemy writes it; empty for SQLite in ``home``."""
+    """A URL of SQLAlchemy's; empty for an SQLite file in ``home``."""
     cpus: int = 0
-    """0 for the machine's."""
+    """0 for all that the machine has."""
     gpus: int | None = None
-    """None for the machine's."""
+    """None for all that the machine has."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     idle_seconds: float = 0.0
-    """0 to stay for ever."""
+    """How long it stays with nothing to do; 0 for ever."""
     instance_types: Path | None = None
-    """A catalogue instead of the one that is shipped."""
+    """A catalogue to use instead of the one that is shipped."""
     stop_experiments: bool = False
-    """Whether what runs ends with the service."""
+    """Whether running experiments end with the service."""
     kept_by: str = ""
-    """What the keeper that has started it has written down: see `grid.session.embedded`."""
+    """What the keeper that started it has written down: see `grid.session.embedded`."""
     embedded: bool = False
-    """Whether its callers are on this machine, so that an interpreter they name is one of ours."""
+    """Whether its callers are on this machine, so that the interpreter they name can be used here."""
     max_experiments: int = MAX_EXPERIMENTS

@@ -1,6 +1,7 @@
 """Names every file and folder below the service's home. Nothing else builds such a path.
 
-But for the supervisor: it is told its folder, and knows the names in it from `grid.service.system.attempt_files`.
+The supervisor is the exception: it is told its folder, and takes the names in it from
+`grid.service.system.attempt_files`.
 """
 
 from __future__ import annotations
@@ -25,38 +26,38 @@ class AttemptFolder:
     path: Path
 
     def make(self) -> None:
-        """Make the folder where it is not there, and the experiment's around it, readable by their user only."""
+        """Make the folder and the experiment's around it, unless they exist, readable only by the service's user."""
         for folder in (self.path.parent, self.path):
             folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
 
     @property
     def claim(self) -> Path:
-        """Who does it."""
+        """Says which supervisor runs the attempt."""
         return self.path / attempt_files.CLAIM
 
     @property
     def cancel(self) -> Path:
-        """Exists once a cancel was recorded."""
+        """Exists once a cancel has been recorded."""
         return self.path / attempt_files.CANCEL
 
     @property
     def stop(self) -> Path:
-        """Exists once a service has shut down and was to end it."""
+        """Exists once a service that shuts down has asked the attempt to end."""
         return self.path / attempt_files.STOP
 
     @property
     def cgroup(self) -> Path:
-        """Which control group its processes are in."""
+        """Says which control group its processes are in."""
         return self.path / attempt_files.CGROUP
 
     @property
     def started(self) -> Path:
-        """When the script was started, and its pid."""
+        """Says when the script was started, and its pid."""
         return self.path / attempt_files.STARTED
 
     @property
     def exit(self) -> Path:
-        """How the script ended."""
+        """Says how the script ended."""
         return self.path / attempt_files.EXIT
 
     @property
@@ -66,7 +67,7 @@ class AttemptFolder:
 
     @property
     def work(self) -> Path:
-        """The working copy."""
+        """The working copy that the script runs in."""
         return self.path / attempt_files.WORK
 
 
@@ -77,29 +78,29 @@ class Workspace:
     home: Path
 
     def prepare(self) -> None:
-        """Make the folders, readable by their user only."""
+        """Make the folders, readable only by the service's user."""
         for folder in (self.home, self.snapshots, self.incoming, self.experiments, self.service):
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         self.home.chmod(PRIVATE_FOLDER)
 
     def clear_incoming(self) -> None:
-        """Remove what a service that was killed had of uploads. Nobody else may have this home."""
+        """Remove the unfinished uploads of a service that was killed. No other service may be using this home."""
         shutil.rmtree(self.incoming)
         self.incoming.mkdir(mode=PRIVATE_FOLDER)
 
     @property
     def database(self) -> Path:
-        """The SQLite file."""
+        """The SQLite file, unless another database is configured."""
         return self.home / "grid.sqlite3"
 
     @property
     def pairing(self) -> Path:
-        """What a database outside the home knows it by."""
+        """The id by which a database outside the home knows it."""
         return self.home / "home-id"
 
     @property
     def service(self) -> Path:
-        """Where the embedded service says where it is: see ``grid.session.embedded``."""
+        """Where the embedded service leaves its address: see ``grid.session.embedded``."""
         return homes.service_folder(self.home)
 
     @property
@@ -127,7 +128,7 @@ class Workspace:
         return self.snapshots / digest
 
     def experiment(self, experiment_id: str) -> Path:
-        """The folder of an experiment, with one of each attempt in it."""
+        """The folder of an experiment, with one for each attempt in it."""
         return self.experiments / experiment_id
 
     def attempt(self, experiment_id: str, number: int) -> AttemptFolder:
@@ -136,13 +137,13 @@ class Workspace:
 
 
 def remove_tree(tree: Path, aside: Path) -> None:
-    """Remove a tree, or what is left of it: in one step out of its place, so that nobody ever sees half of it there."""
-    for _ in range(2):  # at first what an earlier call was not given the time to remove
+    """Remove a tree, or what is left of one: it leaves its place in one step, so nobody ever sees half of it there."""
+    for _ in range(2):  # the first round removes what an earlier call had no time to remove
         with contextlib.suppress(FileNotFoundError):
             try:
                 shutil.rmtree(aside)
             except PermissionError:
-                # A script may have protected its folders against itself.
+                # A script may have made its own folders read-only.
                 _open_folders(aside)
                 shutil.rmtree(aside)
         with contextlib.suppress(FileNotFoundError):
@@ -160,7 +161,7 @@ def _open_folders(folder: Path) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its user can read, so that a reader sees all of it or the one before."""
+    """Write a file that only the service's user can read; a reader sees either all of it or the file before it."""
     temporary = path.with_name(path.name + ".tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as file:

@@ -1,6 +1,6 @@
-"""Alembic's entry: runs the migrations in `versions/` on the connection that `grid.service.store.upgrade` gives.
+"""Alembic's entry point: runs the migrations in `versions/` on the connection that `grid.service.store.upgrade` opens.
 
-That has begun the transaction and ends it, so that a database is changed by all of them or by none.
+The caller begins and ends the transaction, so that either all migrations change the database or none does.
 """
 
 from __future__ import annotations

@@ -10,5 +10,5 @@ down_revision = ${repr(down_revision)}
 
 
 def upgrade() -> None:
-    """Bring a database of the version before to this one."""
+    """Bring a database from the version before to this one."""
     ${upgrades if upgrades else "pass"}

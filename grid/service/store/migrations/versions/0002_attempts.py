@@ -1,4 +1,4 @@
-"""Attempts that are kept, retries, what is to be removed from the disk, teams."""
+"""Adds the attempts that have ended, retries, what must be removed from the disk, and teams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Bring a database of version 0001 to this one."""
+    """Bring a database from version 0001 to this one."""
     op.add_column("users", sa.Column("disabled_at", sa.BigInteger(), nullable=True))
     op.create_table(
         "teams",
@@ -36,7 +36,7 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("deleted_indices", sa.Text(), server_default="[]", nullable=False))
     op.create_index(op.f("ix_runs_snapshot"), "runs", ["snapshot"], unique=False)
 
-    # SQLite cannot change a table: the rows move into one that is as it shall be. In these no number is given twice.
+    # SQLite cannot change a table: the rows move into a new one, in which no number is used twice.
     if op.get_bind().dialect.name == "sqlite":
         for table in ("runs", "experiments"):
             with op.batch_alter_table(table, recreate="always", table_kwargs={"sqlite_autoincrement": True}):
@@ -82,7 +82,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["experiment_seq"], ["experiments.seq"], name=op.f("fk_attempts_experiment_seq")),
         sa.PrimaryKeyConstraint("experiment_seq", "number", name=op.f("pk_attempts")),
     )
-    # What ended before attempts were kept: the last words of those are in their output only.
+    # Attempts that ended before they were kept in a table: their last lines are only in their output.
     op.execute(
         "INSERT INTO attempts (experiment_seq, number, status, reason, exit_code, signal, error, last_lines, "
         "started_at, finished_at) "
