@@ -76,7 +76,7 @@ def test_argument_that_is_refused_before_anything_is_sent(
 
 
 REFUSED_BY_THE_CLUSTER = [
-    ({"instance_type": "t2.xlrge"}, errors.InvalidArgument, "t2.xlrge.*near it:.*t2.xlarge"),
+    ({"instance_type": "t2.xlrge"}, errors.InvalidArgument, "t2.xlrge.*close matches:.*t2.xlarge"),
     ({"cluster": "moon"}, errors.ClusterNotFound, "'moon'.*'local'"),
     ({"dockerfile": "Dockerfile"}, errors.Unsupported, "dockerfile='Dockerfile'"),
     ({"datastore_name": "images"}, errors.Unsupported, "datastore_name='images'"),

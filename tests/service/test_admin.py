@@ -101,8 +101,8 @@ def test_name_that_is_not_one(service: ServiceProcess, what: str) -> None:
     told = operate(service.home, what, "add", "a:b")
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr == (
-        f"error: 'a:b' is no name for a {what.removesuffix('s')}: 1 to 64 letters of a to z, digits, '.', '_' and '-' "
-        "are allowed, beginning with a letter, a digit or '_'\n"
+        f"error: 'a:b' cannot be the name of a {what.removesuffix('s')}: 1 to 64 letters (a to z), digits, '.', '_' "
+        "and '-' are allowed, beginning with a letter, a digit or '_'\n"
     )
 
 
@@ -143,7 +143,7 @@ def test_name_that_is_taken(service: ServiceProcess) -> None:
     (printed,) = [out for out, _, code in told if code == 0]
     refused = [(out, error) for out, error, code in told if code == 1]
     assert len(refused) == 3
-    assert all(out == "" and "there is a user 'cleo' already" in error for out, error in refused)
+    assert all(out == "" and "there is already a user 'cleo'" in error for out, error in refused)
     assert username(endpoint_of(printed)) == "cleo"
     assert key_count(service, "cleo") == 1
 
@@ -362,7 +362,7 @@ def test_teams(service: ServiceProcess) -> None:
     assert row_of(operated(service.home, "teams", "list"), "vision")[2] == "nora"
     told = operate(service.home, "teams", "add", "vision")
     assert told.returncode == 1
-    assert "there is a team 'vision' already" in told.stderr
+    assert "there is already a team 'vision'" in told.stderr
 
 
 def test_help() -> None:

@@ -48,7 +48,7 @@ def test_settled_name(session: object, tmp_path: Path, start: Callable[..., Run]
 
 def test_unknown_type(session: object, tmp_path: Path) -> None:
     """An instance type that is not in the catalogue is refused with the names near it."""
-    with pytest.raises(InvalidArgument, match=r"'t2\.xlarg' is not in the catalogue; near it: t2\.xlarge"):
+    with pytest.raises(InvalidArgument, match=r"'t2\.xlarg' is not in the catalogue; close matches: t2\.xlarge"):
         _ = run_of(tmp_path, instance_type="t2.xlarg").estimated_hourly_cost
 
 
@@ -100,7 +100,7 @@ def test_a_catalogue_of_the_operator(tmp_path: Path) -> None:
         ("", "is empty"),
         (HEADER + "\n", "is empty"),
         (f"{HEADER}\na,1,0,1,,n,1,1\nb,x,0,1,,n,1,1\n", ":3: .*'x'"),
-        (f"{HEADER}\na,0,0,1,,n,1,1\n", "cpus is 0, and has to be at least 1"),
+        (f"{HEADER}\na,0,0,1,,n,1,1\n", "cpus is 0, but must be at least 1"),
         (f"{HEADER}\na,1,-1,1,,n,1,1\n", "gpus is -1"),
         (f"{HEADER}\na,1,0,1,,n,nan,1\n", "on_demand_usd_per_hour is nan"),
         (f"{HEADER}\na,1,0,1,,n,1,inf\n", "spot_usd_per_hour is inf"),

@@ -159,7 +159,7 @@ def test_refused_while_something_is_unfinished(service: ServiceProcess, start: S
         wait_until(lambda each=each: "ready" in output_of(service, each), "two that run")
     wait_until(lambda: list(run.status().items())[1:] == [("RUNNING", [first.name, second.name])], "two that run")
     content, files = content_of(service), files_of(service)
-    with pytest.raises(NotEnded, match=f"3 experiments of the run '{run.name}' wait or run: cancel it first"):
+    with pytest.raises(NotEnded, match=f"3 experiments of the run '{run.name}' are waiting or running: cancel"):
         run.delete()
     with pytest.raises(NotEnded, match=f"'{first.name}' is RUNNING: cancel it first"):
         first.delete()

@@ -109,7 +109,7 @@ def test_space_for_the_working_copies(service: ServiceProcess, snapshot: str) ->
 def test_client_whose_name_is_taken(session: object, start: Any) -> None:
     """The client says which name is taken; a run without a name gets one of its own."""
     start("", name="taken-name")
-    with pytest.raises(NameTaken, match="'taken-name' already"):
+    with pytest.raises(NameTaken, match="already have a run named 'taken-name'"):
         start("", name="taken-name")
     assert start("").name != start("").name
 
@@ -174,7 +174,7 @@ def test_what_is_refused(
 
 def test_client_with_too_many_experiments(session: object, start: Any) -> None:
     """The client raises what the limit's code stands for, before anything is uploaded."""
-    with pytest.raises(LimitExceeded, match="10,001 experiments; a run has at most 10,000"):
+    with pytest.raises(LimitExceeded, match="10,001 experiments; a run may have at most 10,000"):
         start("", "--n 'range(10001)'")
     with pytest.raises(SweepError, match="--lr"):
         start("", "--lr 'uniform(1)'")

@@ -201,7 +201,7 @@ def test_more_gpus_than_there_are(start: Start) -> None:
 
 def test_unknown_cluster(session: object) -> None:
     """Only a cluster that exists can be paused."""
-    with pytest.raises(ClusterNotFound, match="'elsewhere'; there is 'local'"):
+    with pytest.raises(ClusterNotFound, match="'elsewhere'; the only cluster is 'local'"):
         pause_cluster("elsewhere")
 
 

@@ -24,17 +24,17 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody with a key."""
+    """A user whose key was accepted, or whom the database knows."""
 
     id: str
     name: str
 
 
 class Accounts:
-    """Users and keys. A key is 256 random bits, so that its SHA-256 is as good to keep as a slow hash would be.
+    """Users and keys. A key is 256 random bits, so its SHA-256 is as safe to store as a slow hash would be.
 
-    Nothing of it is kept in memory: a key that is replaced and a user who is disabled or leaves a team, by whatever
-    process, are so with the next request.
+    Nothing is cached in memory: if any process replaces a key, disables a user or removes one from a team, the next
+    request notices.
     """
 
     def __init__(self, database: Database, world: World) -> None:
@@ -43,21 +43,22 @@ class Accounts:
         self._keys = user_rows.Keys(database)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connection that looks up keys."""
         self._keys.close()
 
     async def authenticate(self, user_id: str, key: str) -> User:
-        """Return the user of that id (or name), whose key it is.
+        """Return the user of that id (or name) if the key is theirs.
 
         Raises
         ------
         Unauthenticated
-            In the same words whatever is wrong.
+            If not; the message is the same whatever is wrong.
         """
-        # A key is looked for by its hash: how long that takes tells of the hash of what was sent, not of any key.
+        # A key is looked up by its hash: the time that takes depends on the hash of what was sent, and reveals no key.
         found = await self._keys.owner(_digest(key))
         known_id, name, disabled_at = found or ("", "", None)
-        # People know their name, programs their id: either goes with the key. Both are compared, whatever the first is.
+        # People know their name, programs their id: either is accepted. Always compare both, so that it takes the same
+        # time.
         fits = hmac.compare_digest(known_id.encode(), user_id.encode())
         fits |= hmac.compare_digest(name.encode(), user_id.encode())
         if found is None or disabled_at is not None or not fits:
@@ -65,19 +66,19 @@ class Accounts:
         return User(known_id, name)
 
     async def readable(self, viewer: User, owner: str | None) -> User | None:
-        """Return the user of that name if the viewer may read their runs: oneself, and who is in a team with one.
+        """Return the user of that name if the viewer may read their runs: one's own, and those of one's teammates.
 
         Parameters
         ----------
         viewer
-            Who asks.
+            The user who asks.
         owner
-            The name of whose runs are meant; None for the viewer's own.
+            The name of the user whose runs are meant; None for the viewer.
 
         Returns
         -------
         User or None
-            None whether there is no such user or they are in no team with the viewer.
+            None if there is no such user, and also if they share no team with the viewer.
         """
         if owner is None or owner == viewer.name:
             return viewer
@@ -91,16 +92,16 @@ class Accounts:
         return await self._database.read(read)
 
     async def may_read(self, viewer: User, owner_id: str) -> bool:
-        """Whether the viewer may read the runs of the user of that id."""
+        """Return whether the viewer may read the runs of the user of that id."""
         if viewer.id == owner_id:
             return True
         return await self._database.read(lambda connection: team_rows.is_shared_by(connection, viewer.id, owner_id))
 
     async def ensure(self, name: str, key: str | Callable[[], str]) -> User:
-        """Return the user of that name, who is made where there is none, and who is given the key.
+        """Return the user of that name, who is added if there is none, and give them the key.
 
-        A key that somebody has stays theirs, and it is they who are returned: an account may change its name. A key
-        that is to be read from a file is read by a function, while no other process can change keys.
+        If a user already has the key it stays theirs, and they are returned: an account may change its name. To read
+        the key from a file, pass a function: it is called while no other process can change keys.
         """
         at, new_id = self._world.now(), self._world.new_id()
 
@@ -120,9 +121,9 @@ class Accounts:
 
 
 class Directory:
-    """Users and teams as an operator changes them, each change within a transaction of the caller's.
+    """What an operator can do with users and teams, each change within a transaction of the caller's.
 
-    Its refusals are `AccountError`. That a name is taken is said by the database's index, never by a look before.
+    It refuses with `AccountError`. Whether a name is taken is decided by the database's index, not by a check before.
     """
 
     def __init__(self, world: World) -> None:
@@ -135,13 +136,13 @@ class Directory:
         try:
             user_rows.insert(connection, user.id, name, self._world.now())
         except AlreadyThere:
-            message = f"there is a user {name!r} already; choose another name, or give them a new key: users rotate"
+            message = f"there is already a user {name!r}; choose another name, or give them a new key: users rotate"
             raise AccountError(message) from None
         user_rows.insert_key(connection, _digest(key), user.id, self._world.now())
         return user
 
     def replace_keys(self, connection: Connection, name: str, key: str) -> User:
-        """Give a user that key, and take every other from them."""
+        """Give a user that key, and delete every other key of theirs."""
         user = self.user(connection, name)
         user_rows.delete_keys(connection, user.id)
         user_rows.insert_key(connection, _digest(key), user.id, self._world.now())
@@ -167,27 +168,27 @@ class Directory:
 
     @staticmethod
     def user_of_key(connection: Connection, key: str) -> User | None:
-        """Return the user whose key it is."""
+        """Return the user who has that key, if there is one."""
         row = user_rows.by_key(connection, _digest(key))
         return None if row is None else User(row.id, row.name)
 
     def add_team(self, connection: Connection, name: str) -> None:
-        """Add a team that nobody is in."""
+        """Add a team without members."""
         _check_name("team", name)
         try:
             team_rows.insert(connection, self._world.new_id(), name, self._world.now())
         except AlreadyThere:
-            message = f"there is a team {name!r} already; choose another name"
+            message = f"there is already a team {name!r}; choose another name"
             raise AccountError(message) from None
 
     def join(self, connection: Connection, team: str, user: str) -> None:
-        """Let a user into a team; one who is in it stays."""
+        """Add a user to a team; do nothing if they are in it already."""
         team_id, user_id = self._team(connection, team).id, self._user(connection, user).id
         with suppress(AlreadyThere):
             team_rows.insert_membership(connection, team_id, user_id, self._world.now())
 
     def leave(self, connection: Connection, team: str, user: str) -> None:
-        """Take a user out of a team. One who is not in it is refused: a slip must not pass for a lock."""
+        """Remove a user from a team. Refuse if they are not in it: a typing error must not look like a removal."""
         team_id, user_id = self._team(connection, team).id, self._user(connection, user).id
         if not team_rows.delete_membership(connection, team_id, user_id):
             message = f"the user {user!r} is not in the team {team!r}; teams list shows who is in which"
@@ -197,7 +198,7 @@ class Directory:
     def _user(connection: Connection, name: str) -> Row[Any]:
         row = user_rows.by_name(connection, name)
         if row is None:
-            message = f"there is no user {name!r}; users list shows those there are"
+            message = f"there is no user {name!r}; users list shows all users"
             raise AccountError(message)
         return row
 
@@ -205,7 +206,7 @@ class Directory:
     def _team(connection: Connection, name: str) -> Row[Any]:
         row = team_rows.by_name(connection, name)
         if row is None:
-            message = f"there is no team {name!r}; teams list shows those there are"
+            message = f"there is no team {name!r}; teams list shows all teams"
             raise AccountError(message)
         return row
 
@@ -213,7 +214,7 @@ class Directory:
 def _check_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         message = (
-            f"{name!r} is no name for a {what}: 1 to 64 letters of a to z, digits, '.', '_' and '-' are allowed, "
+            f"{name!r} cannot be the name of a {what}: 1 to 64 letters (a to z), digits, '.', '_' and '-' are allowed, "
             "beginning with a letter, a digit or '_'"
         )
         raise AccountError(message)

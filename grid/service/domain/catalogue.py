@@ -1,4 +1,4 @@
-"""The types of machine that may be asked for, and what they cost. An operator can replace the file."""
+"""The instance types that may be asked for, and what they cost. An operator can replace the file."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class InstanceType:
     spot_usd_per_hour: float
 
     def hourly_cost(self, *, experiments: int, use_spot: bool) -> float:
-        """US dollars per hour for so many experiments at once, to the cent."""
+        """Return what that many experiments at once cost in US dollars per hour, to the cent."""
         return round(experiments * (self.spot_usd_per_hour if use_spot else self.on_demand_usd_per_hour), 2)
 
 
 class Catalogue:
-    """The types of machine, by name and by nickname."""
+    """The instance types, by name and by nickname."""
 
     def __init__(self, types: list[InstanceType]) -> None:
         self.types = types
@@ -80,12 +80,12 @@ class Catalogue:
         Raises
         ------
         InstanceTypeMissing
-            Where there is none; it shows the nearest names.
+            If there is no such type; the error has the closest names.
         """
         try:
             return self._by_name[name]
         except KeyError:
-            name = name[:_MAX_NAME]  # however long it is, looking for what is near it takes no time
+            name = name[:_MAX_NAME]  # so that the search for close names takes no time, however long it is
             near = difflib.get_close_matches(name.lower(), self._by_name, n=4, cutoff=0.4)
             raise InstanceTypeMissing(name, near) from None
 
@@ -93,6 +93,6 @@ class Catalogue:
 def _number(row: dict[str, str], column: str, *, least: float = 0) -> float:
     value = float(row[column])
     if not least <= value < math.inf:
-        message = f"{column} is {row[column]}, and has to be at least {least:g}"
+        message = f"{column} is {row[column]}, but must be at least {least:g}"
         raise ValueError(message)
     return value

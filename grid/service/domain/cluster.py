@@ -1,4 +1,4 @@
-"""What the domain asks of a cluster, whatever it is made of. The answers of this machine are in `local_cluster`."""
+"""The interface of a cluster, as the domain needs it. The implementation for this machine is in `local_cluster`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Protocol
 from grid.service.domain.catalogue import Catalogue, InstanceType
 
 RUNNERS = {".sh": "bash", ".jl": "julia"}
-"""What runs a script, by the end of its name; any other is run by Python."""
+"""The program that runs a script, by the script's suffix; Python runs all others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """CPUs and GPUs."""
+    """Numbers of CPUs and GPUs."""
 
     cpus: int
     gpus: int
@@ -25,18 +25,18 @@ class Cluster(Protocol):
 
     @property
     def name(self) -> str:
-        """What users call it."""
+        """The name by which users choose it."""
 
     @property
     def catalogue(self) -> Catalogue:
-        """The types of machine that may be asked for."""
+        """The instance types that may be asked for."""
 
     @property
     def resources(self) -> Resources:
-        """What experiments share."""
+        """The CPUs and GPUs that all experiments share."""
 
     def check(self, settings: Mapping[str, Any]) -> tuple[InstanceType, Resources, list[str]]:
-        """Return the machine asked for, what an experiment gets of ours, and what is done otherwise than asked for.
+        """Return the instance type, the resources of each experiment, and warnings about what differs from the request.
 
         Parameters
         ----------
@@ -46,38 +46,38 @@ class Cluster(Protocol):
         Raises
         ------
         Unsupported, InstanceTypeMissing
-            Where the run would not be what was asked for.
+            If the run would not be what was asked for.
         """
 
     def check_space(self, size_bytes: int, copies: int) -> None:
-        """Refuse working copies that would not find space.
+        """Refuse a run whose working copies would not fit on the disk.
 
         Parameters
         ----------
         size_bytes
-            Of the source code.
+            The size of the source code.
         copies
-            How many working copies there may be at once: when an experiment has ended, what it did not change is
-            removed.
+            How many working copies there may be at the same time: when an experiment has ended, the files that it did
+            not change are removed.
 
         Raises
         ------
         TooLittleSpace
-            Where they need more than is free.
+            If they need more space than is free.
         """
 
     def command(self, script: str, arguments: Sequence[str], interpreter: str | None) -> tuple[str, ...]:
-        """Return the command line of an experiment, with the path of what runs its script."""
+        """Return the command line of an experiment; its first word is the path of the program that runs the script."""
 
     def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[int]) -> dict[str, str]:
-        """Return the whole environment of an experiment.
+        """Return all environment variables of an experiment.
 
         Parameters
         ----------
         row
-            An experiment with what its executor needs to know of its run.
+            An experiment, with what its executor needs to know about its run.
         settings
             The run's settings.
         gpu_ids
-            The GPUs that are its own.
+            The GPUs that only this experiment uses.
         """

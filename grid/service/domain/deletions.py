@@ -1,4 +1,4 @@
-"""Deletes runs and experiments: their rows at once, their files right after, and again where that was cut short."""
+"""Deletes runs and experiments: first their rows, right after that their files; what was cut short is tried again."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _AT_ONCE = 100
-"""How many are taken off the list in one transaction."""
+"""How many entries are taken off the list in one transaction."""
 
 _WAIT_SECONDS = 10.0
-"""How long a deletion waits for its files to be gone."""
+"""How long a request to delete waits for the files to be removed."""
 
 
 class Deletions:
-    """Rows and files that go together.
+    """Deletes rows together with the files that belong to them.
 
-    The rows go in one transaction, which also writes down whose files are to be removed. Only then are those removed:
-    a service that is killed in between finds the list at its next start. What the disk refuses stays on the list, and
+    The rows go in one transaction, which also lists whose files must be removed. Only then are the files removed: if
+    the service is killed in between, it finds the list at its next start. What the disk refuses stays on the list, and
     is tried again with the next deletion and at the next start.
     """
 
@@ -45,27 +45,27 @@ class Deletions:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        """Begin to remove what an earlier service has left to be removed."""
+        """Begin to remove the files that an earlier service has left on the list."""
         self._begin_to_remove()
 
     async def close(self) -> None:
-        """Stop removing; what is left is removed after the next start."""
+        """Stop removing files; the rest are removed after the next start."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def delete_run(self, run_id: str, name: str) -> bool:
-        """Delete a run, its experiments and their files, and its snapshot where no other run has it.
+        """Delete a run, its experiments and their files, and its snapshot if no other run has it.
 
         Returns
         -------
         bool
-            False where it does not exist any more.
+            False if it no longer exists.
 
         Raises
         ------
         RunNotEnded
-            While an experiment of it waits or runs.
+            If one of its experiments is still waiting or running.
         """
 
         def write(connection: Connection) -> bool:
@@ -86,12 +86,12 @@ class Deletions:
         Returns
         -------
         bool
-            False where it does not exist any more.
+            False if it no longer exists.
 
         Raises
         ------
         ExperimentNotEnded
-            While it waits or runs.
+            If it is still waiting or running.
         """
 
         def write(connection: Connection) -> bool:
@@ -109,10 +109,10 @@ class Deletions:
         try:
             deleted = await self._database.write(write)
         except DatabaseUnavailable:
-            # It may have succeeded and not been able to say so: asked again, there is nothing to delete any more.
+            # The deletion may have succeeded all the same; then no later request would remove the files.
             self._begin_to_remove()
             raise
-        # Goes on whether or not somebody waits for it: to remove very many files takes longer than a request may.
+        # Goes on in the background after that: removing very many files takes longer than a request may.
         await asyncio.wait([self._begin_to_remove()], timeout=_WAIT_SECONDS)
         return deleted
 
@@ -123,7 +123,7 @@ class Deletions:
         return task
 
     async def _remove(self) -> None:
-        """Remove the files of all that was deleted."""
+        """Remove the files of everything that was deleted."""
         async with self._removing:
             try:
                 rows = await self._database.read(removal_rows.to_be_removed)
@@ -134,7 +134,7 @@ class Deletions:
                     if gone:
                         await self._database.write(functools.partial(removal_rows.was_removed, rows=gone))
             except DatabaseUnavailable:
-                _log.exception("what was deleted cannot be removed from the disk now; trying again later")
+                _log.exception("deleted files cannot be removed from the disk now; trying again later")
 
     async def _is_gone(self, row: Row[Any]) -> bool:
         try:

@@ -1,6 +1,6 @@
-"""What the domain refuses: one small tree, each error with what is wrong as values, and its message made of them here.
+"""What the domain refuses: one small tree of errors, each with the facts as attributes and a message made of them here.
 
-Which code a client gets for each is not known here: the API has a table of them.
+The code that a client gets for each is not known here: the API has a table of them.
 
 ::
 
@@ -41,57 +41,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# The most characters that a message repeats of what was given.
+# How many characters of a given value a message repeats at most.
 _LONGEST_VALUE = 200
 _LONGEST_NAME = 200
 _LONGEST_ID = 80
 
 
 class DomainError(Exception):
-    """What was asked for is refused, and nothing of it was done."""
+    """A request is refused, and no part of it was carried out."""
 
 
 # Who asks
 
 
 class Unauthenticated(DomainError):
-    """No enabled user has this id and this key. Which of the two is wrong, nobody is told."""
+    """No enabled user has this id and this key. The caller is not told which of the two is wrong."""
 
     def __init__(self) -> None:
         super().__init__("the user id and the API key are not accepted")
 
 
 class NotOwner(DomainError):
-    """Somebody may read a run or an experiment, and wanted to change it."""
+    """A user tried to change a run or an experiment that they may only read."""
 
     def __init__(self, kind: str, name: str, owner: str) -> None:
-        super().__init__(f"the {kind} {name!r} belongs to {owner!r}: you may read it, and only they may change it")
+        super().__init__(f"the {kind} {name!r} belongs to {owner!r}: you may read it, but only they may change it")
         self.kind = kind
         self.name = name
         self.owner = owner
 
 
 class AccountError(DomainError):
-    """A user or a team cannot be changed as an operator asked for. Only people act on it, so it has only words."""
+    """A user or a team cannot be changed as the operator asked. Only people read this, so it is only a message."""
 
 
 # What is asked for
 
 
 class InvalidValue(DomainError):
-    """A value is not allowed: what it is called, what it is, and what is wanted in its place."""
+    """A value is not allowed: its name, the value, and what is expected instead."""
 
     def __init__(self, name: str, value: object, wanted: str) -> None:
         shown = repr(value)
         shown = shown if len(shown) <= _LONGEST_VALUE else shown[:_LONGEST_VALUE] + "…"
-        super().__init__(f"{name}={shown} is not allowed: {wanted}")
+        super().__init__(f"{name}={shown} is not allowed: expected {wanted}")
         self.name = name
         self.value = value
         self.wanted = wanted
 
 
 class InvalidDigest(DomainError):
-    """A digest does not have the form of one."""
+    """A text does not have the form of a digest."""
 
     def __init__(self, digest: str) -> None:
         super().__init__(
@@ -101,7 +101,7 @@ class InvalidDigest(DomainError):
 
 
 class InvalidSize(DomainError):
-    """No archive has this size."""
+    """No archive can have this size."""
 
     def __init__(self, size_bytes: float, most: int) -> None:
         super().__init__(f"a snapshot has 1 to {most:,} bytes, not {size_bytes:,}")
@@ -110,34 +110,34 @@ class InvalidSize(DomainError):
 
 
 class SnapshotTooLarge(InvalidSize):
-    """An archive may have this size, but not here."""
+    """An archive can have this size, but this service does not accept it."""
 
 
 class InstanceTypeMissing(DomainError):
-    """The catalogue does not have a type of this name; some that it has are near it."""
+    """The catalogue has no type of this name; it may have some with a similar name."""
 
     def __init__(self, name: str, near: Sequence[str]) -> None:
-        hint = f"; near it: {', '.join(near)}" if near else ""
+        hint = f"; close matches: {', '.join(near)}" if near else ""
         super().__init__(f"instance_type {name!r} is not in the catalogue{hint}; get_instance_types() lists all")
         self.name = name
         self.near = tuple(near)
 
 
 class ClusterMissing(DomainError):
-    """There is no cluster of this name; there is another one."""
+    """There is no cluster of this name; there is only one, with another name."""
 
     def __init__(self, name: str, known: str) -> None:
-        super().__init__(f"there is no cluster {name[:_LONGEST_NAME]!r}; there is {known!r}")
+        super().__init__(f"there is no cluster {name[:_LONGEST_NAME]!r}; the only cluster is {known!r}")
         self.name = name
         self.known = known
 
 
 class RunMissing(DomainError):
-    """Whoever asks can read no run of this name and, where it was given, of this id."""
+    """The caller can read no run with this name and, if it was given, this id."""
 
     def __init__(self, name: str | None = None, run_id: str | None = None) -> None:
         if name is None:
-            message = f"you have no run of the id {(run_id or '')[:_LONGEST_NAME]!r}"
+            message = f"you have no run with the id {(run_id or '')[:_LONGEST_NAME]!r}"
         else:
             message = f"you have no run named {name[:_LONGEST_NAME]!r}{_of_id(run_id)}"
         super().__init__(message)
@@ -146,7 +146,7 @@ class RunMissing(DomainError):
 
 
 class ExperimentMissing(DomainError):
-    """Whoever asks can read no experiment of this name and, where it was given, of this id."""
+    """The caller can read no experiment with this name and, if it was given, this id."""
 
     def __init__(self, name: str, experiment_id: str | None = None) -> None:
         super().__init__(f"you have no experiment named {name[:_LONGEST_NAME]!r}{_of_id(experiment_id)}")
@@ -155,23 +155,23 @@ class ExperimentMissing(DomainError):
 
 
 def _of_id(given: str | None) -> str:
-    """What to add where the name alone would mislead."""
-    return f" of the id {given[:_LONGEST_ID]!r}" if given else ""
+    """What to add if an id was given, because the name alone would mislead."""
+    return f" with the id {given[:_LONGEST_ID]!r}" if given else ""
 
 
 class NameTaken(DomainError):
     """Another run of the same user has this name."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"you have a run named {name!r} already; choose another name, or none to be given one")
+        super().__init__(f"you already have a run named {name!r}; choose another name, or leave it out to get one")
         self.name = name
 
 
 class TooManyExperiments(DomainError):
-    """A sweep makes more experiments than a run may have."""
+    """A sweep has more experiments than a run may have."""
 
     def __init__(self, count: int, most: int) -> None:
-        super().__init__(f"the sweep makes {count:,} experiments; a run has at most {most:,}")
+        super().__init__(f"the sweep has {count:,} experiments; a run may have at most {most:,}")
         self.count = count
         self.most = most
 
@@ -184,16 +184,16 @@ class NotEnded(DomainError):
 
 
 class RunNotEnded(NotEnded):
-    """Experiments of a run wait or run."""
+    """Some experiments of a run are still waiting or running."""
 
     def __init__(self, name: str, unfinished: int) -> None:
-        super().__init__(f"{unfinished} experiments of the run {name!r} wait or run: cancel it first")
+        super().__init__(f"{unfinished} experiments of the run {name!r} are waiting or running: cancel it first")
         self.name = name
         self.unfinished = unfinished
 
 
 class ExperimentNotEnded(NotEnded):
-    """An experiment waits or runs."""
+    """An experiment is still waiting or running."""
 
     def __init__(self, name: str, status: str) -> None:
         super().__init__(f"the experiment {name!r} is {status}: cancel it first")
@@ -209,7 +209,7 @@ class Unsupported(DomainError):
 
 
 class ArgumentUnsupported(Unsupported):
-    """The cluster has nothing for an argument: the argument, with its value where that helps, and why."""
+    """The cluster does not support an argument: the argument, with its value if that helps, and why."""
 
     def __init__(self, argument: str, why: str) -> None:
         super().__init__(f"{argument}: {why}")
@@ -240,8 +240,8 @@ class TooLittleSpace(Unsupported):
 
     def __init__(self, copies: int, needed: int, free: int) -> None:
         super().__init__(
-            f"{copies} working copies of the source code need {_readable(needed)} on the disk, where "
-            f"{_readable(free)} are free; make space, or take large files out of the source code"
+            f"{copies} working copies of the source code need {_readable(needed)} on the disk, which has "
+            f"{_readable(free)} free; make space, or take large files out of the source code"
         )
         self.copies = copies
         self.needed = needed
@@ -261,25 +261,25 @@ def _readable(size: float) -> str:
 
 
 class UploadRefused(DomainError):
-    """The address of an upload is not one that the service gave."""
+    """The address of an upload is not one that the service has issued."""
 
     def __init__(self) -> None:
-        super().__init__("this address does not take an upload: createSnapshot gives one that does")
+        super().__init__("this address does not accept an upload: createSnapshot returns one that does")
 
 
 class UploadExpired(DomainError):
-    """The address of an upload was given too long ago."""
+    """The address of an upload was issued too long ago."""
 
     def __init__(self) -> None:
-        super().__init__("this address has expired: createSnapshot gives a new one")
+        super().__init__("this address has expired: createSnapshot returns a new one")
 
 
 class SnapshotRefused(DomainError):
-    """A snapshot cannot be kept or used."""
+    """A snapshot cannot be stored or used."""
 
 
 class SnapshotMissing(SnapshotRefused):
-    """A run is to have a snapshot that is not stored."""
+    """A run needs a snapshot that is not stored."""
 
     def __init__(self, digest: str) -> None:
         super().__init__(f"the snapshot {digest[:_LONGEST_ID]!r} is not stored; createSnapshot says where to upload it")
@@ -287,7 +287,7 @@ class SnapshotMissing(SnapshotRefused):
 
 
 class OtherArchive(SnapshotRefused):
-    """An upload does not have the size or the digest that were announced."""
+    """An upload does not have the size or the digest that was announced."""
 
     def __init__(self) -> None:
         super().__init__("the upload is not the archive that was announced: its size or its SHA-256 differs")
@@ -310,8 +310,8 @@ class MemberRefused(SnapshotRefused):
 
 
 class LinkLeadsOut(SnapshotRefused):
-    """A link in a snapshot leads out of it, by itself or through others."""
+    """A link in a snapshot leads out of it, directly or through other links."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the snapshot holds a link that leads out of it: {name[:_LONGEST_NAME]!r}")
+        super().__init__(f"the snapshot contains a link that leads out of it: {name[:_LONGEST_NAME]!r}")
         self.name = name

@@ -1,4 +1,4 @@
-"""The table of `docs/lifecycle.md`, and the one function that changes a status. Its statements are in the store."""
+"""The table of `docs/lifecycle.md`, and the functions that change a status. Their statements are in the store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRANSITIONS: dict[ExperimentStatus, tuple[tuple[ExperimentStatus, ...], tuple[Re
     _FAILED: (ACTIVE, tuple(reason for reason in Reason if reason is not Reason.CANCELLED_BY_USER)),
     _CANCELLED: (UNFINISHED, (Reason.CANCELLED_BY_USER,)),
 }
-"""For each status: from which others it may be reached, and for which reasons."""
+"""For each status: the statuses from which it may be reached, and the reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Change:
     status: ExperimentStatus
 
 
-def change(  # noqa: PLR0913 - what a change is made of
+def change(  # noqa: PLR0913 - a change consists of this much
     connection: Connection,
     which: Which,
     to: ExperimentStatus,
@@ -47,7 +47,7 @@ def change(  # noqa: PLR0913 - what a change is made of
     values: dict[str, Any] | None = None,
     only_from: ExperimentStatus | None = None,
 ) -> list[Change]:
-    """Change the status of those of the experiments that may reach it from where they are.
+    """Change the status of those of the experiments that may reach it from the one they have.
 
     Parameters
     ----------
@@ -60,16 +60,16 @@ def change(  # noqa: PLR0913 - what a change is made of
     at
         Microseconds since the epoch.
     ending
-        How the attempt ended; required by the terminal statuses. A start that is recorded stays.
+        How the attempt ended; required by the terminal statuses. A recorded start is kept.
     values
         Other columns to set.
     only_from
-        Which of the statuses it is to be reached from; None for every one that the table has.
+        The only status from which it may be reached; None for all that the table allows.
 
     Returns
     -------
     list of Change
-        Empty where the change came too late: then it means nothing any more.
+        The changes that were made; none if they came too late, which callers can ignore.
     """
     sources, reasons = TRANSITIONS[to]
     reason = None if ending is None else ending.reason
@@ -89,24 +89,24 @@ def change(  # noqa: PLR0913 - what a change is made of
 
 
 def queue_again(connection: Connection, which: Which, *, at: int) -> list[tuple[int, Change]]:
-    """Queue those of the experiments that have failed as their next attempt; return their indices and changes."""
+    """Queue the next attempt of those of the experiments that have failed; return their indices and changes."""
     changed = status_changes.change_to_next_attempt(connection, which, TRANSITIONS[_QUEUED][0], _QUEUED, at=at)
     return [(each.index, Change(each.experiment_id, each.run_seq, _QUEUED)) for each in changed]
 
 
 def cancel_queued(connection: Connection, which: Which, *, at: int) -> list[Change]:
-    """End those of the experiments that wait for their turn: they have no process that would have to be gone first."""
+    """Cancel those of the experiments that wait for their turn: they have no processes that must end first."""
     ending = Ending(Reason.CANCELLED_BY_USER)
     return change(connection, which, _CANCELLED, at=at, ending=ending, only_from=_QUEUED)
 
 
 def end(connection: Connection, attempt: AttemptName, ending: Ending, *, at: int) -> list[Change]:
-    """Record how an attempt ended, and queue the next one where it was lost and its run asks for that.
+    """Record how an attempt ended, and queue the next one if it was lost and its run asks for that.
 
-    A cancel that was recorded before wins over whatever the executor saw.
+    A cancel that was recorded before wins over whatever the executor reports.
     """
     which = Which.attempt(*attempt)
-    cancelled = ending.reason is Reason.CANCELLED_BY_USER  # as its folder says, whatever has become of the request
+    cancelled = ending.reason is Reason.CANCELLED_BY_USER  # its folder says so, even if the recorded request was lost
     if cancelled or experiment_rows.is_cancel_requested(connection, *attempt):
         ending = dataclasses.replace(ending, reason=Reason.CANCELLED_BY_USER)
         return change(connection, which, _CANCELLED, at=at, ending=ending)
@@ -117,8 +117,8 @@ def end(connection: Connection, attempt: AttemptName, ending: Ending, *, at: int
 
 
 def _may_run_again(connection: Connection, experiment_id: str) -> bool:
-    """Whether an experiment that was lost, again, is to be queued by itself."""
+    """Return whether an experiment whose attempt was lost may be queued again without being asked."""
     settings = experiment_rows.settings(connection, experiment_id)
-    # Runs that an earlier version has started say nothing of either.
+    # Runs that were started by an earlier version have neither setting.
     retries = max(int(settings.get("maxRetries", 0)), int(settings.get("autoResume", False)))
     return bool(retries) and attempt_rows.count(connection, experiment_id, Reason.LOST) <= retries

@@ -1,4 +1,4 @@
-"""The cluster that is this machine: what it has, what it can do for a run, and how it runs a script."""
+"""The local cluster, which is this machine: its resources, what it can do for a run, and how it runs a script."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INHERITED = (
     "https_proxy",
     "no_proxy",
 )
-"""What an experiment gets of the service's own environment; nothing else of it, secrets least of all."""
+"""What an experiment inherits from the service's own environment; nothing else, least of all secrets."""
 
 INHERITED_PREFIXES = ("CUDA_", "LC_", "NVIDIA_")
 
@@ -54,9 +54,9 @@ class LocalCluster:
     Parameters
     ----------
     catalogue
-        The types of machine that may be asked for.
+        The instance types that may be asked for.
     resources
-        What experiments share.
+        The CPUs and GPUs that all experiments share.
     workspace
         Where working copies are made.
     """
@@ -72,7 +72,7 @@ class LocalCluster:
     def of_this_machine(
         cls, catalogue: Catalogue, workspace: Workspace, *, cpus: int | None = None, gpus: int | None = None
     ) -> LocalCluster:
-        """Return a cluster of so many CPUs and GPUs; of all that this machine has, where a number is not given."""
+        """Return a cluster with these numbers of CPUs and GPUs; by default all that this machine has."""
         return cls(catalogue, Resources(cpus or cpu_count(), gpu_count() if gpus is None else gpus), workspace)
 
     def check(self, settings: Mapping[str, Any]) -> tuple[InstanceType, Resources, list[str]]:
@@ -91,7 +91,7 @@ class LocalCluster:
             raise TooFewGpus(gpus, self.resources.gpus)
         if not gpus and self.resources.gpus:
             warnings.append(
-                'no GPUs were asked for, so experiments run with CUDA_VISIBLE_DEVICES=""; gpus=1 gives each one'
+                'no GPUs were asked for, so experiments run with CUDA_VISIBLE_DEVICES=""; gpus=1 gives each of them one'
             )
         return instance, Resources(cpus, gpus), warnings
 
@@ -117,9 +117,9 @@ class LocalCluster:
         return (
             (
                 bool(settings["dependencyFile"]),
-                f"dependency_file={settings['dependencyFile']!r}: the local cluster uses the packages that you have",
+                f"dependency_file={settings['dependencyFile']!r}: the local cluster uses your installed packages",
             ),
-            (settings["useSpot"], "use_spot changes the estimate only: the local cluster is never taken away"),
+            (settings["useSpot"], "use_spot only changes the estimate: the local cluster is never preempted"),
             (bool(settings["memory"]), "memory is not enforced by the local cluster"),
             (
                 bool(settings["scratchSize"]) or settings["scratchMountPath"] != "/tmp/scratch",  # noqa: S108
@@ -143,7 +143,7 @@ class LocalCluster:
         return (shutil.which(runner) or runner, script, *arguments)
 
     def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[int]) -> dict[str, str]:
-        """See `Cluster.environment`. Of the service's own environment it has what is listed above."""
+        """See `Cluster.environment`. From the service's own environment it takes what is listed above."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -156,7 +156,7 @@ class LocalCluster:
             **inherited,
             "GRID_HOME": str(self._workspace.home),
             "PATH": path,
-            # What is written is in the file at once, whatever happens to the process next.
+            # What a script writes is in the file at once, whatever happens to its process next.
             "PYTHONUNBUFFERED": "1",
             **settings["environment"],
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpu_ids)),

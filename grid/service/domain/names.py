@@ -1,4 +1,4 @@
-"""Names for runs whose owner gave none: an adjective, the surname of somebody of science, and a number."""
+"""Names for runs whose owner gave none: an adjective, the surname of a scientist, and a number."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def run_name(below: Callable[[int], int]) -> str:
     Parameters
     ----------
     below
-        Returns a random whole number from 0 to its argument less one.
+        Returns a random whole number from 0 to its argument minus one.
     """
     return f"{_ADJECTIVES[below(len(_ADJECTIVES))]}-{_SURNAMES[below(len(_SURNAMES))]}-{below(_NUMBERS)}"

@@ -1,4 +1,4 @@
-"""What can be done with runs: estimate, start, cancel. Thin resolvers above it, statements below it."""
+"""What can be done with runs: estimate, start, cancel, retry, delete. Resolvers are above it, statements below it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _MAX_WAIT_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run would be."""
+    """How many experiments a run would have, what it would cost per hour, and what would differ from the request."""
 
     experiment_count: int
     hourly_cost: float
@@ -66,23 +66,23 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Which run or experiment is meant."""
+    """Identifies a run or an experiment by name, and optionally by owner and id."""
 
     name: str
     owner: str | None = None
-    """The name of whose it is; None for the viewer's own."""
+    """The owner's name; None for the viewer's own."""
     id: str | None = None
-    """Where it is given, another one that has the name by now is not meant."""
+    """If given, it excludes another run or experiment that has the name by now."""
 
     def means(self, row: Row[Any]) -> bool:
-        """Whether what has the name is meant."""
+        """Return whether the row, which has the name, is the one that is meant."""
         return self.id is None or self.id == row.id
 
 
 class Runs:
-    """Runs and their experiments."""
+    """Everything that users can do with runs and their experiments."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it is wired to, once
+    def __init__(  # noqa: PLR0913, PLR0917 - it is called once, to wire everything together
         self,
         database: Database,
         cluster: Cluster,
@@ -108,7 +108,7 @@ class Runs:
         self._honour_interpreter = honour_interpreter
 
     async def estimate(self, settings: Mapping[str, Any]) -> Estimate:
-        """Return what a run would cost; create nothing."""
+        """Return what a run would be and cost; create nothing."""
         _check_settings(settings)
         self._check_cluster(settings)
         instance, _, warnings = self._cluster.check(settings)
@@ -116,9 +116,9 @@ class Runs:
         return Estimate(count, instance.hourly_cost(experiments=count, use_spot=settings["useSpot"]), warnings)
 
     async def start(self, user: User, given: Mapping[str, Any]) -> tuple[Row[Any], list[str]]:
-        """Create a run and queue its experiments; return it, and what is done otherwise than asked for.
+        """Create a run and queue its experiments; return it, with warnings about what differs from the request.
 
-        The same key gives the run that it made, whatever else is asked for.
+        If a run was started with the same key, return that one, whatever else is asked for.
         """
         key = given["key"]
         if not _KEY.fullmatch(key):
@@ -131,7 +131,7 @@ class Runs:
         _check_run(given)
         self._check_cluster(settings)
         instance, resources, warnings = self._cluster.check(settings)
-        # Refused before anything is drawn: a sweep over the limit would only cost memory.
+        # Refused before anything is drawn: expanding a sweep beyond the limit would only waste memory.
         await asyncio.to_thread(self._count, settings)
         seed = settings["seed"] if settings.get("seed") is not None else self._world.below(2**31)
         expansion = await asyncio.to_thread(self._expand, settings, seed)
@@ -177,11 +177,11 @@ class Runs:
         ]
 
         def write(connection: Connection) -> Row[Any]:
-            # Looked up again where nobody can come between: two requests with one key make one run.
+            # Looked up again where no other write can come between: two requests with one key make one run.
             made = run_rows.by_key(connection, user.id, key)
             if made is None:
                 if not snapshot_rows.is_stored(connection, given["snapshot"]):
-                    # Its last run was deleted while this one was on its way.
+                    # The last run that had it was deleted in the meantime.
                     raise SnapshotMissing(given["snapshot"])
                 name = self._free_name(connection, user, given.get("name") or "")
                 made = run_rows.by_seq(connection, run_rows.insert(connection, {**run, "name": name}, rows))
@@ -192,7 +192,7 @@ class Runs:
         return made, orjson.loads(made.warnings)
 
     async def cancel_run(self, user: User, which: Named, wait_seconds: float) -> tuple[list[str], list[str]]:
-        """Cancel what is unfinished of a run; return the names of experiments that have ended, and of the others."""
+        """Cancel a run's unfinished experiments; return the names of those that have ended, and of the others."""
         reader = await self._accounts.readable(user, which.owner)
         run = None
         if reader is not None:
@@ -203,7 +203,7 @@ class Runs:
         return await self._cancel(run.seq, run.name, Which.run(run.seq), wait_seconds)
 
     async def cancel_experiment(self, user: User, which: Named, wait_seconds: float) -> tuple[list[str], list[str]]:
-        """Cancel one experiment; return its name among those that have ended, or among the others."""
+        """Cancel one experiment; return its name in the first list if it has ended, else in the second."""
         reader = await self._accounts.readable(user, which.owner)
         row = None
         if reader is not None:
@@ -214,9 +214,9 @@ class Runs:
         return await self._cancel(row.run_seq, row.run_name, Which.experiment(row.id), wait_seconds)
 
     async def retry(self, user: User, run_id: str, key: str) -> list[str]:
-        """Queue the failed experiments of a run as their next attempts; return their names.
+        """Queue the next attempts of a run's failed experiments; return the experiments' names.
 
-        The same key gives what it queued the first time, and queues nothing.
+        If a retry had the same key, return what that queued, and queue nothing.
         """
         if not _KEY.fullmatch(key):
             raise InvalidValue("key", key, _KEY_FORM)
@@ -244,7 +244,7 @@ class Runs:
         return [f"{run.name}-exp{index}" for index in indices]
 
     async def delete_run(self, user: User, run_id: str) -> bool:
-        """Remove a run and all that is of it; return whether there was one."""
+        """Delete a run with everything that belongs to it; return whether there was one."""
         run = await self._database.read(lambda connection: run_rows.by_id(connection, run_id))
         if run is None or not await self._accounts.may_read(user, run.user_id):
             return False
@@ -254,7 +254,7 @@ class Runs:
         return deleted
 
     async def delete_experiment(self, user: User, experiment_id: str) -> bool:
-        """Remove an experiment and all that is of it; return whether there was one."""
+        """Delete an experiment with everything that belongs to it; return whether there was one."""
         row = await self._database.read(lambda connection: experiment_rows.by_id(connection, experiment_id))
         if row is None or not await self._accounts.may_read(user, row.user_id):
             return False
@@ -266,7 +266,7 @@ class Runs:
 
     @staticmethod
     def find_experiment(connection: Connection, user: User, name: str) -> Row[Any] | None:
-        """Return a user's experiment by its name."""
+        """Return a user's experiment by its name, such as ``calm-noether-4136-exp0``; None if there is none."""
         parts = _EXPERIMENT.fullmatch(name)
         if parts is None:
             return None
@@ -336,7 +336,7 @@ def _ended(connection: Connection, which: Which) -> tuple[list[int], list[int]]:
 
 
 def _settled(settings: Mapping[str, Any], instance_type: str, seed: int) -> dict[str, Any]:
-    """The settings as they are kept: what was left open is settled, what only concerns the start is left out."""
+    """The settings as they are stored: with the values that were left open, and without what only matters at start."""
     kept = {name: value for name, value in settings.items() if name not in ("cluster", "actions")}
     return {
         **kept,

@@ -1,4 +1,4 @@
-"""What may start now, on which resources; and what is recorded when an attempt starts or ends."""
+"""Decides what may start now and on which resources, and records when an attempt starts or ends."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _AFTER_FAULT = 1.0
-"""Seconds until the queue is looked at again after a fault."""
+"""Seconds until the queue is checked again after a fault."""
 
 
 @dataclass(slots=True)
 class _Held:
-    """What an attempt holds that is active."""
+    """The resources that an active attempt holds."""
 
     cpus: int
     gpu_ids: tuple[int, ...]
     has_ended: bool = False
-    """Whether its processes are gone, and only the record is missing: then it holds nothing."""
+    """Whether its processes are gone and only the record is missing: it then holds no resources."""
 
 
 class Scheduler:
@@ -55,7 +55,7 @@ class Scheduler:
         self._changes = changes
         self._world = world
         self._held: dict[AttemptName, _Held] = {}
-        # What the executor has told and no transaction has recorded yet, in order.
+        # What the executor has reported and no transaction has recorded yet, in order.
         self._reports: list[Callable[[Connection], list[Change]]] = []
         self._wake = asyncio.Event()
         self._in_doubt = False
@@ -65,7 +65,7 @@ class Scheduler:
         self._loop: asyncio.Task[None] | None = None
 
     async def open(self, *, starting: bool = True) -> None:
-        """Go on with what an earlier service left active, and begin to start what is queued, where that is wanted."""
+        """Go on with what an earlier service left active, and, if `starting`, begin to start what is queued."""
         self._starting = starting
         self._database.call_in_doubt(self._look_again)
         await self._executor.open(self)
@@ -74,17 +74,17 @@ class Scheduler:
         self._loop = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Start nothing more; what runs goes on."""
+        """Start nothing more; running attempts go on."""
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
         await self._executor.close()
 
     async def stop_experiments(self) -> None:
-        """Start nothing more, end everything that runs, and come back when its end is recorded."""
+        """Start nothing more, end everything that runs, and return when all ends are recorded."""
         self._starting = False
         async with self._turning:
-            pass  # what was claimed before is held now
+            pass  # what was taken from the queue before is held now
         while self._held or self._reports:
             self._recorded.clear()
             for attempt, held in list(self._held.items()):
@@ -93,11 +93,11 @@ class Scheduler:
             await self._recorded.wait()
 
     def wake(self) -> None:
-        """Look at the queue again."""
+        """Have the queue checked again."""
         self._wake.set()
 
     async def cancel(self, which: Which) -> None:
-        """Record that experiments shall end, and begin to end those that have processes."""
+        """Record that experiments must end, and begin to end those that have processes."""
         at = self._world.now()
 
         def record(connection: Connection) -> tuple[list[Change], list[tuple[str, int]]]:
@@ -112,10 +112,10 @@ class Scheduler:
         for experiment_id, number in active:
             await self._executor.cancel(AttemptName(experiment_id, number))
 
-    # What the executor tells
+    # What the executor reports
 
     def on_started(self, attempt: AttemptName, started_at: int) -> None:
-        """The script's process exists."""
+        """Note that the script's process exists; the next turn records it."""
         if attempt not in self._held:
             return
         which, running, values = Which.attempt(*attempt), ExperimentStatus.RUNNING, {"started_at": started_at}
@@ -125,7 +125,7 @@ class Scheduler:
         self.wake()
 
     def on_ended(self, attempt: AttemptName, ending: Ending) -> None:
-        """No process of the attempt is left: its resources are free, and its end is to be recorded."""
+        """Note that no process of the attempt is left: its resources are free, and the next turn records its end."""
         held = self._held.get(attempt)
         if held is None or held.has_ended:
             return
@@ -142,7 +142,7 @@ class Scheduler:
             self._wake.clear()
             try:
                 if self._in_doubt:
-                    # Wait for better times, and then go by what the database says.
+                    # Give the fault time to pass, and then go by what the database says.
                     await asyncio.sleep(_AFTER_FAULT)
                     self._in_doubt = False
                     await self._adopt()
@@ -157,16 +157,16 @@ class Scheduler:
                 self._look_again()
 
     def _look_again(self) -> None:
-        """Somebody's commit has failed, or has succeeded and could not say so: a start, a cancel, a turn of ours."""
+        """Note that a commit (a start, a cancel, a turn) failed, or succeeded and its confirmation was lost."""
         self._in_doubt = True
         self.wake()
 
     async def _adopt(self) -> None:
-        """Go on with every attempt whose turn has come, as the database says, and that nobody watches."""
+        """Go on with every attempt that is active in the database and that the executor does not watch."""
         for row in await self._database.read(queue_rows.active):
             attempt = AttemptName(row.id, row.attempt)
             if row.cancel_requested_at is not None:
-                # Recorded, and then there was a fault: perhaps before anybody was told.
+                # A fault may have come after the cancel was recorded and before the executor was told.
                 await self._executor.cancel(attempt)
             if attempt in self._held:
                 continue
@@ -211,18 +211,18 @@ class Scheduler:
     def _fitting(
         self, connection: Connection, free_cpus: int, free_gpus: list[int]
     ) -> list[tuple[Row[Any], list[int]]]:
-        """Return those at the head of the queue that fit, with the GPUs that each gets."""
+        """Return the experiments at the head of the queue that fit, with the GPUs that each gets."""
         fitting = []
         for row in queue_rows.next_in_queue(connection, self._cluster.name, free_cpus, self._cluster.resources.gpus):
             free_cpus -= self._cpus(row)
             if free_cpus < 0 or len(free_gpus) < row.gpus:
-                break  # nothing overtakes it: else it might wait for ever
+                break  # nothing overtakes it, or it might wait for ever
             fitting.append((row, free_gpus[: row.gpus]))
             free_gpus = free_gpus[row.gpus :]
         return fitting
 
     async def _give(self, executor: Callable[[Job], Awaitable[None]], row: Row[Any], gpu_ids: Iterable[int]) -> None:
-        """Hand an attempt to the executor. One that it did not take is held by nobody, so that it is adopted later."""
+        """Hand an attempt to the executor. If it is not accepted it does not count as held, so it is adopted later."""
         job = self._hold(row, gpu_ids)
         try:
             await executor(job)
@@ -231,7 +231,7 @@ class Scheduler:
             raise
 
     def _cpus(self, row: Row[Any]) -> int:
-        # A service that was started again with fewer CPUs must not wait for ever for more than there are.
+        # A service that was restarted with fewer CPUs must not wait for ever for more than there are.
         return min(int(row.cpus), self._cluster.resources.cpus)
 
     def _hold(self, row: Row[Any], gpu_ids: Iterable[int]) -> Job:

@@ -1,6 +1,6 @@
-"""Snapshots of source code: where they are uploaded to, how they are checked, and where their trees are kept.
+"""Snapshots of source code: where they are uploaded, how they are checked, and where their trees are kept.
 
-A snapshot is an uncompressed tar archive, known by the SHA-256 of its bytes; the same content is kept once.
+A snapshot is an uncompressed tar archive, identified by the SHA-256 of its bytes; the same content is kept only once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from grid.service.system.world import World
 from grid.shared.wire import MAX_SNAPSHOT_BYTES
 
 _UPLOAD_SECONDS = 15 * 60
-"""How long an upload may take to begin."""
+"""How long an address stays valid: an upload must begin within this time."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
@@ -43,7 +43,7 @@ _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Where to PUT an archive, until when (microseconds since the epoch)."""
+    """Where to PUT an archive, and until when (microseconds since the epoch)."""
 
     path: str
     expires_at: int
@@ -57,11 +57,11 @@ class Snapshots:
         self._database = database
         self._world = world
         self._secret = secret
-        # One for each digest whose tree is put into its place or taken away.
+        # One for each digest whose tree is being put into its place or taken away.
         self._moving: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def announce(self, digest: str, size_bytes: float) -> Upload | None:
-        """Return where to upload an archive, or None where its content is stored already."""
+        """Return where to upload an archive, or None if its content is stored already."""
         if not _DIGEST.fullmatch(digest):
             raise InvalidDigest(digest)
         if not 1 <= size_bytes <= MAX_SNAPSHOT_BYTES or size_bytes != int(size_bytes):
@@ -74,30 +74,30 @@ class Snapshots:
         return Upload(f"/snapshots/{digest}?{urlencode(query)}", expires_at)
 
     async def is_stored(self, digest: str) -> bool:
-        """Whether the content of this digest is here: recorded, and not removed by somebody past the service."""
+        """Return whether the content with this digest is here: recorded, and not removed behind the service's back."""
         recorded = await self._database.read(lambda connection: snapshot_rows.is_stored(connection, digest))
         return recorded and self._workspace.snapshot(digest).is_dir()
 
     async def size(self, digest: str) -> int:
-        """How many bytes a stored snapshot has."""
+        """Return the size of a stored snapshot in bytes."""
         return await self._database.read(lambda connection: snapshot_rows.size(connection, digest))
 
     def holds(self, digest: str, script: str) -> bool:
-        """Whether a stored snapshot has such a file."""
+        """Return whether a stored snapshot has a file of this path."""
         return os.path.isfile(self._workspace.snapshot(digest) / script)
 
     async def receive(self, digest: str, size: str, expires: str, signature: str, body: AsyncIterator[bytes]) -> None:
-        """Take an archive that comes to the address that `announce` gave, check it and keep its tree.
+        """Receive an archive at the address that `announce` returned, check it and keep its tree.
 
         Raises
         ------
         UploadRefused, UploadExpired
-            Where the address is not ours or has expired. Nothing is kept then.
+            If the address is not ours or has expired. Nothing is then kept.
         SnapshotRefused
-            Where the archive is another than was announced, or it holds something that may not be unpacked. Nothing is
-            kept then.
+            If the archive is not the one that was announced, or contains something that may not be unpacked. Nothing is
+            then kept.
         OSError
-            Where the disk does not take it. Nothing is kept then.
+            If the disk refuses it. Nothing is then kept.
         """
         numbers = _WHOLE_NUMBER.fullmatch(size) and _WHOLE_NUMBER.fullmatch(expires)
         if not (numbers and _DIGEST.fullmatch(digest)) or not hmac.compare_digest(
@@ -122,10 +122,10 @@ class Snapshots:
             await asyncio.to_thread(shutil.rmtree, tree, ignore_errors=True)
 
     async def remove(self, digest: str) -> None:
-        """Remove the tree of a snapshot that is not recorded any more; nothing where it is, or is gone already.
+        """Remove the tree of a snapshot that is no longer recorded; do nothing if it is recorded, or gone already.
 
-        An upload of the same content that comes meanwhile waits, and finds the place free. What was cut short is
-        finished by the next call.
+        If the same content is uploaded meanwhile, the upload waits and then finds the place free. A removal that was
+        cut short is finished by the next call.
         """
         async with self._lock(digest):
             if not await self._database.read(lambda connection: snapshot_rows.is_stored(connection, digest)):
@@ -133,10 +133,10 @@ class Snapshots:
                 await asyncio.to_thread(remove_tree, self._workspace.snapshot(digest), self._workspace.trash / digest)
 
     async def _keep(self, digest: str, tree: Path) -> None:
-        """Put a tree into its place, unless it is stored already: somebody else may have sent the same meanwhile."""
+        """Put a tree into its place, unless it is stored already: another client may have sent the same meanwhile."""
         if not await self.is_stored(digest):
             final = self._workspace.snapshot(digest)
-            # What is in the place and not recorded, a service that was killed has left, and nobody answers for it.
+            # A tree that is in the place but not recorded was left by a service that was killed, and may be incomplete.
             await asyncio.to_thread(remove_tree, final, tree.with_name(f"{tree.name}-before"))
             await failpoints.reached_async("snapshot.place.before")
             await asyncio.to_thread(_rename_durably, tree, final)
@@ -162,7 +162,7 @@ async def _save(archive: Path, body: AsyncIterator[bytes], size: int, digest: st
 
 
 def _unpack_durably(archive: Path, tree: Path) -> None:
-    """Unpack, and come back when all of it is on the disk: only then may anybody be told that it is stored."""
+    """Unpack, and return when everything is on the disk: only then may the snapshot be reported as stored."""
     unpack(archive, tree)
     sync_tree(tree)
 

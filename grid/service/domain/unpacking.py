@@ -1,4 +1,4 @@
-"""Unpacking an archive that comes from anybody: no member leaves its folder, and none costs more than it weighs.
+"""Unpacks an archive from an untrusted sender: no member leaves its folder, or costs much more than its size.
 
 Where archives come from and where their trees are kept is in `snapshots`.
 """
@@ -21,26 +21,26 @@ from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER
 __all__ = ["unpack"]
 
 MAX_MEMBERS = 200_000
-"""Files, links and folders, those among them that only the path of another one names."""
+"""Of files, links and folders, including the folders that are named only in the path of another member."""
 MAX_DEPTH = 200
-"""Folders within folders: what removes a tree goes down by calling itself."""
+"""Of nested folders: what removes a tree does so recursively."""
 MAX_HEADER_BYTES = 64 * 1024
-"""Of a header that only says more of the next one; a path has 4,096 bytes at most."""
+"""Of a header that only describes the next one; a path has at most 4,096 bytes."""
 
 _MAX_HEADERS = 4
-"""How many headers may speak of one member: tarfile calls itself for each."""
+"""How many headers may describe one member: tarfile calls itself for each."""
 _MAX_KEYS = 100
-"""Of headers that speak of all members after them: tarfile copies them for each."""
+"""Of headers that describe all members after them: tarfile copies them for each member."""
 _MAX_LINKS = 40
-"""How many links a path may lead through: Linux follows no more, other systems fewer."""
+"""How many links a path may lead through: Linux follows at most this many, other systems fewer."""
 _UNUSABLE = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOENT})
-"""What a file system says of a name, or of what a link leads to, that it does not take."""
+"""The errors of a file system that does not accept a name, or the target of a link."""
 
 _LONG = frozenset({tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
 _RECORDS = frozenset({tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE})
 _BLOCK = tarfile.BLOCKSIZE
 _RECORD = re.compile(rb"([0-9]{1,6}) ")
-# Some versions of Python need time by the square of the length to read past these.
+# Some versions of Python need quadratic time to read long numbers.
 _DIGITS = re.compile(rb"[0-9]{300}")
 
 
@@ -50,14 +50,14 @@ def unpack(archive: Path, folder: Path) -> None:
     Parameters
     ----------
     archive
-        An uncompressed tar archive from anybody.
+        An uncompressed tar archive, not trusted.
     folder
-        Does not exist yet.
+        Must not exist yet.
 
     Raises
     ------
     SnapshotRefused
-        Naming the member that is no regular file, folder or link inside the tree.
+        If it is not an archive, or has a member that is not a regular file, a folder or a link inside the tree.
     """
     folder.mkdir(mode=PRIVATE_FOLDER)
     left = MAX_MEMBERS
@@ -77,13 +77,13 @@ def unpack(archive: Path, folder: Path) -> None:
     for path, folders, names in os.walk(folder):
         for name in (*folders, *names):
             link = os.path.join(path, name)
-            # Only now that everything is in its place can it be said where a chain of links leads to.
+            # Where a chain of links leads is known only now, when everything is in its place.
             if os.path.islink(link) and _leads_out(link, str(folder)):
                 raise LinkLeadsOut(name)
 
 
 class _Member(tarfile.TarInfo):
-    """A header, looked at before tarfile goes wherever it leads."""
+    """A header, checked before tarfile acts on it."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
@@ -98,7 +98,7 @@ class _Member(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:
-        # Called by itself, through tarfile, where this header only speaks of the next one.
+        # Recursive, through tarfile, if this header only describes the next one.
         archive = tarfile
         assert isinstance(archive, _Archive)
         assert archive.fileobj is not None
@@ -108,8 +108,8 @@ class _Member(tarfile.TarInfo):
             try:
                 header = cls.frombuf(block, archive.encoding or "utf-8", archive.errors or "strict")
             except HeaderError:
-                # tarfile takes it for the end, wherever it stands.
-                _distrust("a header that is none")
+                # tarfile would take it for the end, wherever it stands.
+                _distrust("a block that is not a header")
             if header.type in _RECORDS:
                 _check_records(archive.fileobj.read(header.size))
         archive.fileobj.seek(position)
@@ -128,7 +128,7 @@ class _Archive(tarfile.TarFile):
 
 
 def _check_records(content: bytes) -> None:
-    """Refuse records that are not what they should be: tarfile searches them for more than it takes from them."""
+    """Refuse malformed records: tarfile spends much time on searching them."""
     if _DIGITS.search(content):
         _distrust("a number that is too long")
     position = 0
@@ -136,10 +136,10 @@ def _check_records(content: bytes) -> None:
         begin = _RECORD.match(content, position)
         end = position + int(begin[1]) if begin else 0
         if begin is None or end <= begin.end() or end > len(content) or content[end - 1] != ord("\n"):
-            _distrust("a record that is none")
+            _distrust("a malformed record")
         name, equals, value = content[begin.end() : end - 1].partition(b"=")
         if not equals or (name == b"size" and not value.isdigit()):
-            _distrust("a record that is none")
+            _distrust("a malformed record")
         position = end
 
 
@@ -148,7 +148,7 @@ def _distrust(what: str) -> NoReturn:
 
 
 def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> int:
-    """Write a member; return how many files and folders were made."""
+    """Write a member; return how many files, links and folders were made."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\0" in member.name:
         _refuse(member, "it would be written outside the folder")
@@ -157,7 +157,7 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
     target, made = folder, 1
     for part in path.parts if member.isdir() else path.parts[:-1]:
         target /= part
-        # Looked at before anything is made in it: a link among them must not lead out even for a moment.
+        # Checked before anything is made in it: a link among them must not lead out even for a moment.
         if not os.path.lexists(target):
             target.mkdir(mode=PRIVATE_FOLDER)
             made += 1
@@ -167,7 +167,7 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
         return made
     target = folder.joinpath(*path.parts)
     if os.path.lexists(target):
-        _refuse(member, "it is there twice")
+        _refuse(member, "it appears twice")
     elif member.issym():
         target.symlink_to(member.linkname)
     elif member.isreg() and not member.issparse():
@@ -183,9 +183,9 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
 
 
 def _leads_out(link: str, root: str) -> bool:
-    """Whether a link inside a tree leads out of it, itself or through others, to something that exists or not.
+    """Return whether a link inside a tree leads out of it, directly or through others, to an existing target or not.
 
-    What leads through more links than any system follows leads nowhere.
+    A path through more links than any system follows leads nowhere.
     """
     here = os.path.relpath(os.path.dirname(link), root).split("/")
     here = [part for part in here if part != "."]

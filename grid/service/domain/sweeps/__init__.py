@@ -1,7 +1,7 @@
-"""Script arguments to experiments, as a pure function of text, strategy and seed.
+"""Turns script arguments into experiments: a pure function of text, strategy and seed.
 
-Nothing here knows runs, the database or the wire, and nothing is executed: values are parsed, and only the three forms
-of the grammar are known.
+Nothing here knows about runs, the database or the wire, and nothing is executed: values are parsed, and the grammar has
+only three forms.
 """
 
 from __future__ import annotations

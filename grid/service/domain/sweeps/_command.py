@@ -1,4 +1,4 @@
-"""Script arguments to words, and words to flags and positional arguments. What a value means is not decided here."""
+"""Splits script arguments into words, flags and positional arguments. What a value means is not decided here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from grid.service.domain.sweeps._errors import SweepError, clip
 
 _LONGEST_COMMAND = 1_000_000
-"""Characters. No system passes a command line of this length; a long list of values may well come near to it."""
+"""Characters. No system accepts a command line of this length, but a long list of values may come close to it."""
 
 _PIECE = re.compile(
     r"""(?P<space>[ \t\r\n]+)
@@ -40,7 +40,7 @@ class Argument:
         return self.flag.lstrip("-")
 
     def words(self, value: str) -> tuple[str, ...]:
-        """Return the words that the script gets with `value` in the place of the one that was typed."""
+        """Return the words that the script gets with `value` in place of the one that was typed."""
         if not self.flag:
             return (value,)
         if self.value is None:
@@ -52,12 +52,12 @@ def parse(script_args: str) -> tuple[Argument, ...]:
     """Split as a POSIX shell splits words, and give each flag its value.
 
     A word is a flag when it starts with one dash and a letter, or with more dashes and anything, and has no white space
-    in its name; a negative number (``-1e-3``, ``-inf``) is a value. ``--`` alone is a positional argument like others.
+    in its name; a negative number (``-1e-3``, ``-inf``) is a value. ``--`` alone is a positional argument.
 
     Raises
     ------
     SweepError
-        If a quote is not closed, or no process could be given such arguments.
+        If a quote is not closed, or if such arguments cannot be passed to a process.
     """
     arguments: list[Argument] = []
     words = _split(script_args)
@@ -79,7 +79,7 @@ def parse(script_args: str) -> tuple[Argument, ...]:
 
 
 def _flag_in(word: str) -> str:
-    """Return the flag that `word` is or begins with (``--name=value``), and nothing where it is a value."""
+    """Return the flag that `word` is or begins with (``--name=value``), or an empty text if it is a value."""
     if not word.startswith("-") or _NEGATIVE_NUMBER.fullmatch(word):
         return ""
     match = _FLAG.match(word)
@@ -91,15 +91,15 @@ def _flag_in(word: str) -> str:
 def _split(script_args: str) -> list[str]:
     if len(script_args) > _LONGEST_COMMAND:
         raise SweepError(
-            f"script_args has {len(script_args):,} characters and may have {_LONGEST_COMMAND:,}: "
-            "write long lists into a file of your project, and pass the file's name (--config values.json)"
+            f"script_args has {len(script_args):,} characters, but may have at most {_LONGEST_COMMAND:,}: "
+            "write long lists to a file in your project, and pass the file's name (--config values.json)"
         )
     if not passable(script_args):
         raise SweepError(
-            f"script_args holds a null character or half of a surrogate pair, which no process can be given: "
+            f"script_args contains a null character or half of a surrogate pair, which no process can be given: "
             f'"{clip(script_args)}"; leave it out'
         )
-    # The words that shlex.split gives, without its time, which grows with the square of a word's length.
+    # The same words as from shlex.split, whose time grows with the square of a word's length.
     words: list[str] = []
     pieces: list[str] = []
     position = 0
@@ -126,7 +126,7 @@ def _split(script_args: str) -> list[str]:
 
 
 def passable(text: str) -> bool:
-    """Tell whether a process can be given `text` as an argument."""
+    """Return whether a process can be given `text` as an argument."""
     if "\0" in text:
         return False
     try:

@@ -1,7 +1,7 @@
 """NumPy's legacy scalar distributions: their names, what their arguments may be, and how they are drawn.
 
-Arguments are checked here and not left to NumPy, so that counting experiments neither draws nor imports it, and because
-a few arguments that it accepts make it loop without end.
+Arguments are checked here and not left to NumPy, so that experiments can be counted without drawing or importing it,
+and because a few arguments that it accepts make it loop for ever.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_SHOWN = 40  # characters of a number in a message
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """The numbers that a parameter may be."""
+    """The values that a parameter may have."""
 
     text: str
     low: float = -sys.float_info.max
@@ -44,9 +44,9 @@ _ANY = Domain("a finite number")
 _NOT_NEGATIVE = Domain("0 or more", low=0)
 _POSITIVE = Domain("above 0", low=0, above=True)
 _PROBABILITY = Domain("from 0 to 1", low=0, high=1)
-_INT = Domain("a whole number of 64 bits", low=-(2**63), high=_MAX_INT64, whole=True)
+_INT = Domain("a 64-bit whole number", low=-(2**63), high=_MAX_INT64, whole=True)
 _COUNT = Domain("a whole number, 0 or more", low=0, high=_MAX_INT64, whole=True)
-# The next four are narrower than NumPy's own: outside of them it was seen to draw for minutes, or without end.
+# The next four are narrower than NumPy's own: outside them it was seen to draw for minutes, or for ever.
 _ITEMS = Domain("a whole number from 0 to 1,000,000", low=0, high=1_000_000, whole=True)
 _SOME_ITEMS = Domain("a whole number from 1 to 1,000,000", low=1, high=1_000_000, whole=True)
 _ZIPF = Domain("from 1.001 to 1,000", low=1.001, high=1000)
@@ -55,7 +55,7 @@ _CONCENTRATION = Domain("from 0 to 1e12", low=0, high=1e12)
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A distribution's parameters, all of them required and in NumPy's order, and arguments that are right."""
+    """A distribution's parameters, all of them required and in NumPy's order, and an example of valid arguments."""
 
     parameters: dict[str, Domain]
     example: tuple[float, ...] = ()
@@ -112,16 +112,16 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """So many draws from a distribution, not drawn yet."""
+    """A number of draws from a distribution, not drawn yet."""
 
     name: str
     arguments: tuple[float, ...]
     samples: int
     choices: tuple[str, ...] = ()
-    """What `choice` picks from where that is a list; `arguments` then holds its length."""
+    """The list that `choice` picks from, if it is a list; `arguments` then contains its length."""
 
     def draw(self, seed: Sequence[int]) -> tuple[str, ...]:
-        """Draw with a generator of their own, whose stream NumPy has promised not to change.
+        """Draw, with a generator of its own whose stream NumPy has promised not to change.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class Draws:
         state = np.random.RandomState(list(seed))
         try:
             if self.name in ("randint", "random_integers", "choice"):
-                *low, high = self.arguments  # without a lower bound it is 0
+                *low, high = self.arguments  # the lower bound is 0 if there is none
                 # int64 by name: the default is 32 bits wide on some systems.
                 bound = int(high) + (self.name == "random_integers")
                 drawn = state.randint(int(low[0]) if low else 0, bound, size=self.samples, dtype=np.int64).tolist()
@@ -158,39 +158,39 @@ def signature(name: str) -> str:
 
 
 def example(name: str) -> str:
-    """Return a call that is right."""
+    """Return a valid call, for messages."""
     return f"{name}({', '.join(map(repr, (*DISTRIBUTIONS[name].example, 10)))})"
 
 
 def check(name: str, arguments: Sequence[object]) -> None:
-    """Refuse arguments, the number of samples not among them, that the distribution is not defined for.
+    """Refuse arguments, without the number of samples, for which the distribution is not defined.
 
     Raises
     ------
     WrongForm
-        Naming the parameter and what it may be.
+        Names the parameter and what it may be.
     """
     for (parameter, domain), value in zip(DISTRIBUTIONS[name].parameters.items(), arguments, strict=True):
         if value not in domain:
             shown = repr(value)
             shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:30]} …"
-            raise WrongForm(f"in {signature(name)}, {parameter} is {domain.text}, and not {shown}", example(name))
+            raise WrongForm(f"in {signature(name)}, {parameter} must be {domain.text}, not {shown}", example(name))
     wrong = _relation(name, *(value for value in arguments if isinstance(value, (int, float))))
     if wrong:
         raise WrongForm(f"in {signature(name)}, {wrong}", example(name))
 
 
 def _relation(name: str, *values: float) -> str:
-    """Return what the arguments have to be to each other where they are not, else nothing."""
+    """Return the relation between the arguments that is violated, or an empty text if none is."""
     if name == "randint" and not values[0] < values[1]:
-        return "low is below high, which is itself never drawn"
+        return "low must be below high, which itself is never drawn"
     if name == "random_integers" and not values[0] <= values[1]:
-        return "low is not above high"
-    # The other order of bounds is fine for the legacy generator; a distance that is no float is not.
+        return "low must not be above high"
+    # The legacy generator accepts the bounds in either order, but not a distance that exceeds a float.
     if name == "uniform" and abs(float(values[1]) - float(values[0])) > sys.float_info.max:
-        return "high - low is a finite number"
+        return "high - low must be a finite number"
     if name == "triangular" and not (values[0] <= values[1] <= values[2] and values[0] < values[2]):
-        return "left is not above mode, mode is not above right, and left is below right"
+        return "left must not be above mode, mode must not be above right, and left must be below right"
     if name == "hypergeometric" and not values[2] <= values[0] + values[1]:
-        return "nsample is not above ngood + nbad"
+        return "nsample must not be above ngood + nbad"
     return ""

@@ -1,4 +1,4 @@
-"""What is raised for a wrong sweep, and how a message quotes what was typed. What is wrong is decided elsewhere."""
+"""The errors of a wrong sweep, and how messages quote what was typed. What is wrong is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _LONGEST_HINT = 40
 
 
 class SweepError(DomainError):
-    """The script arguments cannot be made into experiments.
+    """The script arguments cannot be turned into experiments.
 
     Parameters
     ----------
     message
         What was given, what is expected, and an example.
     flag
-        The flag that is wrong, as it was typed; empty where the fault is not that of one flag.
+        The flag that is wrong, as it was typed; empty if the fault does not lie with one flag.
     """
 
     def __init__(self, message: str, flag: str = "") -> None:
@@ -25,16 +25,16 @@ class SweepError(DomainError):
 
 
 class WrongForm(Exception):
-    """A value looks like one of the forms of the grammar and is none. The expansion makes it a `SweepError`.
+    """A value looks like one of the grammar's forms but is not valid. The expansion turns this into a `SweepError`.
 
     Parameters
     ----------
     reason
         What is wrong, and what is expected.
     example
-        A value that would be right.
+        A value that would be valid.
     text
-        The value where it may have been meant as plain text, so that the message tells how that is written.
+        The value, if it may have been meant as plain text: the message then shows how to write that.
     """
 
     def __init__(self, reason: str, example: str, text: str = "") -> None:
@@ -53,7 +53,7 @@ class WrongForm(Exception):
 
 
 def clip(text: str) -> str:
-    """Return `text` in a form that any terminal and any encoding can show, and not longer than a line."""
+    """Return `text` in a form that any terminal and any encoding can show, cut to about one line."""
     if len(text) > _LONGEST_QUOTE:
         text = f"{text[: _LONGEST_QUOTE - 20]} … {text[-10:]}"
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
@@ -65,8 +65,8 @@ def quoted(value: str) -> str:
 
 
 def written(number: int) -> str:
-    """Return `number` for people: with separators, or its size where the digits would fill the screen."""
+    """Return `number` for people: with separators, or as a power of 10 if its digits would fill the screen."""
     if number < 10**30:
         return f"{number:,}"
-    # One less than the number of decimal digits; printing such a number outright may exceed the interpreter's limit.
+    # One less than the number of decimal digits; printing such a number in full may exceed the interpreter's limit.
     return f"more than 10^{int((number.bit_length() - 1) * 0.30102999566)}"

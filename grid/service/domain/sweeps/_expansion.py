@@ -1,8 +1,8 @@
-"""Script arguments to experiments: the product of all values, or the part of it that a random search takes.
+"""Turns script arguments into experiments: the product of all values, or the part of it that a random search takes.
 
-What is held in memory is bounded by the limit, and checked before anything is made: lists and draws are held, a range
-is not, so a random search may take its few trials from ranges of any length. A combination is a number until somebody
-looks at it.
+The limit bounds what is held in memory, and is checked before anything is made: lists and draws are held, a range is
+not, so a random search may take its few trials from ranges of any length. A combination is only a number until it is
+looked at.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _Values = tuple[str, ...] | range
-"""A form whose draws are drawn."""
+"""The values of a form, with its draws drawn."""
 
 _MOST_COMBINATIONS = 10**100
 _MOST_FLAGS_SHOWN = 4
 _MOST_CHARACTERS = 100_000_000
-"""Of the arguments of all experiments together: what the limit's 10,000 experiments of 10,000 characters each have."""
+"""In the arguments of all experiments together: enough for 10,000 experiments, the limit, of 10,000 characters each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Expansion:
     """The experiments of a sweep, and what the user should know about them."""
 
     trials: Sequence[Trial]
-    """A trial is made when it is looked at: keep it if it is needed twice."""
+    """A trial is made each time it is looked at: keep it if you need it twice."""
 
     warnings: tuple[str, ...]
 
 
 def count(script_args: str, *, strategy: str, num_trials: int, limit: int | None = None) -> int:
-    """Tell how many experiments a sweep has, without drawing anything.
+    """Count the experiments of a sweep, without drawing anything.
 
     Parameters
     ----------
@@ -64,17 +64,17 @@ def count(script_args: str, *, strategy: str, num_trials: int, limit: int | None
     num_trials
         How many combinations a random search takes; the other strategies ignore it.
     limit
-        The most experiments that a sweep may have; ``None`` to count them whatever they are.
+        The most experiments that a sweep may have; ``None`` to count any number.
 
     Returns
     -------
     int
-        The number of trials that `expand` would give.
+        The number of trials that `expand` would return.
 
     Raises
     ------
     SweepError
-        Where `expand` with the same limit raises it.
+        If `expand` with the same limit would raise it.
 
     Examples
     --------
@@ -87,10 +87,11 @@ def count(script_args: str, *, strategy: str, num_trials: int, limit: int | None
 def expand(script_args: str, *, strategy: str, num_trials: int, seed: int, limit: int = 10_000) -> Expansion:
     """Make the experiments of a sweep.
 
-    The draws of a flag depend on the seed, on the flag as it is typed and on how often it stood before: they stay when
-    other flags are added, removed or reordered. They come from NumPy's `RandomState`, whose streams are frozen. Which
-    combinations a random search takes depends on the seed and on how many there are; the choice comes from the bits of
-    `random.Random`, which are frozen as well. A smaller `num_trials` takes the beginning of what a larger one takes.
+    The draws of a flag depend on the seed, on the flag as it is typed and on how often it appeared before: they stay
+    the same when other flags are added, removed or reordered. They come from NumPy's `RandomState`, whose streams are
+    frozen. Which combinations a random search takes depends on the seed and on how many there are; the choice comes
+    from the bits of `random.Random`, which are frozen as well. A smaller `num_trials` takes the beginning of what a
+    larger one takes.
 
     Parameters
     ----------
@@ -109,8 +110,8 @@ def expand(script_args: str, *, strategy: str, num_trials: int, seed: int, limit
     Raises
     ------
     SweepError
-        If a value is a known form but wrong, if there are more experiments than `limit`, or if the arguments cannot be
-        split into words.
+        If a value has a known form but is not valid, if there are more experiments than `limit`, or if the arguments
+        cannot be split into words.
 
     Examples
     --------
@@ -137,11 +138,11 @@ def expand(script_args: str, *, strategy: str, num_trials: int, seed: int, limit
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A sweep that was read and found to be within its limits."""
+    """A sweep that was parsed and found to be within its limits."""
 
     arguments: tuple[Argument, ...]
     forms: tuple[Form, ...]
-    """The values of each argument; one, empty, for a flag that has none."""
+    """The values of each argument; a single empty one for a flag without a value."""
     combinations: int
     size: int
     warnings: tuple[str, ...] = ()
@@ -149,11 +150,9 @@ class _Plan:
 
 def _plan(script_args: str, strategy: str, num_trials: int, limit: int | None) -> _Plan:
     if strategy not in STRATEGIES:
-        raise SweepError(f'strategy is "{clip(strategy)}", and can be {", ".join(STRATEGIES)}')
+        raise SweepError(f'strategy is "{clip(strategy)}", but must be one of {", ".join(STRATEGIES)}')
     if strategy == "random_search" and num_trials < 1:
-        raise SweepError(
-            f"random_search takes num_trials of 1 or more, and not {num_trials}. For example: num_trials=10"
-        )
+        raise SweepError(f"random_search needs num_trials of 1 or more, not {num_trials}. For example: num_trials=10")
     arguments = parse(script_args)
     if strategy == "none":
         return _Plan(arguments, tuple((argument.value or "",) for argument in arguments), 1, 1)
@@ -164,7 +163,7 @@ def _plan(script_args: str, strategy: str, num_trials: int, limit: int | None) -
         size = min(num_trials, combinations)
         if num_trials > combinations:
             fewer = f"{written(combinations)} combination{'s' if combinations > 1 else ''}"
-            warnings = (f"random_search was asked for {written(num_trials)} trials of only {fewer}: all are taken",)
+            warnings = (f"random_search was asked for {written(num_trials)} trials out of only {fewer}: all are taken",)
     if limit is not None:
         _check_size(arguments, forms, size, limit)
     if combinations > _MOST_COMBINATIONS:
@@ -179,19 +178,19 @@ def _check_size(arguments: Sequence[Argument], forms: Sequence[Form], size: int,
         if not isinstance(form, range) and _length(form) > limit:
             raise SweepError(
                 f"{clip(argument.flag)} {quoted(argument.value or '')} has {written(_length(form))} values; a list or "
-                f"distribution may have {limit:,}, in a random search too. Take fewer, or a range",
+                f"distribution may have at most {limit:,}, even in a random search. Take fewer, or use a range",
                 argument.flag,
             )
     longest = sum(len(argument.flag) + 1 + _width(form) for argument, form in zip(arguments, forms, strict=True))
     if size > 1 and size * longest > _MOST_CHARACTERS:
         raise SweepError(
-            f"the {size:,} experiments have arguments of up to {longest:,} characters each, and may have "
-            f"{_MOST_CHARACTERS:,} together: write long values into a file of the project, and pass its name"
+            f"the {size:,} experiments have arguments of up to {longest:,} characters each, but may have at most "
+            f"{_MOST_CHARACTERS:,} together: write long values to a file in the project, and pass its name"
         )
 
 
 def _combinations(forms: Sequence[Form]) -> int:
-    """Multiply the numbers of values, and stop where the product matters no more: it could have a million digits."""
+    """Multiply the numbers of values, and stop once the product is too large: it could have a million digits."""
     combinations = 1
     for form in forms:
         combinations *= _length(form)
@@ -218,8 +217,8 @@ def _too_many(arguments: Sequence[Argument], forms: Sequence[Form], size: int, l
     ]
     more = ["and so on"] if len(swept) > _MOST_FLAGS_SHOWN else []
     return SweepError(
-        f"the sweep has {written(size)} experiments, and may have {limit:,}: {', '.join(factors + more)}. "
-        'Take fewer values, or some of the combinations: strategy="random_search", num_trials=100',
+        f"the sweep has {written(size)} experiments, but may have at most {limit:,}: {', '.join(factors + more)}. "
+        'Take fewer values, or only some of the combinations: strategy="random_search", num_trials=100',
         swept[0][0].flag if len(swept) == 1 else "",
     )
 
@@ -228,21 +227,21 @@ def _length(form: Form) -> int:
     if isinstance(form, Draws):
         return form.samples
     if isinstance(form, range):
-        # len() of a range refuses what does not fit into a machine word.
+        # len() of a range fails if the result does not fit into a machine word.
         return -((form.start - form.stop) // form.step)
     return len(form)
 
 
 def _width(form: Form) -> int:
-    """Return the most characters that one of the values has."""
+    """Return the length of the longest of the values."""
     if isinstance(form, range):
         return max(len(repr(form[0])), len(repr(form[-1])))
     texts = form.choices if isinstance(form, Draws) else form
-    return max(map(len, texts), default=24)  # which is how long a float can be
+    return max(map(len, texts), default=24)  # 24: the longest that a float can be
 
 
 def _numbers(key: str) -> bytes:
-    # Hashed, so that seeds and flags which resemble each other give unrelated streams, and any whole number is a seed.
+    # Hashed, so that similar seeds and flags have unrelated streams, and any whole number can be a seed.
     return hashlib.sha256(key.encode()).digest()
 
 
@@ -255,7 +254,7 @@ def _draw(argument: Argument, draws: Draws, key: str) -> tuple[str, ...]:
 
 
 def _choose(combinations: int, size: int, key: str) -> list[int]:
-    """Shuffle the first `size` of a deck that is never laid out: only the cards that moved are remembered."""
+    """Shuffle the first `size` cards of a deck that is never laid out: only the cards that moved are remembered."""
     bits = random.Random(int.from_bytes(_numbers(key), "little")).getrandbits  # noqa: S311 - a choice, not a secret
     moved: dict[int, int] = {}
     chosen: list[int] = []
@@ -294,8 +293,8 @@ class _Trials(Sequence[Trial]):
             if length > 1:
                 prefix = f"{argument.flag}=" if argument.joined else ""
                 swept.append((len(self._words) - 1, prefix, name, number, choices, length))
-        # Where a flag's word stands, what comes before the value in it, the parameter that the value is (none where the
-        # flag is repeated later), its values and how many they are; the flag that varies fastest comes first.
+        # The place of a flag's word, what comes before the value in it, the parameter that the value belongs to (None
+        # if the flag is repeated later), its values and their number; the flag that varies fastest comes first.
         self._swept = [
             (place, prefix, name if last[name] == number else None, choices, length)
             for place, prefix, name, number, choices, length in reversed(swept)

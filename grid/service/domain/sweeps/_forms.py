@@ -1,7 +1,7 @@
-"""The text of one value to what it stands for: itself, a list, a range, or draws from a distribution.
+"""Turns the text of one value into what it stands for: itself, a list, a range, or draws from a distribution.
 
-The text goes to `ast.parse` only after a look at its tokens, which keeps out whatever makes the parser warn, recurse
-deeply or take long. What the tree holds is then read as literals; nothing is evaluated.
+The text goes to `ast.parse` only after its tokens were checked, which keeps out whatever makes the parser warn, recurse
+deeply or take long. The nodes of the tree are then read as literals; nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from grid.service.domain.sweeps._distributions import DISTRIBUTIONS, Draws
 from grid.service.domain.sweeps._errors import WrongForm, clip, quoted
 
 Form = tuple[str, ...] | range | Draws
-"""The values of a flag: texts, or numbers that become texts when they are used, or numbers that are not drawn yet."""
+"""The values of a flag: texts, numbers that become texts when they are used, or numbers that are not drawn yet."""
 
 _SPACE = " \t\r\n"
 _DEEPEST = 20
-# Python 3.11 counts the depth of its parser for all threads together, and fails where two parse large lists at once.
+# Python 3.11 counts the depth of its parser for all threads together, and fails if two parse large lists at once.
 _PARSER = threading.Lock()
 _MOST_COMMAS = 100_000
 _LONGEST_NUMBER = 100
@@ -33,7 +33,7 @@ _TOKEN = re.compile(
     rf"(?P<space>[{_SPACE}]+)|(?P<string>{_STRING})|(?P<number>{_NUMBER})|(?P<word>[^\W\d]\w*)|(?P<mark>[\[\](),=+-])",
     re.IGNORECASE | re.DOTALL,
 )
-# A string that is not closed goes on to the end, or else each of its quotes would be tried as the beginning of one.
+# A string that is not closed goes on to the end: otherwise each of its quotes would be tried as the beginning of one.
 _DELIMITER = re.compile(r"'(?:[^'\\]|\\.)*(?:'|\\?\Z)|\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)|[\[\]()]", re.DOTALL)
 _CALL = re.compile(r"([a-z_]\w*)\(", re.ASCII)
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)", re.DOTALL)
@@ -47,19 +47,19 @@ _WITH_STEP = 3  # arguments of a range: start, stop, step
 def read(text: str) -> Form:
     """Read the value of a flag.
 
-    A value that begins like a form, with ``[`` or with ``range`` or the name of a distribution and a parenthesis, is
-    taken for one when it also ends like one, or when it never closes what it opened. The exception is a bare word after
-    the bracket, without a comma (``[abc``), which is text, as is everything else.
+    A value that begins like a form (with ``[``, or with ``range`` or the name of a distribution and a parenthesis) is
+    taken for one if it also ends like one, or if it never closes what it opened. The exception is a bare word after the
+    bracket, without a comma (``[abc``), which is text, as is everything else.
 
     Returns
     -------
     Form
-        The values; one, the text itself, where it is plain text.
+        The values; for plain text a single one, the text itself.
 
     Raises
     ------
     WrongForm
-        If it is a known form and wrong.
+        If it has a known form but is not valid.
     """
     inner = text.strip(_SPACE)
     if inner.startswith("["):
@@ -78,12 +78,12 @@ def read(text: str) -> Form:
 
 
 def _looks_like_values(text: str) -> bool:
-    """Tell a list that is not finished from a text that happens to begin with a bracket."""
+    """Return whether this is an unfinished list, not a text that happens to begin with a bracket."""
     return not text or text[0] in "'\"+-.([0123456789" or "," in text
 
 
 def _closes(text: str, pair: str) -> bool:
-    """Tell whether the delimiter that `text` begins with is closed somewhere in it."""
+    """Return whether the delimiter that `text` begins with is closed somewhere in it."""
     depth = 0
     for match in _DELIMITER.finditer(text):
         if match[0] in pair:
@@ -106,7 +106,7 @@ def _list(text: str) -> tuple[str, ...]:
             text,
         ) from None
     if not values:
-        raise WrongForm("the list is empty, so there would be no experiment", _LIST_EXAMPLE)
+        raise WrongForm("the list is empty, so there would be no experiments", _LIST_EXAMPLE)
     return values
 
 
@@ -114,19 +114,19 @@ def _range(text: str) -> range:
     arguments = _arguments("range", text, _RANGE_EXAMPLE)
     if not 1 <= len(arguments) <= _WITH_STEP:
         raise WrongForm(
-            f"range takes 1 to 3 whole numbers (start, stop, step), and has {len(arguments)}", _RANGE_EXAMPLE
+            f"range takes 1 to 3 whole numbers (start, stop, step), but has {len(arguments)}", _RANGE_EXAMPLE
         )
     numbers: list[int] = []
     for argument in arguments:
         if not isinstance(argument, int) or isinstance(argument, bool):
             shown = clip(repr(argument))
-            raise WrongForm(f"range takes whole numbers, and not {shown}; write others as a list", _RANGE_EXAMPLE)
+            raise WrongForm(f"range takes whole numbers, not {shown}; write others as a list", _RANGE_EXAMPLE)
         numbers.append(argument)
     if len(numbers) == _WITH_STEP and numbers[-1] == 0:
         raise WrongForm("the step of a range cannot be 0", _RANGE_EXAMPLE)
     values = range(*numbers)
     if not values:
-        raise WrongForm("the range is empty, so there would be no experiment", _RANGE_EXAMPLE)
+        raise WrongForm("the range is empty, so there would be no experiments", _RANGE_EXAMPLE)
     return values
 
 
@@ -139,24 +139,24 @@ def _distribution(name: str, text: str) -> Draws:
             example = _with_samples(name, text, arguments)
         takes = f"{needed} arguments, the last of them" if needed > 1 else "1 argument,"
         raise WrongForm(
-            f"{_distributions.signature(name)} takes {takes} the number of samples, and has {len(arguments)}", example
+            f"{_distributions.signature(name)} takes {takes} the number of samples, but has {len(arguments)}", example
         )
     samples = arguments.pop()
     if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
         shown = clip(repr(samples))
         raise WrongForm(
-            f"the last argument of {_distributions.signature(name)} is a positive whole number, and not {shown}",
+            f"the last argument of {_distributions.signature(name)} must be a positive whole number, not {shown}",
             example,
         )
     sized = _sized(arguments)
     _distributions.check(name, sized)
     choices = tuple(map(_text, arguments[0])) if name == "choice" and isinstance(arguments[0], list) else ()
-    # Plus 0, because NumPy takes -0.0 for a negative number.
+    # Plus 0, because NumPy treats -0.0 as a negative number.
     return Draws(name, tuple(value + 0 for value in sized if isinstance(value, (int, float))), samples, choices)
 
 
 def _with_samples(name: str, text: str, arguments: list[object]) -> str:
-    """Return the call with a number of samples added, or a good one where it would not be right even so."""
+    """Return the call with a number of samples added, or an example if it would still not be valid."""
     try:
         _distributions.check(name, _sized(arguments))
     except WrongForm as wrong:
@@ -165,7 +165,7 @@ def _with_samples(name: str, text: str, arguments: list[object]) -> str:
 
 
 def _sized(arguments: list[object]) -> list[object]:
-    """Return the arguments with the length of a list to choose from in its place, which must not be 0 either."""
+    """Return the arguments with a list to choose from replaced by its length, which must not be 0 either."""
     return [len(argument) if isinstance(argument, list) else argument for argument in arguments]
 
 
@@ -175,18 +175,18 @@ def _arguments(name: str, text: str, example: str) -> list[object]:
         if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.func.id != name:
             _refuse("this is more than one call")
         if tree.keywords:
-            raise WrongForm(f"{name} takes its arguments in order and not by name", example)
+            raise WrongForm(f"{name} takes its arguments in order, not by name", example)
         arguments = [_literal(node) for node in tree.args]
     except _NotLiteral as error:
-        raise WrongForm(f"the arguments of {name} are numbers, written out; {error}", example, text) from None
+        raise WrongForm(f"the arguments of {name} must be plain numbers; {error}", example, text) from None
     for argument in arguments:
         if isinstance(argument, (str, tuple)) or argument is None or (isinstance(argument, list) and name != "choice"):
-            raise WrongForm(f"the arguments of {name} are numbers, and not {clip(repr(argument))}", example)
+            raise WrongForm(f"the arguments of {name} must be numbers, not {clip(repr(argument))}", example)
     return arguments
 
 
 class _NotLiteral(Exception):
-    """The text holds something that is no literal of the grammar. It becomes a `WrongForm`, which knows the form."""
+    """The text contains something that is not a literal of the grammar. It becomes a `WrongForm`, with an example."""
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -199,8 +199,8 @@ def _parse(text: str) -> ast.expr:
         with _PARSER:
             return ast.parse(_vetted(text), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # What SyntaxError says differs between versions of Python, and is about Python.
-        _refuse("something is missing or too much: look at commas, brackets and quotes")
+        # The message of a SyntaxError differs between versions of Python, and is about Python.
+        _refuse("something is missing or superfluous: check the commas, brackets and quotes")
 
 
 def _vetted(text: str) -> str:
@@ -215,11 +215,11 @@ def _vetted(text: str) -> str:
         token, kind = match[0], match.lastgroup
         tokens.append(_vetted_token(token, kind, before))
         depth += (token in ("[", "(")) - (token in ("]", ")"))
-        commas += token == ","  # noqa: S105 - a piece of the grammar, no secret
+        commas += token == ","  # noqa: S105 - a piece of the grammar, not a secret
         if commas > _MOST_COMMAS:
-            _refuse(f"it has {text.count(',') + 1:,} values, and may have {_MOST_COMMAS:,}")
+            _refuse(f"it has {text.count(',') + 1:,} values, but may have at most {_MOST_COMMAS:,}")
         if depth > _DEEPEST:
-            _refuse(f"it is nested more than {_DEEPEST} deep")
+            _refuse(f"it is nested more than {_DEEPEST} levels deep")
         if kind != "space":
             before = "string" if kind == "string" else token
     return "".join(tokens)
@@ -231,7 +231,7 @@ def _vetted_token(token: str, kind: str | None, before: str) -> str:
             _refuse("a comma is missing between two strings")
         return token if token[0] in "rR" else _ESCAPE.sub(_known_escape, token)
     if kind == "number" and len(token) > _LONGEST_NUMBER:
-        _refuse(f"a number has {len(token):,} characters, and may have {_LONGEST_NUMBER}")
+        _refuse(f"a number has {len(token):,} characters, but may have at most {_LONGEST_NUMBER}")
     if token in ("+", "-") and before not in ("[", "(", ",", "="):
         _refuse(_unexpected(token))
     return token
@@ -240,11 +240,11 @@ def _vetted_token(token: str, kind: str | None, before: str) -> str:
 def _unexpected(char: str) -> str:
     if char in "'\"":
         return "a quote is not closed"
-    return f"{quoted(char)} has no place there"
+    return f"{quoted(char)} is not allowed there"
 
 
 def _known_escape(match: re.Match[str]) -> str:
-    """Return an escape that no version of Python warns about and that means what Python takes `match` for."""
+    """Return an escape that no version of Python warns about and that means to Python the same as `match`."""
     if match[1][0] in "01234567":
         return f"\\u{int(match[1], 8):04x}"
     return match[0] if match[1] in "\n\r\\'\"abfnrtvxNuU" else f"\\{match[0]}"
@@ -258,7 +258,7 @@ def _text(value: object) -> str:
 def _literal(node: ast.expr) -> object:
     if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, (str, int, float))):
         if isinstance(node.value, str) and not passable(node.value):
-            _refuse("a string holds a null character or half of a surrogate pair, which no process can be given")
+            _refuse("a string contains a null character or half of a surrogate pair, which no process can be given")
         return node.value
     if isinstance(node, ast.List):
         return [_literal(element) for element in node.elts]
@@ -270,11 +270,11 @@ def _literal(node: ast.expr) -> object:
             return -number if isinstance(node.op, ast.USub) else number
     if isinstance(node, ast.Name):
         _refuse(f"{clip(node.id)} is a bare word")
-    _refuse("this holds something else")
+    _refuse("this contains something else")
 
 
 def _quote_words(text: str) -> str:
-    """Return the list with quotes around its words, where it is so simple that it is that; else any good list."""
+    """Return the list with quotes around its words if it is simple enough to be sure of it, else an example."""
     elements = [element.strip(_SPACE) for element in text[1:-1].split(",")]
     if len(text) > _LONGEST_GUESS or not all(map(_BARE.fullmatch, elements)):
         return "['resnet18', 'vit']"
