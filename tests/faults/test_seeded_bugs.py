@@ -109,7 +109,7 @@ def unreadable_claim(service: Victim) -> list[str]:
     (attempt / "claim").unlink()
     (attempt / "claim").symlink_to("nonsense")
     service.start()
-    wait_until(lambda: have_ended(service.home) or "cannot be told" in service.log.read_text(), "a look at the claim")
+    wait_until(lambda: have_ended(service.home) or "cannot tell" in service.log.read_text(), "a look at the claim")
     (service.folder / "release").touch()
     wait_for_end(service)
     return judged(service)

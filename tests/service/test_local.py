@@ -155,7 +155,7 @@ def test_not_known_is_not_dead(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
     asyncio.run(play())
     assert (tmp_path / "ledger").read_text() == "ran\n"
-    assert len([message for message in caplog.messages if "cannot be told" in message]) == 1
+    assert len([message for message in caplog.messages if "cannot tell whether" in message]) == 1
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "folder"])

@@ -98,7 +98,7 @@ class Accounts:
         return await self._database.read(lambda connection: team_rows.is_shared_by(connection, viewer.id, owner_id))
 
     async def ensure(self, name: str, key: str | Callable[[], str]) -> User:
-        """Return the user of that name, who is added if there is none, and give them the key.
+        """Return the user of that name, adding one if there is none, and give them the key.
 
         If a user already has the key it stays theirs, and they are returned: an account may change its name. To read
         the key from a file, pass a function: it is called while no other process can change keys.

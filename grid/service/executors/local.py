@@ -221,7 +221,7 @@ class LocalExecutor:
         except OSError:
             state, lost = State.UNKNOWN, False
         if state is State.UNKNOWN and not attempt.is_doubted:
-            _log.warning("whether %s is running cannot be told: its folder or /proc cannot be read", folder.path)
+            _log.warning("cannot tell whether %s is running: its folder or /proc cannot be read", folder.path)
         attempt.is_doubted = state is State.UNKNOWN
         if state is State.UNCLAIMED and attempt.is_gone:
             return Ending(

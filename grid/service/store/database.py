@@ -211,7 +211,7 @@ def _dropped_after_a_fault(connection: Connection) -> Iterator[None]:
 
 
 def _without_sqlalchemy(error: Exception) -> Exception:
-    """Return the error that callers get, who do not know SQLAlchemy."""
+    """Return the error for callers, which know nothing about SQLAlchemy."""
     if not isinstance(error, sa.exc.SQLAlchemyError):
         return error
     failure = StatementFailed(str(error))

@@ -11,7 +11,7 @@ from grid.service.store.tables import secrets
 
 
 def secret(connection: Connection, name: str, new: Callable[[], bytes]) -> bytes:
-    """Return the secret of that name, which is made now if there is none."""
+    """Return the secret of that name; make it if there is none."""
     value = connection.execute(sa.select(secrets.c.value).where(secrets.c.name == name)).scalar()
     if value is None:
         value = new()

@@ -46,7 +46,7 @@ _POSITIVE = Domain("above 0", low=0, above=True)
 _PROBABILITY = Domain("from 0 to 1", low=0, high=1)
 _INT = Domain("a 64-bit whole number", low=-(2**63), high=_MAX_INT64, whole=True)
 _COUNT = Domain("a whole number, 0 or more", low=0, high=_MAX_INT64, whole=True)
-# The next four are narrower than NumPy's own: outside them it was seen to draw for minutes, or for ever.
+# The next four are narrower than NumPy's own: outside them it can take minutes to draw, or never finish.
 _ITEMS = Domain("a whole number from 0 to 1,000,000", low=0, high=1_000_000, whole=True)
 _SOME_ITEMS = Domain("a whole number from 1 to 1,000,000", low=1, high=1_000_000, whole=True)
 _ZIPF = Domain("from 1.001 to 1,000", low=1.001, high=1000)
