@@ -168,6 +168,8 @@ class ServiceTooOld(ServiceError):
 class ConnectionFailed(GridError, ConnectionError):
     """There was no answer: nothing listens there, or the connection broke."""
 
+    _is_answer = False  # whether the service itself said that it cannot answer now, its disk being full for example
+
 
 class EmbeddedServiceFailed(ConnectionFailed):
     """The embedded service could not be started."""

@@ -53,13 +53,16 @@ _MESSAGE = 2_000  # characters of a message of the service
 
 
 class FailedTry(Exception):
-    """One try has failed: with which error, why, and whether another may succeed."""
+    """One try has failed: with which error, why, whether another may succeed, and whether the service said so."""
 
-    def __init__(self, kind: type[errors.GridError], reason: str, *, again: bool = False) -> None:
+    def __init__(
+        self, kind: type[errors.GridError], reason: str, *, again: bool = False, is_answer: bool = False
+    ) -> None:
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
         self.again = again
+        self.is_answer = is_answer
 
 
 class Answer:
@@ -130,7 +133,7 @@ class Failures:
         # After too many wrong keys another try would only add one more.
         passing = answer.status in _PASSING_STATUS and kind is not errors.TooManyRequests
         kind = kind or (errors.ConnectionFailed if passing else errors.ServiceError)
-        return FailedTry(kind, message, again=passing or code == ErrorCode.UNAVAILABLE)
+        return FailedTry(kind, message, again=passing or code == ErrorCode.UNAVAILABLE, is_answer=True)
 
     def denial(self, reason: str) -> FailedTry:
         """Return the failure of a key that is not accepted."""
@@ -166,7 +169,10 @@ class Failures:
         advice = _ADVICE.get(failure.kind)
         if failure.kind is errors.InvalidResponse and self._has_answered:
             advice = _ADVICE_ON_THE_WAY
-        return failure.kind(". ".join(filter(None, [message.rstrip("."), advice])))
+        error = failure.kind(". ".join(filter(None, [message.rstrip("."), advice])))
+        if isinstance(error, errors.ConnectionFailed):
+            error._is_answer = failure.is_answer  # noqa: SLF001 - not for users
+        return error
 
     def _clean(self, text: str, limit: int) -> str:
         """Leave out what must not reach a terminal or a log: secrets, control characters, and excessive length."""

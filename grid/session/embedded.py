@@ -69,7 +69,7 @@ exit "$code"
 """
 
 # The folder that grid was found in may be one that only this process searches; it goes last, so that it hides nothing.
-_ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); from grid.service.command.main import main; sys.exit(main())"
+_ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); from grid.service.__main__ import main; sys.exit(main())"
 
 
 def find_or_start(*, pause_seconds: float = _PAUSE_SECONDS) -> dict[str, Any]:
@@ -108,16 +108,18 @@ def find_or_start(*, pause_seconds: float = _PAUSE_SECONDS) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """Return what the living service says about itself; None if there is none."""
+    """Return what the service that has this home says about itself; None if no service has it."""
     if not locks.is_held(folder / homes.LOCK):
         return None
     try:
         record: dict[str, Any] = json.loads((folder / homes.RECORD).read_text(encoding="utf-8"))
-        said = Holder(record["pid"], record["start"], record["boot"], "", record["host"])
+        process = (record["pid"], record["start"], record["boot"])
     except (FileNotFoundError, ValueError, KeyError):  # damaged is as good as none: a living service rewrites it
         return None
-    # A service that has taken its lock may not have removed the record of a killed one yet.
-    return record if said.is_alive() else None
+    # A service that has just taken the lock may not have removed the record of a killed one yet. Whether that process
+    # lives is not asked: from another container that shares the home it cannot be seen.
+    owner = Holder.read(folder / homes.OWNER)
+    return record if owner is not None and process == (owner.pid, owner.start, owner.boot) else None
 
 
 def _start(home: Path, folder: Path, pause_seconds: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 import time
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 _M = TypeVar("_M", bound="Model")
 
-_PATIENCE_SECONDS = 30.0
-"""How many seconds to go on asking an embedded service that is there but does not answer."""
 
 _current: Session | None = None
 
@@ -156,17 +155,29 @@ class Session:
 
         if not self.is_embedded:
             return loop.run(send(self.policy))
-        policy, deadline = self._impatient, time.monotonic() + _PATIENCE_SECONDS
+        # The service may have gone, have come back elsewhere, or be about to go and look alive: everything that we ask
+        # for may be asked again. How long that takes depends on the machine, so tries are not counted.
+        policy, pause = self._impatient, self.policy.first_wait
+        deadline, is_last = math.inf, False
         while True:
             try:
                 return loop.run(send(policy))
             except (ConnectionFailed, AuthenticationFailed) as error:
-                # The service has gone, has come back elsewhere, or is about to go and looks alive: everything that we
-                # ask for may be asked again. How long that takes depends on the machine, so tries are not counted.
-                late = time.monotonic() > deadline
+                now = time.monotonic()
+                deadline = min(deadline, now + self.policy.patience)
+                is_late = now >= deadline
                 moved = self._find_again()
-                if late or (isinstance(error, AuthenticationFailed) and not moved):
+                # A service that is there, and says that it cannot, has then been asked often enough.
+                is_refusal = isinstance(error, AuthenticationFailed) or (
+                    policy is self.policy and error._is_answer  # noqa: SLF001 - not for users
+                )
+                if is_last or (not moved and (is_late or is_refusal)):
                     raise
+                # Found somewhere else, it is asked once more, however late that is.
+                is_last = is_late
+            if not moved:
+                time.sleep(pause)
+                pause = min(2 * pause, self.policy.max_wait)
             policy = self.policy
 
     @property

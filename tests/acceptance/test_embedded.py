@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,11 @@ import pytest
 import grid
 from grid import errors
 from grid.session import embedded
+from grid.shared import homes, locks
+from grid.shared.holder import Holder
 from tests.support.embedded import is_empty, record, stop
 from tests.support.environments import clean_environment
+from tests.support.waiting import wait_until
 
 BROKEN = """
 import pathlib
@@ -114,3 +120,17 @@ def test_two_processes_at_once_get_the_same_service(grid_home: Path, tmp_path: P
     assert answers[0] == answers[1]
     assert answers[0][0] == record(grid_home)["url"]
     assert (grid_home / "service" / "service.log").read_text().count("serving ") == 1
+
+
+def test_service_whose_process_cannot_be_seen(grid_home: Path) -> None:
+    """A service of another container that shares the home is used; what a service before it has said is not."""
+    folder = homes.prepare(grid_home)
+    unseen = replace(Holder.of(os.getpid()), pid=2**22 + 1, start="1")
+    said = {"url": "http://127.0.0.1:1", "pid": unseen.pid, "start": unseen.start, "boot": unseen.boot}
+    with locks.acquire(folder / homes.LOCK), ThreadPoolExecutor(1) as pool:
+        unseen.write(folder / homes.OWNER)
+        (folder / homes.RECORD).write_text(json.dumps({**said, "start": "0", "url": "http://127.0.0.1:2"}))
+        found = pool.submit(embedded.find_or_start)
+        wait_until(lambda: found.done() or locks.is_held(folder / homes.START_LOCK), "a client that waits")
+        (folder / homes.RECORD).write_text(json.dumps(said))
+        assert found.result(60) == said

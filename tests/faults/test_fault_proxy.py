@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.faults.proxy import SILENT, SUBSCRIPTION, UPLOAD, Fault, Proxy, at_ra
 from tests.faults.sizes import figure, seed, size
 from tests.support.experiments import database_of
 from tests.support.projects import make_project
+from tests.support.requests import requests
 from tests.support.services import ServiceProcess, login_environment, service_process
 from tests.support.waiting import wait_for_run
 
@@ -249,6 +251,32 @@ def test_embedded_service_is_asked_until_it_answers(tmp_path: Path, monkeypatch:
         assert proxy.faults() == [Fault.REFUSED] * 20
 
 
+def test_embedded_service_that_has_moved_is_asked_however_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call whose time is over still asks the service once that it has just found somewhere else."""
+    with service_process(tmp_path, "--cpus", "1") as service, Proxy(service.endpoint.url) as proxy:
+        monkeypatch.setenv("GRID_HOME", str(service.home))
+        endpoint = Endpoint(proxy.url, service.endpoint.user_id, service.endpoint.api_key)
+        session = Session(endpoint, is_embedded=True, policy=replace(QUICK, patience=0))
+        proxy.plan = lambda _: Fault.REFUSED
+        assert session.execute(models.Clusters).clusters[0].name == "local"
+        assert session.url == service.endpoint.url
+
+
+def test_embedded_service_is_not_asked_without_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a policy allows one try and no pause of its own, the rounds of a call still wait between them."""
+    with service_process(tmp_path, "--cpus", "1") as service, Proxy(service.endpoint.url) as proxy:
+        monkeypatch.setenv("GRID_HOME", str(service.home))
+        record = service.home / "service" / "service.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), "url": proxy.url}))
+        endpoint = Endpoint(proxy.url, service.endpoint.user_id, service.endpoint.api_key)
+        policy = RetryPolicy(tries=1, first_wait=0.05, max_wait=0.2, patience=0.5)
+        session = Session(endpoint, is_embedded=True, policy=policy)
+        proxy.plan = lambda _: Fault.REFUSED
+        with pytest.raises(errors.ConnectionFailed):
+            session.execute(models.Clusters)
+        assert len(proxy.faults()) <= 6
+
+
 def test_page_is_believed_until_the_service_has_answered(paused_service: ServiceProcess) -> None:
     """A complete page of another program means at login that the address is wrong; later, that something is between."""
     with Proxy(paused_service.endpoint.url, lambda _: Fault.PAGE) as proxy:
@@ -434,3 +462,17 @@ def test_walk_through_over_a_bad_line(tmp_path: Path, monkeypatch: pytest.Monkey
     }
     assert done[never_ran] <= 1
     assert len(faults) > 5
+
+
+def test_embedded_service_that_says_that_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is there and cannot use its database is asked as often as any, and not for half a minute."""
+    with service_process(tmp_path, "--cpus", "1") as service:
+        monkeypatch.setenv("GRID_HOME", str(service.home))
+        session = service.session(QUICK, is_embedded=True)
+        (service.home / "grid.sqlite3").rename(service.home / "elsewhere")
+        with (
+            requests(session) as sent,
+            pytest.raises(errors.ConnectionFailed, match="no longer the file that was opened"),
+        ):
+            session.execute(models.PauseCluster, name="local")
+    assert sent == [1 + QUICK.tries]
