@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import bisect
-import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from grid.errors import ExperimentNotFound
 from grid.experiment import Experiment
-from grid.shared.wire import ExperimentStatus
+from grid.shared.wire import EXPERIMENT_NAME, ExperimentStatus, experiment_name
 from grid.views import (
     EXPERIMENTS_PAGE,
     REPR_SECONDS,
@@ -80,15 +79,15 @@ class ExperimentsView(Mapping[str, Experiment]):
         return {word: names for word, names in groups.items() if names}
 
     def _name(self, index: int) -> str:
-        return f"{self._run.name}-exp{index}"
+        return experiment_name(self._run.name, index)
 
     def _index(self, name: object) -> int | None:
         if not isinstance(name, str):
             return None
-        digits = name.removeprefix(f"{self._run.name}-exp")
-        if digits == name or not re.fullmatch(r"0|[1-9][0-9]*", digits, re.ASCII):
+        parts = EXPERIMENT_NAME.fullmatch(name)
+        if parts is None or parts["run"] != self._run.name:
             return None
-        index, indices = int(digits), self._run.indices
+        index, indices = int(parts["index"]), self._run.indices
         place = bisect.bisect_left(indices, index)
         return index if place < len(indices) and indices[place] == index else None
 
@@ -148,7 +147,9 @@ class ExperimentsView(Mapping[str, Experiment]):
     def _take(self, page: int, content: ExperimentPage) -> None:
         index = self._pages[page][0]
         for record in content.nodes:
-            index = int(record.name.rpartition("-exp")[2])
+            parts = EXPERIMENT_NAME.fullmatch(record.name)
+            assert parts is not None
+            index = int(parts["index"])
             known = self._known.get(index)
             if known is None:
                 self._known[index] = self._experiment(index, record)

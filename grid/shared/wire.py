@@ -67,6 +67,15 @@ def grid_home() -> Path:
     return Path(os.environ.get("GRID_HOME") or "~/.grid").expanduser().absolute()
 
 
+EXPERIMENT_NAME = re.compile(r"(?P<run>.+)-exp(?P<index>0|[1-9][0-9]{0,8})")
+"""What an experiment is called: its run's name and its index."""
+
+
+def experiment_name(run: str, index: object) -> str:
+    """Return what the experiment of that index in a run is called."""
+    return f"{run}-exp{index}"
+
+
 class ExperimentStatus(StrEnum):
     """Where an experiment is in its life; the names are the status words that users see."""
 

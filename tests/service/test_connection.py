@@ -6,11 +6,14 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
-from tests.support.toy_service import toy_service
+from tests.support.toy_service import serving, toy_service
+from tests.support.waiting import wait_until
 
 PART = bytes(1 << 20)
 PARTS = 40
@@ -135,3 +138,36 @@ def test_connection_goes_on_behind_a_refusal() -> None:
             head = f"POST {address.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{KEY}\r\n"
             connection.sendall(PART + head.encode() + b"Content-Length: %d\r\n\r\n" % len(query) + query)
             assert b'{"who":"good"}' in read_all(connection)
+
+
+@pytest.mark.parametrize("case", sorted(EARLY.keys() - {"no key, connection kept"}))
+def test_silent_client_is_not_waited_for(url: str, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """A client that has its answer, and neither sends on nor closes, is let go of after a time."""
+    monkeypatch.setattr("grid.service.http.connection._LINGER_SECONDS", 0.05)
+    lines, _ = EARLY[case]
+    with opened(url, lines) as connection:
+        send(connection, lines, 17 if CHUNKED in lines and CLOSE not in lines else 0)
+        read_all(connection)
+        ours = connection.getsockname()[1]
+        process = psutil.Process()
+        wait_until(
+            lambda: not any(each.raddr and each.raddr.port == ours for each in process.net_connections("tcp")),
+            "the end of the service's side",
+        )
+
+
+def test_application_hears_that_a_body_will_not_come() -> None:
+    """A body that cannot be parsed half way is refused, and the application that waits for the rest of it is told."""
+    heard: list[str] = []
+
+    async def listen(scope: Any, receive: Any, send: Any) -> None:
+        del scope, send
+        while "http.disconnect" not in heard:
+            heard.append((await receive())["type"])
+
+    with serving(listen) as url, opened(url, ["POST", CHUNKED]) as connection:
+        connection.sendall(b"1\r\nx\r\n")
+        wait_until(lambda: heard, "the first part of the body")
+        connection.sendall(b"zz\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+        wait_until(lambda: heard[-1] == "http.disconnect", "the word that nothing more will come")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -259,3 +260,26 @@ def test_another_process_has_the_pid(tmp_path: Path, leader: bool) -> None:
             process._transport.close()
 
     asyncio.run(play())
+
+
+def test_boot_that_cannot_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that could not be adopted, because the machine did not say when it was started, is adopted later."""
+    answers = iter([OSError(errno.EMFILE, "too many open files")])
+
+    def boot_time() -> float:
+        for error in answers:
+            raise error
+        return 100.0
+
+    monkeypatch.setattr(evidence, "boot_time", boot_time)
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            job = running.job(hold(tmp_path))
+            with pytest.raises(OSError, match="too many"):
+                await running.executor.adopt(job, was_running=False, handed_over_at=1)
+            await running.executor.adopt(job, was_running=False, handed_over_at=1)
+            assert (await running.ending(job)).reason is Reason.LOST
+
+    asyncio.run(play())
+    assert not (tmp_path / "ledger").exists()

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from grid import Run, list_clusters, pause_cluster, resume_cluster
 from grid.errors import ClusterNotFound, GridWarning, Unsupported
+from grid.service.domain.local_cluster import LocalCluster
+from grid.service.http.app import opened
+from grid.service.store.tables import experiments as rows
+from grid.service.store.tables import runs
+from grid.service.system.settings import Options
 from grid.session import session as sessions
+from grid.shared.wire import ExperimentStatus
 from tests.support.experiments import (
     database_of,
     facts_of,
+    insert_run,
     only,
     output_of,
     restart,
@@ -292,3 +305,33 @@ def test_fewer_gpus_than_before(own_service: ServiceProcess, start_there: Start)
     assert list(Run(with_gpu.name).status()) == ["QUEUED"]
     own_service.stop()
     assert list(wait_for_run(restart(own_service, with_gpu))) == ["SUCCEEDED"]
+
+
+def test_attempt_that_could_not_be_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that a fault kept from its executor holds nothing, and is handed over after it."""
+    faults = iter([OSError(errno.EMFILE, "too many open files")])
+    command = LocalCluster.command
+
+    def failing(cluster: LocalCluster, *arguments: Any) -> tuple[str, ...]:
+        for fault in faults:
+            raise fault
+        return command(cluster, *arguments)
+
+    monkeypatch.setattr(LocalCluster, "command", failing)
+
+    def queue_one(connection: Connection) -> None:
+        insert_run(connection, ExperimentStatus.QUEUED)
+        settings = json.dumps({"environment": {}, "instanceType": "t2.medium"})
+        connection.execute(sa.update(runs).values(settings=settings))
+
+    async def play() -> str:
+        async with opened(Options(home=tmp_path, cpus=1, gpus=0)) as application:
+            await application.database.write(queue_one)
+            application.service.scheduler.wake()
+            while True:
+                status = await application.database.read(lambda connection: connection.scalar(sa.select(rows.c.status)))
+                if status not in ("QUEUED", "PENDING"):
+                    return str(status)
+                await asyncio.sleep(0.01)
+
+    assert asyncio.run(asyncio.wait_for(play(), 60)) == "FAILED"  # for its source code was never there

@@ -18,7 +18,7 @@ from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.cluster import RUNNERS
 from grid.service.store import attempt_rows, experiment_rows
 from grid.service.store.database import Database
-from grid.shared.wire import ErrorCode, ExperimentStatus
+from grid.shared.wire import ErrorCode, ExperimentStatus, experiment_name
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -121,7 +121,7 @@ def experiment_object(row: Row[Any], attempts: Attempts) -> Object:
         "seq": row.seq,
         "endings": attempts,
         "id": row.id,
-        "name": f"{row.run_name}-exp{row.index}",
+        "name": experiment_name(row.run_name, row.index),
         "runId": row.run_id,
         "index": row.index,
         "status": row.status,
@@ -172,7 +172,7 @@ def failure_group_object(run_name: str, indices: Sequence[int], example: Row[Any
         "reason": example.reason,
         "finalLine": example.final_line,
         "count": len(indices),
-        "names": [f"{run_name}-exp{index}" for index in indices],
+        "names": [experiment_name(run_name, index) for index in indices],
         "example": failure_object(example),
     }
 

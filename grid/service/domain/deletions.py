@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from grid.service.domain.errors import ExperimentNotEnded, RunNotEnded
 from grid.service.domain.snapshots import Snapshots
+from grid.service.executors.protocol import Executor
 from grid.service.store import experiment_rows, removal_rows, run_rows
 from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.system import failpoints
-from grid.service.system.workspace import PRIVATE_FOLDER, Workspace, remove_tree
 from grid.shared.wire import UNFINISHED, ExperimentStatus
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class Deletions:
     is tried again with the next deletion and at the next start.
     """
 
-    def __init__(self, database: Database, workspace: Workspace, snapshots: Snapshots) -> None:
+    def __init__(self, database: Database, executor: Executor, snapshots: Snapshots) -> None:
         self._database = database
-        self._workspace = workspace
+        self._executor = executor
         self._snapshots = snapshots
         self._removing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,12 +141,8 @@ class Deletions:
             if row.kind == "snapshot":
                 await self._snapshots.remove(row.name)
             else:
-                await asyncio.to_thread(self._remove_experiment, row.name)
+                await self._executor.remove(row.name)
         except OSError:
             _log.exception("the files of the %s %s cannot be removed; trying again later", row.kind, row.name)
             return False
         return True
-
-    def _remove_experiment(self, experiment_id: str) -> None:
-        self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-        remove_tree(self._workspace.experiment(experiment_id), self._workspace.trash / experiment_id)

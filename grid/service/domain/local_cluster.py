@@ -13,7 +13,7 @@ from grid.service.domain.cluster import RUNNERS, Resources
 from grid.service.domain.errors import ArgumentUnsupported, RunnerMissing, TooFewGpus, TooLittleSpace
 from grid.service.system.machine import cpu_count, gpu_count
 from grid.service.system.workspace import Workspace
-from grid.shared.wire import DEFAULT_CLUSTER
+from grid.shared.wire import DEFAULT_CLUSTER, experiment_name
 
 INHERITED = (
     "ALL_PROXY",
@@ -162,7 +162,7 @@ class LocalCluster:
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpu_ids)),
             "GRID_CLUSTER_ID": row.cluster,
             "GRID_EXPERIMENT_ID": row.id,
-            "GRID_EXPERIMENT_NAME": f"{row.run_name}-exp{row.index}",
+            "GRID_EXPERIMENT_NAME": experiment_name(row.run_name, row.index),
             "GRID_INSTANCE_TYPE": settings["instanceType"],
             "GRID_RUN_NAME": row.run_name,
             "GRID_USER_ID": row.user_id,

@@ -34,18 +34,19 @@ from grid.service.store.database import Database
 from grid.service.store.experiment_rows import Which
 from grid.service.system.world import World
 from grid.shared.wire import (
+    EXPERIMENT_NAME,
     MAX_DESCRIPTION,
     MAX_TIMEOUT_SECONDS,
     RUN_NAME,
     SCRIPT_SUFFIXES,
     VARIABLE_NAME,
     ExperimentStatus,
+    experiment_name,
 )
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-_EXPERIMENT = re.compile(r"(?P<run>.+)-exp(?P<index>0|[1-9][0-9]{0,8})")
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _KEY_FORM = "16 to 64 letters, digits, '-' and '_'"
 _MAX_NAME = 200
@@ -241,7 +242,7 @@ class Runs:
         indices, changed = await self._database.write(write)
         self._changes.announce(change.run_seq for change in changed)
         self._scheduler.wake()
-        return [f"{run.name}-exp{index}" for index in indices]
+        return [experiment_name(run.name, index) for index in indices]
 
     async def delete_run(self, user: User, run_id: str) -> bool:
         """Delete a run with everything that belongs to it; return whether there was one."""
@@ -258,7 +259,7 @@ class Runs:
         row = await self._database.read(lambda connection: experiment_rows.by_id(connection, experiment_id))
         if row is None or not await self._accounts.may_read(user, row.user_id):
             return False
-        name = f"{row.run_name}-exp{row.index}"
+        name = experiment_name(row.run_name, row.index)
         _check_owner(user, row, "experiment", name)
         deleted = await self._deletions.delete_experiment(row.id, name, at=self._world.now())
         self._changes.announce([row.run_seq])
@@ -267,7 +268,7 @@ class Runs:
     @staticmethod
     def find_experiment(connection: Connection, user: User, name: str) -> Row[Any] | None:
         """Return a user's experiment by its name, such as ``calm-noether-4136-exp0``; None if there is none."""
-        parts = _EXPERIMENT.fullmatch(name)
+        parts = EXPERIMENT_NAME.fullmatch(name)
         if parts is None:
             return None
         return experiment_rows.by_index(connection, user.id, parts["run"], int(parts["index"]))
@@ -287,7 +288,7 @@ class Runs:
                 ended, pending = await self._database.read(lambda connection: _ended(connection, which))
                 remaining = deadline - asyncio.get_running_loop().time()
                 if not pending or remaining <= 0:
-                    return [f"{run_name}-exp{i}" for i in ended], [f"{run_name}-exp{i}" for i in pending]
+                    return _names(run_name, ended), _names(run_name, pending)
                 try:
                     await asyncio.wait_for(changed.wait(), remaining)
                 except TimeoutError:
@@ -325,6 +326,10 @@ class Runs:
         if wanted:
             raise NameTaken(wanted)
         return f"{names[0]}-{self._world.below(2**31)}"
+
+
+def _names(run_name: str, indices: list[int]) -> list[str]:
+    return [experiment_name(run_name, index) for index in indices]
 
 
 def _ended(connection: Connection, which: Which) -> tuple[list[int], list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -221,28 +221,28 @@ class Scheduler:
             free_gpus = free_gpus[row.gpus :]
         return fitting
 
-    async def _give(self, executor: Callable[[Job], Awaitable[None]], row: Row[Any], gpu_ids: Iterable[int]) -> None:
+    async def _give(self, executor: Callable[[Job], Awaitable[None]], row: Row[Any], gpu_ids: Sequence[int]) -> None:
         """Hand an attempt to the executor. If it is not accepted it does not count as held, so it is adopted later."""
-        job = self._hold(row, gpu_ids)
+        attempt = AttemptName(row.id, row.attempt)
+        job = self._job(attempt, row, gpu_ids)
+        self._held[attempt] = _Held(self._cpus(row), tuple(gpu_ids))
         try:
             await executor(job)
         except BaseException:
-            self._held.pop(job.attempt, None)
+            self._held.pop(attempt, None)
             raise
 
     def _cpus(self, row: Row[Any]) -> int:
         # A service that was restarted with fewer CPUs must not wait for ever for more than there are.
         return min(int(row.cpus), self._cluster.resources.cpus)
 
-    def _hold(self, row: Row[Any], gpu_ids: Iterable[int]) -> Job:
+    def _job(self, attempt: AttemptName, row: Row[Any], gpu_ids: Sequence[int]) -> Job:
         settings = orjson.loads(row.settings)
-        attempt = AttemptName(row.id, row.attempt)
-        held = self._held[attempt] = _Held(self._cpus(row), tuple(gpu_ids))
         return Job(
             attempt=attempt,
             snapshot=row.snapshot,
             command=self._cluster.command(row.script, orjson.loads(row.arguments), row.interpreter),
-            environment=self._cluster.environment(row, settings, held.gpu_ids),
+            environment=self._cluster.environment(row, settings, gpu_ids),
             timeout_seconds=settings.get("timeout"),
             resume=row.attempt > 1 and settings.get("autoResume", False),
         )

@@ -18,7 +18,7 @@ from grid.service.executors.output import last_lines
 from grid.service.executors.protocol import AttemptName, Ending, Job, Listener
 from grid.service.executors.spawner_client import SpawnerClient
 from grid.service.system import failpoints
-from grid.service.system.workspace import AttemptFolder, Workspace, write_private
+from grid.service.system.workspace import PRIVATE_FOLDER, AttemptFolder, Workspace, remove_tree, write_private
 from grid.shared.wire import Reason
 
 _log = logging.getLogger(__name__)
@@ -58,12 +58,13 @@ class LocalExecutor:
 
     async def adopt(self, job: Job, *, was_running: bool, handed_over_at: int | None) -> None:
         """Check what an earlier service left in the attempt's folder, and go on from there."""
+        # An attempt that was handed over before the machine started may have run: the claim may have been lost when the
+        # power failed. Asked before anything is noted: if it cannot be told now, the attempt is adopted later.
+        may_have_run = was_running or evidence.is_before_boot(handed_over_at)
         attempt = self._new(job)
         if attempt is None:
             return
-        # An attempt that was handed over before the machine started may have run: the claim may have been lost when the
-        # power failed.
-        attempt.was_running = was_running or evidence.is_before_boot(handed_over_at)
+        attempt.was_running = may_have_run
         if not attempt.was_running and evidence.state_of(attempt.folder) is State.UNCLAIMED:
             # Spawned or not, nobody has claimed its folder yet: the claim makes sure that it runs only once.
             self._send(attempt)
@@ -79,6 +80,14 @@ class LocalExecutor:
         """Leave the request to stop in the attempt's folder, and wake the supervisor."""
         folder = self._workspace.attempt(*attempt)
         self._tell(attempt, folder, folder.stop)
+
+    async def remove(self, experiment_id: str) -> None:
+        """Remove the experiment's folder, by way of the trash, so that nobody ever sees half of it in its place."""
+        await asyncio.to_thread(self._remove, experiment_id)
+
+    def _remove(self, experiment_id: str) -> None:
+        self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        remove_tree(self._workspace.experiment(experiment_id), self._workspace.trash / experiment_id)
 
     async def close(self) -> None:
         """Let the spawner end; supervisors and scripts go on."""
@@ -102,7 +111,7 @@ class LocalExecutor:
         spawner = await SpawnerClient.start(self._on_report)
         self._spawners.append(spawner)
         failpoints.reached("executor.spawner.after")
-        self._background(self._replace(spawner))
+        self._background(self._replace(spawner), "the spawner")
 
     def _send(self, attempt: _Attempt) -> None:
         attempt.is_handed = True
@@ -165,7 +174,7 @@ class LocalExecutor:
 
     def _tell(self, attempt: AttemptName, folder: AttemptFolder, word: Path) -> None:
         if not self._write(folder, word):
-            self._background(self._insist(attempt, folder, word))
+            self._background(self._insist(attempt, folder, word), str(folder.path))
 
     def _write(self, folder: AttemptFolder, word: Path) -> bool:
         """Leave a request, and wake the supervisor. One that starts later looks for requests after its claim."""
@@ -190,7 +199,7 @@ class LocalExecutor:
     def _watch(self, attempt: _Attempt) -> None:
         if not attempt.is_watched:
             attempt.is_watched = True
-            self._background(self._until_the_end(attempt))
+            self._background(self._until_the_end(attempt), str(attempt.folder.path))
 
     async def _until_the_end(self, attempt: _Attempt) -> None:
         """Report the end of an attempt as soon as its folder or its supervisor's death shows it."""
@@ -238,15 +247,15 @@ class LocalExecutor:
             attempt.is_started = True
             self._listener.on_started(attempt.job.attempt, started_at)
 
-    def _background(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
+    def _background(self, coroutine: Coroutine[Any, Any, None], what: str) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine, name=what)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("an attempt is no longer watched", exc_info=error)
+            _log.error("a fault has ended the watch over %s", task.get_name(), exc_info=error)
 
 
 def _name_of(folder: str) -> AttemptName:

@@ -94,5 +94,14 @@ class Executor(Protocol):
     async def stop(self, attempt: AttemptName) -> None:
         """Begin to end an attempt because the service shuts down; its end is reported to the listener."""
 
+    async def remove(self, experiment_id: str) -> None:
+        """Remove all that attempts of an experiment have left; none of them runs, and none will.
+
+        Raises
+        ------
+        OSError
+            If the disk refuses it. Repeated, it finishes what was begun.
+        """
+
     async def close(self) -> None:
         """Stop watching; running attempts go on."""

@@ -37,7 +37,7 @@ from grid.service.store.pairing import pair
 from grid.service.system.settings import OptionError, Options
 from grid.service.system.workspace import Workspace
 from grid.service.system.world import World
-from grid.shared.wire import API_VERSION, GRAPHQL_PATH, HEALTH_PATH, ErrorCode
+from grid.shared.wire import API_VERSION, GRAPHQL_PATH, HEALTH_PATH, ErrorCode, experiment_name
 
 _READ, _WRITE = ("GET", "HEAD"), ("PUT",)
 
@@ -87,7 +87,7 @@ class Application:
         scheduler = Scheduler(self.database, cluster, executor, changes, self.world)
         snapshots = Snapshots(workspace, self.database, self.world, secret)
         self.accounts = Accounts(self.database, self.world)
-        self.deletions = Deletions(self.database, workspace, snapshots)
+        self.deletions = Deletions(self.database, executor, snapshots)
         self.service = Service(
             options=options,
             database=self.database,
@@ -126,7 +126,7 @@ class Application:
 
     async def running_experiments(self) -> list[str]:
         """Return the names of the experiments that have been started and have no recorded end."""
-        return [f"{row.run_name}-exp{row.index}" for row in await self.database.read(queue_rows.active)]
+        return [experiment_name(row.run_name, row.index) for row in await self.database.read(queue_rows.active)]
 
     async def add_user(self, name: str, key: str | Callable[[], str]) -> User:
         """Return the user of this name, who may call with this key from now on; add the user if there is none."""

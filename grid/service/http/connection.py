@@ -61,7 +61,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close the connection unless its client waits for an answer: others must not delay the end of the service."""
-        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
+        is_done = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
+        if self._wrapped.is_ending or is_done:
             self._wrapped.transport.close()
         else:
             super().shutdown()
@@ -133,6 +134,10 @@ class HttpProtocol(HttpToolsProtocol):
         """Close a connection that gets no further answers, once nothing more is expected from its client."""
         transport = self._wrapped.transport
         if self._has_more and not transport.is_closing():
+            if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # as above
+                # An application that waits for the rest of a body must hear that it will not come.
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
             with suppress(OSError):  # the client has reset it, which the transport is about to learn
                 transport.write_eof()
             self._start_limit()

@@ -26,10 +26,10 @@ from grid.service.system.workspace import PRIVATE_FILE
 
 _log = logging.getLogger(__name__)
 
-HEAD = "0002"
-"""The newest migration. A test compares it with the folder of migrations."""
-
 MIGRATIONS = Path(__file__).with_name("migrations")
+
+HEAD = max(file.name[:4] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+"""The newest migration. Alembic would say the same, and takes a third of a second to be imported."""
 
 
 def upgrade(

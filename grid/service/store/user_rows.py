@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
+from grid.service.store import sqlite
 from grid.service.store.database import Database
 from grid.service.store.faults import AlreadyThere
 from grid.service.store.tables import api_keys, users
@@ -29,33 +29,22 @@ class Keys:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._at_once: Any = None
-        if database.engine.dialect.name == "sqlite":
-            connection = database.engine.raw_connection()
-            self._at_once = connection.driver_connection
-            connection.detach()
-            # No waiting here if another program has locked the database: a reader thread waits instead.
-            self._at_once.execute("PRAGMA busy_timeout=0")
-            self._at_once.execute("PRAGMA query_only=ON")
-            self._text = str(_BY_KEY.compile(database.engine))
+        self._query = sqlite.DirectQuery.of(database.engine, _BY_KEY)
 
     async def owner(self, digest: str) -> Sequence[Any] | None:
         """Return the id, the name and the time of disabling of the user whose key has this digest."""
-        if self._at_once is not None:
+        if self._query is not None:
             try:
-                # All rows are fetched, so that the statement ends: an open one would see the same data for ever.
-                rows = self._at_once.execute(self._text, (digest,)).fetchall()
-            except sqlite3.Error:
+                return self._query.first(digest)
+            except sqlite.Unanswered:
                 pass  # asked again below, which waits for locks and explains errors
-            else:
-                return rows[0] if rows else None
         return await self._database.read(lambda connection: by_key(connection, digest))
 
     def close(self) -> None:
         """Close the connection."""
-        if self._at_once is not None:
-            self._at_once.close()
-            self._at_once = None
+        if self._query is not None:
+            self._query.close()
+            self._query = None
 
 
 def by_key(connection: Connection, digest: str) -> Row[Any] | None:

@@ -6,9 +6,7 @@ import re
 from dataclasses import dataclass
 
 from grid.service.domain.sweeps._errors import SweepError, clip
-
-_LONGEST_COMMAND = 1_000_000
-"""Characters. No system accepts a command line of this length, but a long list of values may come close to it."""
+from grid.shared.wire import MAX_SCRIPT_ARGS
 
 _PIECE = re.compile(
     r"""(?P<space>[ \t\r\n]+)
@@ -89,9 +87,9 @@ def _flag_in(word: str) -> str:
 
 
 def _split(script_args: str) -> list[str]:
-    if len(script_args) > _LONGEST_COMMAND:
+    if len(script_args) > MAX_SCRIPT_ARGS:
         raise SweepError(
-            f"script_args has {len(script_args):,} characters, but may have at most {_LONGEST_COMMAND:,}: "
+            f"script_args has {len(script_args):,} characters, but may have at most {MAX_SCRIPT_ARGS:,}: "
             "write long lists to a file in your project, and pass the file's name (--config values.json)"
         )
     if not passable(script_args):
