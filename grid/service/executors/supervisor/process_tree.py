@@ -13,6 +13,7 @@ from grid.service.system.attempt_files import OUTPUT
 from grid.shared.processes import ps, status_fields
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_MAX_LISTS = 100  # of processes: how often new ones are looked for that others left behind when they ended
 
 
 def become_subreaper() -> None:
@@ -100,22 +101,40 @@ def leftovers(supervisor: int, experiment_id: str, folder: str) -> Iterator[int]
     mark = f"GRID_EXPERIMENT_ID={experiment_id}".encode()
     inside = os.path.realpath(folder)
     output = _identity(f"{folder}/{OUTPUT}")
-    for pid in _pids():
-        proved = False
-        with suppress(OSError):  # it has ended, or belongs to another user
-            with open(f"/proc/{pid}/stat", errors="replace") as file:
-                fields = status_fields(file.read())
-            if fields[0] in "ZX":
+    seen: set[int] = set()
+    for _ in range(_MAX_LISTS):
+        has_missed = False
+        for pid in _pids():
+            if pid in seen:
                 continue
-            with open(f"/proc/{pid}/environ", "rb") as environment:
-                proved = mark in environment.read().split(b"\0")
-            if not proved and output is not None:
-                proved = output in (_identity(f"/proc/{pid}/fd/1"), _identity(f"/proc/{pid}/fd/2"))
-            if not proved and fields[3] == str(supervisor):
-                proved = f"{os.readlink(f'/proc/{pid}/cwd')}/".startswith(f"{inside}/")
-        if proved:
-            yield from _below(pid)
-            yield pid
+            seen.add(pid)
+            try:
+                belongs = _belongs(pid, supervisor, mark, inside, output)
+            except (FileNotFoundError, ProcessLookupError):
+                has_missed = True
+                continue
+            except OSError:  # it is another user's
+                continue
+            if belongs:
+                yield from _below(pid)
+                yield pid
+        # A process that had ended when it was looked at may have forked after the list was made.
+        if not has_missed:
+            return
+
+
+def _belongs(pid: int, supervisor: int, mark: bytes, inside: str, output: tuple[int, int] | None) -> bool:
+    with open(f"/proc/{pid}/stat", errors="replace") as file:
+        fields = status_fields(file.read())
+    if fields[0] in "ZX":
+        raise ProcessLookupError
+    with open(f"/proc/{pid}/environ", "rb") as environment:
+        if mark in environment.read().split(b"\0"):
+            return True
+    if output is not None and output in (_identity(f"/proc/{pid}/fd/1"), _identity(f"/proc/{pid}/fd/2")):
+        return True
+    in_session = fields[3] == str(supervisor)
+    return in_session and f"{os.readlink(f'/proc/{pid}/cwd')}/".startswith(f"{inside}/")
 
 
 def _below(pid: int) -> list[int]:
