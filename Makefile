@@ -25,6 +25,9 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 PREPARED := $(VENV)/.prepared
 
+# How many tests run at once. They wait more than they compute: three of them keep two cores busy.
+WORKERS := 3
+
 # Additional arguments for pytest: `make test PYTEST="-k sweeps"`.
 PYTEST :=
 
@@ -37,7 +40,7 @@ demo: $(INSTALLED) ## Play the walk-through on a project of its own; leaves noth
 	@$(RUN) examples/walk_through.py
 
 test: $(PREPARED) ## Run all tests.
-	@$(RUN) -m pytest -n 2 --dist worksteal $(PYTEST)
+	@$(RUN) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST)
 
 soak: $(PREPARED) ## Run the long versions of the fault tests, which take hours, and print what they measured.
 	@figures=$$(mktemp) && trap 'rm -f "$$figures"' EXIT && \
