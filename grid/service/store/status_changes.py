@@ -25,7 +25,7 @@ _ATTEMPT = sa.insert(attempts)
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangedRow:
     """An experiment whose status has changed."""
 
     experiment_id: str
@@ -42,7 +42,7 @@ def change(  # noqa: PLR0913 - a change consists of this much
     at: int,
     columns: Mapping[str, Any],
     output: Mapping[str, str | None] | None = None,
-) -> list[Changed]:
+) -> list[ChangedRow]:
     """Change the status of those of the experiments that have one of the given statuses.
 
     Parameters
@@ -64,7 +64,7 @@ def change(  # noqa: PLR0913 - a change consists of this much
 
     Returns
     -------
-    list of Changed
+    list of ChangedRow
         The experiments whose status has changed.
     """
     reachable, update = _statements(which.condition, sources, to, tuple(columns))
@@ -91,12 +91,12 @@ def change(  # noqa: PLR0913 - a change consists of this much
 
 def change_to_next_attempt(
     connection: Connection, which: Which, sources: tuple[ExperimentStatus, ...], to: ExperimentStatus, *, at: int
-) -> list[Changed]:
+) -> list[ChangedRow]:
     """Move those of the experiments that have one of the given statuses to their next attempt, with a new status.
 
     Returns
     -------
-    list of Changed
+    list of ChangedRow
         The experiments whose status has changed.
     """
     reachable, update = _statements_of_next_attempt(which.condition, sources, to)
@@ -124,8 +124,8 @@ def _tell(
     connection.execute(_EVENT, told)
 
 
-def _changed(rows: Iterable[Any]) -> list[Changed]:
-    return [Changed(row.id, row.run_seq, row.index) for row in rows]
+def _changed(rows: Iterable[Any]) -> list[ChangedRow]:
+    return [ChangedRow(row.id, row.run_seq, row.index) for row in rows]
 
 
 @functools.cache
