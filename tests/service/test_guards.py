@@ -26,6 +26,7 @@ from tests.support.raw_http import (
     says_nothing,
 )
 from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,20 @@ def own_service(tmp_path: Path) -> Iterator[ServiceProcess]:
         yield running
 
 
+def greeted_with_a_wrong_key(service: ServiceProcess, wrong: list[tuple[str, str]]) -> str:
+    """Return why a WebSocket with a wrong key is closed, right after so many others that another comes too early."""
+    with Line(service) as line:
+        for _ in range(3):  # one is forgiven each second, and a busy machine may take one
+            line.call("POST", "/graphql", wrong, VIEWER)
+    with opened(service) as line:
+        payload = {"authorization": basic(service.endpoint.user_id, "wrong")}
+        line.send(json.dumps({"type": "connection_init", "payload": payload}))
+        with pytest.raises(ConnectionClosed) as caught:
+            line.recv(timeout=60)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.reason
+
+
 def test_too_many_wrong_keys(own_service: ServiceProcess) -> None:
     """After many wrong keys for one user the next gets 429 and a time to wait; the right key is always accepted."""
     service = own_service
@@ -179,13 +194,9 @@ def test_too_many_wrong_keys(own_service: ServiceProcess) -> None:
             refused(answer, 429, "TOO_MANY_REQUESTS", service.home)
             assert 1 <= int(answer.headers["retry-after"]) <= 60
         assert line.call("POST", "/graphql", [JSON, key_of(service)], VIEWER).status == 200
-    with opened(service) as line:
-        authorization = basic(service.endpoint.user_id, "wrong")
-        line.send(json.dumps({"type": "connection_init", "payload": {"authorization": authorization}}))
-        with pytest.raises(ConnectionClosed) as caught:
-            line.recv(timeout=60)
-        assert caught.value.rcvd is not None
-        assert caught.value.rcvd.reason.startswith("TOO_MANY_REQUESTS")
+    wait_until(
+        lambda: greeted_with_a_wrong_key(service, wrong).startswith("TOO_MANY_REQUESTS"), "the same over a socket"
+    )
     with opened(service, dict([key_of(service)])) as line:
         line.send(json.dumps({"type": "connection_init"}))
         assert json.loads(line.recv(timeout=60)) == {"type": "connection_ack"}
