@@ -103,7 +103,7 @@ class _Judge:
         last = next((entry for entry in story if entry.event in ("exit", "signal")), None)
         was_cancelled = row["cancel_requested_at"] is not None and number == row["attempt"]
         yield from self.of_end(record, last, was_cancelled=was_cancelled)
-        yield from self.of_output(row["id"], number, story)
+        yield from self.of_output(row["id"], number, story, exit_code=record["exit_code"])
 
     def of_end(self, record: dict[str, Any], last: Entry | None, *, was_cancelled: bool) -> Iterator[str]:
         outcome = tuple(record[name] for name in ("status", "reason", "exit_code", "signal"))
@@ -120,15 +120,16 @@ class _Judge:
         if last is not None and record["finished_at"] < last.at:
             yield "it ended before its script did"
 
-    def of_output(self, experiment: str, number: int, story: list[Entry]) -> Iterator[str]:
+    def of_output(self, experiment: str, number: int, story: list[Entry], *, exit_code: int | None) -> Iterator[str]:
         printed = next((entry.detail for entry in story if entry.event == "printed"), None)
         if printed is None:
             return
         output = (self.home / "experiments" / experiment / f"attempt-{number}" / "output").read_text()
         if output.splitlines()[:printed] != [f"line {line + 1} of {printed}" for line in range(printed)]:
             yield "lines of its output are missing"
-        # A script that ends with this code raises.
-        if any((entry.event, entry.detail) == ("exit", 1) for entry in story) and "it was to be so" not in output:
+        # A script that ends with this code raises. It says so before it does: a cancel may end it in between.
+        has_raised = exit_code == 1 and any((entry.event, entry.detail) == ("exit", 1) for entry in story)
+        if has_raised and "it was to be so" not in output:
             yield "its traceback is missing"
 
 

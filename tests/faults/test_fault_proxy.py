@@ -333,8 +333,9 @@ def test_service_that_hangs_gets_two_whole_tries(paused_service: ServiceProcess)
             session.execute(models.Clusters)
 
         session.policy = RetryPolicy(read_timeout=30, deadline=0.5)
+        # What is left is less than the whole where a busy machine took its time to begin.
         with pytest.raises(
-            errors.RequestTimeout, match=r"no answer within 0\.5 s, all that was left of 0\.5 s \(1 try"
+            errors.RequestTimeout, match=r"no answer within 0\.\d+ s, all that was left of 0\.5 s \(1 try"
         ):
             session.execute(models.Clusters)
 
