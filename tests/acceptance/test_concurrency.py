@@ -133,7 +133,7 @@ def test_ctrl_c_ends_the_wait_for_a_cancel(deliberate_service: ServiceProcess, t
 
     with script(CANCEL, tmp_path, **login_environment(deliberate_service)) as cancelling:
         attempt = deliberate_service.home / "experiments" / cancelling.read() / "attempt-1"
-        wait_until((attempt / "work" / "deaf").exists, "the script that does not listen")
+        wait_until((attempt / "room" / "work" / "deaf").exists, "the script that does not listen")
         cancelling.go_on()
         wait_until((attempt / "cancel").exists, "the cancel")
         cancelling.interrupt()

@@ -62,11 +62,7 @@ BUGS = {
         "two_supervisors",
         "executed 2 times",
         (
-            Change(
-                "attempt.py",
-                "except FileExistsError:\n    return False",
-                "except FileExistsError:\n    pass",
-            ),
+            Change("record.py", "except FileExistsError:\n    return False", "except FileExistsError:\n    pass"),
             Change("working_copy.py", "os.mkdir(work, 0o700)", "os.path.exists(work) or os.mkdir(work, 0o700)"),
             Change("working_copy.py", 'open(target, "xb")', 'open(target, "wb")'),
         ),
@@ -98,17 +94,32 @@ BUGS = {
         (
             Change(
                 "attempt.py",
-                "os.symlink(text, self._path(EXIT))",
-                "file = os.open(self._path(EXIT), os.O_WRONLY | os.O_CREAT)\n"
+                "self.record.put(EXIT, text)",
+                'file = os.open(f"{self.job["home"]}/{self.job["record"]}/exit", os.O_WRONLY | os.O_CREAT)\n'
                 'reached("supervisor.exit.torn")\n'
                 "os.write(file, text)",
             ),
             Change(
                 _EVIDENCE + "ending_of",
-                'os.readlink(folder.exit).split(" ", 4)',
-                '(folder.exit.read_text() or f"0 - {2**50} EXIT_CODE").split(" ", 4)',
+                "record = os.fsencode(os.readlink(folder.exit))",
+                'torn = b"0 - %d EXIT_CODE" % 2**50\n'
+                'record = folder.exit.read_bytes() or signature(key, torn) + b" " + torn',
             ),
         ),
+    ),
+    "the signature of an end is not checked": Bug(
+        "planted_end",
+        "its script says",
+        (
+            Change(
+                _EVIDENCE + "ending_of", "if not hmac.compare_digest(signed, signature(key, record)):", "if not key:"
+            ),
+        ),
+    ),
+    "a script is in its supervisor's process group": Bug(
+        "kills_its_group",
+        "its script says",
+        (Change("attempt.py", "setpgroup=0,", ""),),
     ),
     "the end is told before all processes are gone": Bug(
         "a_process_stays_behind",

@@ -20,7 +20,7 @@ from tests.support.waiting import TERMINAL
 PRELUDE = """
 import os, random, signal, subprocess, sys, time
 
-attempt = os.path.basename(os.path.dirname(os.getcwd())).removeprefix("attempt-")
+attempt = os.getcwd().split(os.sep)[-3].removeprefix("attempt-")
 
 def tell(ledger, event, detail=0):
     words = os.environ["GRID_EXPERIMENT_ID"], attempt, event, detail, os.getpid(), time.time_ns() // 1000
@@ -86,6 +86,31 @@ tell(ledger, "started")
 left = subprocess.Popen(["env", "-i", "sleep", "1000"], start_new_session=True)
 tell(ledger, "left", left.pid)
 end(ledger, "exit-0")
+"""
+)
+
+# Arguments: the ledger. It plants the record of a good end, and then kills its supervisor.
+PLANTS = (
+    PRELUDE
+    + """
+ledger = sys.argv[1]
+record = f"{os.environ['GRID_HOME']}/records/{os.environ['GRID_EXPERIMENT_ID']}-{attempt}"
+tell(ledger, "started")
+os.symlink("A" * 16 + f" 0 - {2**50} EXIT_CODE", record + "/exit")
+tell(ledger, "exit", 9)
+os.kill(os.getppid(), signal.SIGKILL)
+time.sleep(1000)
+"""
+)
+
+# Arguments: the ledger. It kills the process group that it is in.
+KILLS_ITS_GROUP = (
+    PRELUDE
+    + """
+ledger = sys.argv[1]
+tell(ledger, "started")
+tell(ledger, "signal", 9)
+os.killpg(os.getpgrp(), signal.SIGKILL)
 """
 )
 

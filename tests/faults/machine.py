@@ -41,7 +41,7 @@ def bystander(service: Victim) -> Iterator[subprocess.Popen]:
 
 def _claims(service: Victim) -> dict[str, list[str]]:
     # Not found by the pattern itself: they are links that lead nowhere.
-    links = [attempt / "claim" for attempt in service.home.glob("experiments/*/attempt-*")]
+    links = [record / "claim" for record in service.home.glob("records/*")]
     return {str(link): os.readlink(link).split(" ") for link in links if link.is_symlink()}
 
 

@@ -16,14 +16,15 @@ from grid import Run
 from grid.errors import GridError
 from grid.service.executors import evidence
 from grid.service.executors.protocol import Ending
+from grid.service.executors.supervisor.signature import signature
 from grid.session import session as sessions
 from grid.shared.wire import Reason
 from tests.support.disks import small_disk
 from tests.support.executions import Execution, execution, until
-from tests.support.experiments import events_of, facts_of, folder_of, only, output_of, starter
+from tests.support.experiments import events_of, facts_of, only, output_of, record_of, starter
 from tests.support.processes import is_alive
 from tests.support.services import ServiceProcess, service_process
-from tests.support.spawner import attempt_of, ending_of, job_for, spawner
+from tests.support.spawner import KEY, attempt_of, ending_of, job_for, spawner
 from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
@@ -94,7 +95,7 @@ def test_timeout_without_a_service(tmp_path: Path) -> None:
         run = starter(tmp_path)("import time\nprint('ready')\ntime.sleep(1000)", timeout=2)
         wait_until(lambda: "ready" in output_of(running, only(run)), "the script")
         running.kill()
-        wait_until((folder_of(running, only(run)) / "exit").is_symlink, "the time-out")
+        wait_until((record_of(running, only(run)) / "exit").is_symlink, "the time-out")
         running.start()
         sessions.use(running.session())
         run = Run(run.name)
@@ -326,14 +327,14 @@ def test_disk_that_recovers(tmp_path: Path) -> None:
     script = f"echo ready; until test -e {tmp_path / 'release'}; do sleep 0.01; done; exit 3"
     with spawner() as running:
         running.send(job_for(tmp_path, script))
-        assert running.hear() == ("started", str(attempt.path))
-        with immutable(attempt.path):
+        assert running.hear() == ("started", 1)
+        with immutable(attempt.record):
             (tmp_path / "release").touch()
             supervising = int(os.readlink(attempt.claim).split(" ")[0])
             script_pid = int(os.readlink(attempt.started).split(" ")[0])
             wait_until(lambda: not is_alive(script_pid), "the script")
             assert is_alive(supervising)
-            assert evidence.ending_of(attempt) is None
+            assert evidence.ending_of(attempt, KEY) is None
         ending = ending_of(attempt)
         assert (ending.reason, ending.exit_code) == (Reason.EXIT_CODE, 3)
         running.hear_of_the_end()
@@ -361,15 +362,17 @@ class immutable:  # noqa: N801 - reads as what it does
 def test_text_that_is_not_a_record(tmp_path: Path) -> None:
     """What a supervisor did not write is not an end, whatever it looks like."""
     attempt = attempt_of(tmp_path)
-    attempt.path.mkdir(parents=True)
+    attempt.record.mkdir(parents=True)
     for words in ("", "0", "0 - 1", "0 - 1 SUCCESS", "x - 1 EXIT_CODE", "0 - EXIT_CODE", "0  1 EXIT_CODE"):
-        attempt.exit.write_text(words)
-        assert evidence.ending_of(attempt) is None
-        attempt.exit.unlink()
-        if words:
-            attempt.exit.symlink_to(words)
-            assert evidence.ending_of(attempt) is None
+        signed = f"{signature(KEY, words.encode()).decode()} {words}"
+        for text in (words, signed):
+            attempt.exit.write_text(text)
+            assert evidence.ending_of(attempt, KEY) is None
             attempt.exit.unlink()
+            if text:
+                attempt.exit.symlink_to(text)
+                assert evidence.ending_of(attempt, KEY) is None
+                attempt.exit.unlink()
 
 
 def test_timeout_must_be_a_time(session: object) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.bugs import BUGS
 from tests.faults.judge import judge
-from tests.faults.ledger import HELD, LEAVES, entries, have_ended, rows, statuses
+from tests.faults.ledger import HELD, KILLS_ITS_GROUP, LEAVES, PLANTS, entries, have_ended, rows, statuses
 from tests.faults.machine import bystander, power_off
 from tests.faults.play import play, verdicts
 from tests.faults.victims import CUT, Refused, Victim
@@ -105,9 +105,9 @@ def unreadable_claim(service: Victim) -> list[str]:
     start_run(service, "exit-3")
     wait_for_event(service, "started")
     service.kill()
-    (attempt,) = service.home.glob("experiments/*/attempt-1")
-    (attempt / "claim").unlink()
-    (attempt / "claim").symlink_to("nonsense")
+    (record,) = service.home.glob("records/*-1")
+    (record / "claim").unlink()
+    (record / "claim").symlink_to("nonsense")
     service.start()
     wait_until(lambda: have_ended(service.home) or "cannot tell" in service.log.read_text(), "a look at the claim")
     (service.folder / "release").touch()
@@ -209,6 +209,22 @@ def deleted_while_it_runs(service: Victim) -> list[str]:
     return judged(service)
 
 
+def planted_end(service: Victim) -> list[str]:
+    """A script plants the record of a good end, and kills its supervisor before that can make the true one."""
+    service.start()
+    service.start_run(PLANTS, str(service.ledger))
+    wait_for_end(service)
+    return judged(service, may_be_lost=True)
+
+
+def kills_its_group(service: Victim) -> list[str]:
+    """A script kills the process group that it is in."""
+    service.start()
+    service.start_run(KILLS_ITS_GROUP, str(service.ledger))
+    wait_for_end(service)
+    return judged(service)
+
+
 SCENARIOS: dict[str, Callable[[Victim], list[str]]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -225,6 +241,8 @@ SCENARIOS: dict[str, Callable[[Victim], list[str]]] = {
         disk_full_at_the_end,
         asked_twice,
         deleted_while_it_runs,
+        planted_end,
+        kills_its_group,
     )
 }
 

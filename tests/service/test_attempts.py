@@ -18,7 +18,17 @@ from grid.errors import PermissionDenied, RunNotFound, RunNotStarted
 from grid.experiment import Experiment
 from grid.session import session as sessions
 from grid.session.session import Session
-from tests.support.experiments import database_of, events_of, facts_of, folder_of, only, output_of, starter
+from tests.support.experiments import (
+    database_of,
+    events_of,
+    facts_of,
+    folder_of,
+    only,
+    output_of,
+    record_of,
+    starter,
+    work_of,
+)
 from tests.support.people import add_user, operated, session_of
 from tests.support.requests import ask, code_of
 from tests.support.services import ServiceProcess, service_process
@@ -40,7 +50,7 @@ query($id: ID!) {
 FAIL = """
 import os, sys
 mended, _, code = sys.argv[1:]
-print(f'this is {os.path.basename(os.path.dirname(os.getcwd()))} of {code}')
+print(f'this is {os.getcwd().split(os.sep)[-3]} of {code}')
 sys.exit(0 if os.path.exists(mended) else int(code))
 """
 # Says that it runs, in a common ledger, and ends with its number when there is a file.
@@ -48,7 +58,7 @@ HOLD = """
 import os, sys, time
 ledger, release, _, code = sys.argv[1:]
 descriptor = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-os.write(descriptor, f'{os.path.basename(os.path.dirname(os.getcwd()))} {code}\\n'.encode())
+os.write(descriptor, f'{os.getcwd().split(os.sep)[-3]} {code}\\n'.encode())
 while not os.path.exists(release): time.sleep(0.01)
 sys.exit(int(code))
 """
@@ -92,9 +102,9 @@ def retry(service: ServiceProcess, run: Run, key: str) -> list[str]:
 
 def lose(service: ServiceProcess, experiment: Experiment, attempt: int) -> None:
     """Kill the supervisor of an attempt, once its script has started."""
-    folder = folder_of(service, experiment, attempt)
-    wait_until(lambda: os.path.lexists(folder / "started"), "the script")
-    os.kill(int(os.readlink(folder / "claim").split()[0]), signal.SIGKILL)
+    record = record_of(service, experiment, attempt)
+    wait_until(lambda: os.path.lexists(record / "started"), "the script")
+    os.kill(int(os.readlink(record / "claim").split()[0]), signal.SIGKILL)
 
 
 # By its owner
@@ -430,7 +440,7 @@ def test_resumed(service: ServiceProcess, counting: Callable[..., Run], tmp_path
     wait_until(lambda: output_of(service, experiment, 2).count("\n") == 2, "the second attempt")
     assert output_of(service, experiment, 1) == "as it was sent 1\n1\n"
     assert output_of(service, experiment, 2) == "as it was sent! 2\n1 2\n"
-    first = folder_of(service, experiment, 1) / "work"
+    first = work_of(service, experiment, 1)
     assert [(first / name).read_text() for name in ("count", "sent")] == ["x", "as it was sent!"]
     lose(service, experiment, 2)
     assert list(wait_for_run(run)) == ["FAILED"]  # it asks for one retry

@@ -13,7 +13,7 @@ import pytest
 
 from grid import Run, cancel_experiment, cancel_run, experiment, pause_cluster, resume_cluster
 from grid.errors import CancelTimeout, ExperimentNotFound, RunNotFound
-from tests.support.experiments import events_of, facts_of, folder_of, only, output_of, pids_in
+from tests.support.experiments import events_of, facts_of, folder_of, only, output_of, pids_in, work_of
 from tests.support.processes import is_alive
 from tests.support.requests import ask, code_of
 from tests.support.services import ServiceProcess
@@ -115,7 +115,7 @@ def test_cancel_wins_over_the_exit_code(service: ServiceProcess, start: Start, t
     assert only(run).status() == "CANCELLED"
     facts = facts_of(service, only(run))
     assert (facts["reason"], facts["exitCode"], facts["signal"]) == ("CANCELLED_BY_USER", 0, None)
-    assert (folder_of(service, only(run)) / "work" / "tidy").read_text() == "yes"
+    assert (work_of(service, only(run)) / "tidy").read_text() == "yes"
 
 
 def test_sigkill_after_the_grace_period(service: ServiceProcess, start: Start) -> None:

@@ -16,7 +16,7 @@ from grid.errors import Unsupported
 from grid.service.domain.local_cluster import INHERITED, INHERITED_PREFIXES
 from grid.session import session
 from grid.session.session import Session
-from tests.support.experiments import events_of, facts_of, folder_of, only, output_of, starter
+from tests.support.experiments import events_of, facts_of, folder_of, only, output_of, starter, work_of
 from tests.support.processes import is_alive
 from tests.support.services import ServiceProcess, service_process
 from tests.support.waiting import wait_for_run, wait_until
@@ -216,7 +216,7 @@ def test_each_experiment_has_a_working_copy(service: ServiceProcess, start: Star
     assert list(wait_for_run(run)) == ["SUCCEEDED"]
     assert list(wait_for_run(again)) == ["SUCCEEDED"]
     for experiment in (*run, *again):
-        work = folder_of(service, experiment) / "work"
+        work = work_of(service, experiment)
         number = experiment.parameters["n"]
         assert {path.name: path.read_text() for path in work.iterdir()} == {
             "result": number,
@@ -259,7 +259,7 @@ def test_what_stays_is_what_the_script_made(service: ServiceProcess, session: Se
     run = Run(entrypoint=str(project / "run.py"), script_args=str(elsewhere), localdir=True, cpus=1)
     run.start()
     assert list(wait_for_run(run)) == ["SUCCEEDED"], output_of(service, only(run))
-    work = folder_of(service, only(run)) / "work"
+    work = work_of(service, only(run))
     left = {str(path.relative_to(work)) for path in work.rglob("*")}
     assert left == {
         "changed", "disguised", "replaced", "empty", "folder", "folder/changed", "folder/made", "moved", "relinked",
@@ -288,7 +288,7 @@ def test_folders_and_files_are_private(service: ServiceProcess, start: Start) ->
     run = start("open(__file__, 'a').write('#')")
     wait_for_run(run)
     attempt = folder_of(service, only(run))
-    assert (attempt / "work" / "run.py").exists()
+    assert (attempt / "room" / "work" / "run.py").exists()
     folders = [attempt, *(service.home / name for name in ("snapshots", "incoming", "service"))]
     inside = [path for folder in folders for path in folder.rglob("*") if not path.is_symlink()]
     for path in [*folders, *inside, attempt.parent, service.home / "experiments", *service.home.glob("grid.sqlite3*")]:

@@ -127,7 +127,7 @@ def test_handed_over_before_the_machine_was_started(tmp_path: Path, monkeypatch:
 
 async def _hidden(running: Execution, job: object) -> None:
     """Make an attempt's folder unreadable, for the superuser too."""
-    folder = running.folder(job).path
+    folder = running.folder(job).record
     folder.rename(folder.with_name("hidden"))
     folder.symlink_to(folder)
 
@@ -148,7 +148,7 @@ def test_not_known_is_not_dead(tmp_path: Path, caplog: pytest.LogCaptureFixture)
             await until(lambda: caplog.messages, "a warning")
             await asyncio.sleep(0.5)  # longer than it takes to check again
             assert running.told.ended == []
-            folder = running.folder(job).path
+            folder = running.folder(job).record
             folder.unlink()
             folder.with_name("hidden").rename(folder)
             (tmp_path / "release").touch()
@@ -167,7 +167,7 @@ def test_claim_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         async with execution(tmp_path) as running:
             job = running.job(hold(tmp_path))
             folder = running.folder(job)
-            folder.make()
+            folder.make_record()
             if kind == "link":
                 folder.claim.symlink_to("nonsense")
             elif kind == "file":
@@ -218,10 +218,12 @@ def test_word_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFi
             spawner = running.executor._spawners[-1]._transport.get_pid()
             os.kill(spawner, signal.SIGSTOP)
             folder = running.folder(job)
-            folder.path.parent.touch()  # a file, where a folder is to be made
+            folder.record.parent.rmdir()
+            folder.record.parent.touch()  # a file, where a folder is to be made
             await running.executor.start(job)
             await running.executor.cancel(job.attempt)
-            folder.path.parent.unlink()
+            folder.record.parent.unlink()
+            folder.record.parent.mkdir()
             await until(folder.cancel.exists, "the word")
             os.kill(spawner, signal.SIGCONT)
             ending = await running.ending(job)
@@ -248,7 +250,7 @@ def test_another_process_has_the_pid(tmp_path: Path, leader: bool) -> None:
                 await until(lambda: not is_alive(process.pid), "the leader")
             async with execution(tmp_path) as running:
                 job = running.job(hold(tmp_path))
-                running.folder(job).make()
+                running.folder(job).make_record()
                 boot = evidence.boot_id()
                 running.folder(job).claim.symlink_to(f"{process.pid} 1 {boot}")
                 await running.executor.adopt(job, was_running=True, handed_over_at=None)

@@ -17,10 +17,10 @@ from tests.support.experiments import (
     database_of,
     events_of,
     facts_of,
-    folder_of,
     only,
     output_of,
     pids_in,
+    record_of,
     restart,
     starter,
     wait_until_ready,
@@ -79,7 +79,7 @@ def test_service_killed_while_experiments_run(service: ServiceProcess, start: St
     service.kill()
     release.touch()
     for each in (first, second):
-        wait_until((folder_of(service, each) / "exit").is_symlink, "the end of a script without its service")
+        wait_until((record_of(service, each) / "exit").is_symlink, "the end of a script without its service")
     again = restart(service, run)
     wait_for_run(again)
     assert [facts_of(service, each)["exitCode"] for each in again] == [0, 1, 2, 0, 1, 2]
@@ -182,13 +182,13 @@ def test_files_that_say_nothing(service: ServiceProcess, start: Start, tmp_path:
     service.kill()
     release.touch()
     for each in (first, second):
-        wait_until((folder_of(service, each) / "exit").is_symlink, "the end of a script without its service")
+        wait_until((record_of(service, each) / "exit").is_symlink, "the end of a script without its service")
     for each, text in ((first, ""), (second, "0 - 1")):
-        (folder_of(service, each) / "exit").unlink()
-        (folder_of(service, each) / "exit").write_text(text)
+        (record_of(service, each) / "exit").unlink()
+        (record_of(service, each) / "exit").write_text(text)
     for name in ("claim", "started"):
-        (folder_of(service, second) / name).unlink()
-        (folder_of(service, second) / name).symlink_to("nonsense")
+        (record_of(service, second) / name).unlink()
+        (record_of(service, second) / name).symlink_to("nonsense")
     again = restart(service, run)
     wait_for_run(again)
     assert [each.status() for each in again] == ["FAILED", "FAILED", "SUCCEEDED", "SUCCEEDED"]
@@ -202,7 +202,7 @@ def test_machine_started_again(service: ServiceProcess, start: Start, tmp_path: 
     run = start(HOLD, f"{tmp_path / 'ledger'} {tmp_path / 'release'} --name 0")
     wait_until_ready(service, only(run))
     service.kill()
-    claim = folder_of(service, only(run)) / "claim"
+    claim = record_of(service, only(run)) / "claim"
     supervising = psutil.Process(int(claim.readlink().name.split()[0]))
     tree = [supervising, *supervising.children(recursive=True)]
     for process in tree:

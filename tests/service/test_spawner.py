@@ -29,8 +29,8 @@ def test_two_supervisors_of_one_attempt(tmp_path: Path) -> None:
 def test_cancel_or_stop_before_there_was_a_supervisor(tmp_path: Path, word: str, reason: Reason) -> None:
     """A supervisor that finds a cancel or a stop of its attempt starts nothing."""
     attempt = attempt_of(tmp_path)
-    attempt.path.mkdir(parents=True)
-    (attempt.path / word).touch()
+    attempt.record.mkdir(parents=True)
+    (attempt.record / word).touch()
     with spawner() as running:
         running.send(job_for(tmp_path, f"touch {tmp_path / 'ran'}"))
         assert running.hear_of_the_end() == []

@@ -16,6 +16,8 @@ from grid.service.executors.local import LocalExecutor
 from grid.service.executors.protocol import AttemptName, Ending, Job
 from grid.service.system.workspace import AttemptFolder, Workspace
 
+SECRET = b"secret" * 5
+
 
 class Told:
     """What an executor has reported, in order: which attempt, and when it started or how it ended."""
@@ -34,10 +36,12 @@ class Told:
 class Execution:
     """An executor that is open, and its workspace."""
 
-    def __init__(self, home: Path, grace_seconds: float) -> None:
+    def __init__(self, home: Path, grace_seconds: float, margin_seconds: float) -> None:
         self.workspace = Workspace(home)
         self.workspace.prepare()
-        self.executor = LocalExecutor(self.workspace, grace_seconds=grace_seconds)
+        self.executor = LocalExecutor(
+            self.workspace, SECRET, grace_seconds=grace_seconds, margin_seconds=margin_seconds
+        )
         self.told = Told()
 
     def job(self, script: str, *arguments: str, number: int = 1, attempt: int = 1, **more: Any) -> Job:
@@ -73,9 +77,9 @@ class Execution:
 
 
 @asynccontextmanager
-async def execution(folder: Path, grace_seconds: float = 1) -> AsyncIterator[Execution]:
+async def execution(folder: Path, grace_seconds: float = 1, margin_seconds: float = 10) -> AsyncIterator[Execution]:
     """Yield an executor whose home is in a folder; when it is closed, what runs goes on."""
-    running = Execution(folder / "home", grace_seconds)
+    running = Execution(folder / "home", grace_seconds, margin_seconds)
     await running.executor.open(running.told)
     try:
         yield running

@@ -68,6 +68,16 @@ def folder_of(service: ServiceProcess, experiment: Experiment, attempt: int = 1)
     return service.home / "experiments" / experiment.id / f"attempt-{attempt}"
 
 
+def record_of(service: ServiceProcess, experiment: Experiment, attempt: int = 1) -> Path:
+    """The folder of the evidence about an experiment's attempt, until its end is recorded."""
+    return service.home / "records" / f"{experiment.id}-{attempt}"
+
+
+def work_of(service: ServiceProcess, experiment: Experiment, attempt: int = 1) -> Path:
+    """The working copy of an experiment's attempt."""
+    return folder_of(service, experiment, attempt) / "room" / "work"
+
+
 def output_of(service: ServiceProcess, experiment: Experiment, attempt: int = 1) -> str:
     """What an attempt of an experiment has written so far."""
     file = folder_of(service, experiment, attempt) / "output"

@@ -92,7 +92,7 @@ class ServiceProcess:
 def end_everything(home: Path) -> None:
     """End the embedded service of a GRID_HOME and every experiment that is left of it."""
     shutdown.stop(home)
-    for attempt in home.glob("experiments/*/attempt-*"):
+    for attempt in home.glob("records/*"):
         try:
             # Not found by the pattern itself: it is a link that leads nowhere.
             pid, start, *_ = [*os.readlink(attempt / "claim").split(" "), ""]

@@ -15,13 +15,15 @@ from typing import Any
 from grid.service.executors import evidence
 from grid.service.executors.protocol import Ending
 from grid.service.executors.spawner_client import spawner_command
-from grid.service.system.workspace import AttemptFolder
+from grid.service.system.workspace import AttemptFolder, Workspace
 from tests.support.waiting import wait_until
+
+KEY = b"key" * 8
 
 
 def attempt_of(folder: Path, number: int = 1) -> AttemptFolder:
-    """The folder of an attempt of the only experiment below a folder."""
-    return AttemptFolder(folder / _identity(folder) / f"attempt-{number}")
+    """The files of an attempt of the only experiment of a home."""
+    return Workspace(folder).attempt(_identity(folder), number)
 
 
 def _identity(folder: Path) -> str:
@@ -33,9 +35,18 @@ def job_for(folder: Path, script: str, *, number: int = 1, **more: Any) -> dict[
     """What a spawner is told about an attempt of a script; Python runs what begins with an import, `sh` the rest."""
     (folder / "snapshot").mkdir(exist_ok=True)
     (folder / "snapshot" / "run").write_text(script)
+    files = attempt_of(folder, number)
+    files.path.parent.parent.mkdir(exist_ok=True)
     return {
-        "folder": str(attempt_of(folder, number).path),
-        "name": f"{_identity(folder)}-{number}",
+        "experiment": _identity(folder),
+        "attempt": number,
+        "home": str(folder),
+        "record": str(files.record.relative_to(folder)),
+        "folders": [str(each) for each in (files.path.parent, files.path, files.metrics, files.room)],
+        "output": str(files.output),
+        "work": str(files.work),
+        "temporary": None,
+        "key": KEY.hex(),
         "snapshot": str(folder / "snapshot"),
         "earlier": None,
         "command": [sys.executable if script.startswith("import ") else "/bin/sh", "run"],
@@ -64,13 +75,13 @@ class SpawnerProcess:
         self.process.stdin.writelines(f"{json.dumps(job)}\n" for job in jobs)
         self.process.stdin.flush()
 
-    def hear(self) -> tuple[str, str]:
-        """Return the next event that it reports, and its folder."""
+    def hear(self) -> tuple[str, int]:
+        """Return the next event that it reports, and the number of its attempt."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, "the spawner has ended"
-        event, folder, *_ = line.rstrip("\n").split("\t")
-        return event, folder
+        report = json.loads(line)
+        return report["event"], report["attempt"]
 
     def hear_of_the_end(self, jobs: int = 1) -> list[str]:
         """Return what it reports until that many supervisors have ended, except those ends."""
@@ -94,4 +105,4 @@ def spawner(**environment: str) -> Iterator[SpawnerProcess]:
 
 def ending_of(attempt: AttemptFolder) -> Ending:
     """How an attempt ended, as soon as that is recorded."""
-    return wait_until(lambda: evidence.ending_of(attempt), f"the end of {attempt.path}")
+    return wait_until(lambda: evidence.ending_of(attempt, KEY), f"the end of {attempt.path}")

@@ -141,7 +141,7 @@ class Deletions:
             if row.kind == "snapshot":
                 await self._snapshots.remove(row.name)
             else:
-                await self._executor.remove(row.name)
+                await self._executor.remove(row.name, row.attempts)
         except OSError:
             _log.exception("the files of the %s %s cannot be removed; trying again later", row.kind, row.name)
             return False

@@ -147,7 +147,8 @@ class LocalCluster:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if name in INHERITED or name.startswith(INHERITED_PREFIXES)
+            # Not the service's temporary folder: each attempt has one of its own below it.
+            if (name in INHERITED or name.startswith(INHERITED_PREFIXES)) and name != "TMPDIR"
         }
         path = os.environ.get("PATH", os.defpath)
         if row.interpreter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from grid.service.domain import lifecycle
 from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import Cluster
 from grid.service.domain.lifecycle import Change
-from grid.service.executors.protocol import AttemptName, Ending, Executor, Job
+from grid.service.executors.protocol import AttemptName, EarlierAttempt, Ending, Executor, Job
 from grid.service.store import experiment_rows, queue_rows
 from grid.service.store.database import Database
 from grid.service.store.experiment_rows import Which
@@ -62,6 +63,8 @@ class Scheduler:
         self._recorded = asyncio.Event()
         self._starting = True
         self._turning = asyncio.Lock()
+        # Attempts that were cancelled after their turn was recorded, and before they were handed over.
+        self._cancelled: set[AttemptName] = set()
         self._loop: asyncio.Task[None] | None = None
 
     async def open(self, *, starting: bool = True) -> None:
@@ -70,6 +73,7 @@ class Scheduler:
         self._database.call_in_doubt(self._look_again)
         await self._executor.open(self)
         await self._adopt()
+        self._executor.forget_others()
         self._wake.set()
         self._loop = asyncio.create_task(self._run())
 
@@ -109,8 +113,12 @@ class Scheduler:
         changed, active = await self._database.write(record)
         await failpoints.reached_async("scheduler.cancel.after")
         self._announce(changed)
-        for experiment_id, number in active:
-            await self._executor.cancel(AttemptName(experiment_id, number))
+        for attempt in itertools.starmap(AttemptName, active):
+            if attempt in self._held:
+                await self._executor.cancel(attempt)
+            elif self._turning.locked():
+                self._cancelled.add(attempt)
+            # Otherwise it has ended meanwhile, or it is adopted later, and its row says that it is cancelled.
 
     # What the executor reports
 
@@ -145,7 +153,8 @@ class Scheduler:
                     # Give the fault time to pass, and then go by what the database says.
                     await asyncio.sleep(_AFTER_FAULT)
                     self._in_doubt = False
-                    await self._adopt()
+                    async with self._turning:
+                        await self._adopt()
                     self._changes.announce_all()
                 async with self._turning:
                     while await self._turn():
@@ -165,10 +174,10 @@ class Scheduler:
         """Go on with every attempt that is active in the database and that the executor does not watch."""
         for row in await self._database.read(queue_rows.active):
             attempt = AttemptName(row.id, row.attempt)
-            if row.cancel_requested_at is not None:
-                # A fault may have come after the cancel was recorded and before the executor was told.
-                await self._executor.cancel(attempt)
             if attempt in self._held:
+                if row.cancel_requested_at is not None:
+                    # A fault may have come after the cancel was recorded and before the executor was told.
+                    await self._executor.cancel(attempt)
                 continue
             await failpoints.reached_async("scheduler.adopt.before")
             was_running = row.status == ExperimentStatus.RUNNING
@@ -204,6 +213,8 @@ class Scheduler:
         for row, gpu_ids in claimed:
             await failpoints.reached_async("scheduler.start.before")
             await self._give(self._executor.start, row, gpu_ids)
+        self._cancelled.clear()
+        self._executor.forget(ended)
         self._announce(changed)
         self._recorded.set()
         return bool(claimed or self._reports)
@@ -238,13 +249,16 @@ class Scheduler:
 
     def _job(self, attempt: AttemptName, row: Row[Any], gpu_ids: Sequence[int]) -> Job:
         settings = orjson.loads(row.settings)
+        resumes = settings.get("autoResume", False) and row.begun_number is not None
         return Job(
             attempt=attempt,
             snapshot=row.snapshot,
             command=self._cluster.command(row.script, orjson.loads(row.arguments), row.interpreter),
             environment=self._cluster.environment(row, settings, gpu_ids),
             timeout_seconds=settings.get("timeout"),
-            resume=row.attempt > 1 and settings.get("autoResume", False),
+            layout=row.layout,
+            resume=EarlierAttempt(row.begun_number, row.begun_layout) if resumes else None,
+            is_cancelled=row.cancel_requested_at is not None or attempt in self._cancelled,
         )
 
     def _announce(self, changed: list[Change]) -> None:

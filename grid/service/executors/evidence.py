@@ -1,17 +1,23 @@
-"""What an attempt's folder and the machine's processes tell about it: its supervisor, whether that lives, its end."""
+"""What an attempt's record and the machine's processes tell about it: its supervisor, whether that lives, its end."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import hmac
 import os
+import re
 import signal
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
-from grid.service.executors.protocol import Ending
+from grid.service.executors.protocol import AttemptName, Ending
 from grid.service.executors.supervisor.cgroups import Cgroup
 from grid.service.executors.supervisor.process_tree import descendants, leftovers
+from grid.service.executors.supervisor.signature import LENGTH, signature
 from grid.service.system import failpoints
 from grid.service.system.machine import boot_time
 from grid.service.system.workspace import AttemptFolder
@@ -42,8 +48,9 @@ def state_of(folder: AttemptFolder) -> State:
     try:
         claim = _claim(folder)
     except FileNotFoundError:
-        # If the folder of all experiments is missing too, that says nothing about this claim.
-        return State.UNCLAIMED if folder.path.parent.parent.is_dir() else State.UNKNOWN
+        # If the folder of all records is missing too, that says nothing about this claim.
+        around = folder.record.parent if folder.has_room else folder.path.parent.parent
+        return State.UNCLAIMED if around.is_dir() else State.UNKNOWN
     except OSError:
         return State.UNKNOWN
     try:
@@ -62,8 +69,20 @@ def started_at(folder: AttemptFolder) -> int | None:
         return None
 
 
-def ending_of(folder: AttemptFolder) -> Ending | None:
+def key_of(secret: bytes, attempt: AttemptName) -> bytes:
+    """Return the key with which the record of an attempt's end is signed, given the service's secret."""
+    return hmac.digest(secret, f"{attempt.experiment_id} {attempt.number}".encode(), hashlib.sha256)
+
+
+def ending_of(folder: AttemptFolder, key: bytes | None) -> Ending | None:
     """Return how the attempt ended, or None if no end was recorded.
+
+    Parameters
+    ----------
+    folder
+        The attempt's files.
+    key
+        The key that the record must be signed with; None for records from the time when none was.
 
     Raises
     ------
@@ -71,7 +90,12 @@ def ending_of(folder: AttemptFolder) -> Ending | None:
         If there is a record that cannot be read now.
     """
     try:
-        code, number, finished, reason, *error = os.readlink(folder.exit).split(" ", 4)
+        record = os.fsencode(os.readlink(folder.exit))
+        if key is not None:
+            signed, _, record = record[:LENGTH], record[LENGTH : LENGTH + 1], record[LENGTH + 1 :]
+            if not hmac.compare_digest(signed, signature(key, record)):
+                return None
+        code, number, finished, reason, *error = os.fsdecode(record).split(" ", 4)
         return Ending(
             reason=Reason(reason),
             exit_code=None if code == "-" else int(code),
@@ -93,23 +117,68 @@ def is_before_boot(at: int | None) -> bool:
     return at is not None and at < boot_time() * 1e6
 
 
-def wake(folder: AttemptFolder) -> None:
-    """Make the supervisor, if it is alive, look into its folder for a request to end."""
+def supervisor_of(folder: AttemptFolder) -> int | None:
+    """Return the pid of the attempt's supervisor, or None if it is not known to be alive."""
     with suppress(OSError):
         claim = _claim(folder)
         if claim is not None and _is_alive(claim):
+            return claim.pid
+    return None
+
+
+def script_of(folder: AttemptFolder) -> int | None:
+    """Return the pid of the attempt's script, as recorded, or None if that was not recorded."""
+    try:
+        return int(os.readlink(folder.started).split(" ")[0])
+    except (OSError, ValueError):
+        return None
+
+
+def started_on_clock(folder: AttemptFolder) -> float | None:
+    """Return when the script was started by the monotonic clock, in seconds; None if that was not recorded."""
+    try:
+        return int(os.readlink(folder.started).split(" ")[2]) / 1e6
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def wake(folder: AttemptFolder, number: signal.Signals = signal.SIGTERM) -> None:
+    """Send the supervisor a signal if it is alive: SIGTERM makes it look into its record for a request to end.
+
+    A script may have stopped it: it is continued.
+    """
+    if (pid := supervisor_of(folder)) is not None:
+        with suppress(OSError):
             failpoints.reached("executor.signal.before")
-            os.kill(claim.pid, signal.SIGTERM)
+            os.kill(pid, number)
+            os.kill(pid, signal.SIGCONT)
             failpoints.reached("executor.signal.after")
 
 
-def kill_leftovers(folder: AttemptFolder) -> bool:
+def temporary_folder(folder: AttemptFolder, experiment_id: str) -> Path | None:
+    """Return the attempt's temporary folder, or None if there is none.
+
+    A record may be forged: only a folder of this user counts, by a name that only this experiment's can have.
+    """
+    try:
+        named = Path(os.readlink(folder.tmp))
+        status = named.lstat()
+    except OSError:
+        return None
+    is_its = re.fullmatch(rf"grid-{re.escape(experiment_id[:8])}-[0-9a-f]{{8}}", named.name) and named.is_absolute()
+    return named if is_its and stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() else None
+
+
+def kill_leftovers(folder: AttemptFolder, attempt: AttemptName) -> bool:
     """Kill what a dead supervisor has left running; return whether there was anything.
 
     Nothing can be left from an earlier boot, whichever processes have its pids now.
     """
-    claim = _claim(folder)
-    if claim is None or claim.boot != boot_id():
+    try:
+        claim = _claim(folder)
+    except FileNotFoundError:
+        claim = None  # a script may have removed it; its processes still bear its mark
+    if claim is not None and claim.boot != boot_id():
         return False
     # Not ourselves, in case a script has started the service that looks after it.
     spared = {os.getpid(), os.getppid(), *descendants(os.getpid())}
@@ -117,9 +186,11 @@ def kill_leftovers(folder: AttemptFolder) -> bool:
     failpoints.reached("executor.leftovers.before")
     with suppress(FileNotFoundError):
         cgroup = Cgroup(os.readlink(folder.cgroup))
-        found = cgroup.kill(spared)
-        cgroup.remove()
-    for pid in leftovers(claim.pid, folder.path.parent.name, str(folder.path)):
+        # A record may be forged: no other group is killed.
+        if os.path.basename(cgroup.path) == f"grid-{attempt.experiment_id}-{attempt.number}":
+            found = cgroup.kill(spared)
+            cgroup.remove()
+    for pid in leftovers(None if claim is None else claim.pid, attempt.experiment_id, str(folder.path)):
         if pid not in spared:
             found = True
             with suppress(ProcessLookupError, PermissionError):

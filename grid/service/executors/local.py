@@ -7,12 +7,15 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Coroutine
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from grid.service.executors import evidence
+from grid.service.executors import enforcement, evidence
 from grid.service.executors.evidence import State
 from grid.service.executors.output import last_lines
 from grid.service.executors.protocol import AttemptName, Ending, Job, Listener
@@ -24,7 +27,10 @@ from grid.shared.wire import Reason
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
-"""How often to check the folder of an attempt that an earlier spawner started."""
+"""How often to check the record of an attempt that an earlier spawner started."""
+
+_MARGIN_SECONDS = 10.0
+"""How much longer than the grace period a supervisor may take to carry out an order."""
 
 
 class LocalExecutor:
@@ -33,14 +39,22 @@ class LocalExecutor:
     Parameters
     ----------
     workspace
-        Where attempts have their folders.
+        Where attempts have their files.
+    secret
+        What records of ends are signed with; the same for every service that goes on with these attempts.
     grace_seconds
         How long a process may take to end after SIGTERM before it gets SIGKILL.
+    margin_seconds
+        How much longer a supervisor may take before it counts as one that a script has stopped.
     """
 
-    def __init__(self, workspace: Workspace, *, grace_seconds: float) -> None:
+    def __init__(
+        self, workspace: Workspace, secret: bytes, *, grace_seconds: float, margin_seconds: float = _MARGIN_SECONDS
+    ) -> None:
         self._workspace = workspace
+        self._secret = secret
         self._grace_seconds = grace_seconds
+        self._margin_seconds = margin_seconds
         self._attempts: dict[AttemptName, _Attempt] = {}
         # Only the last one takes jobs; supervisors of the earlier ones may still run, and report starts.
         self._spawners: list[SpawnerClient] = []
@@ -57,40 +71,85 @@ class LocalExecutor:
             self._send(attempt)
 
     async def adopt(self, job: Job, *, was_running: bool, handed_over_at: int | None) -> None:
-        """Check what an earlier service left in the attempt's folder, and go on from there."""
+        """Check what an earlier service left in the attempt's record, and go on from there."""
         # An attempt that was handed over before the machine started may have run: the claim may have been lost when the
         # power failed. Asked before anything is noted: if it cannot be told now, the attempt is adopted later.
         may_have_run = was_running or evidence.is_before_boot(handed_over_at)
         attempt = self._new(job)
         if attempt is None:
             return
-        attempt.was_running = may_have_run
-        if not attempt.was_running and evidence.state_of(attempt.folder) is State.UNCLAIMED:
-            # Spawned or not, nobody has claimed its folder yet: the claim makes sure that it runs only once.
+        attempt.has_run = may_have_run
+        if not attempt.has_run and evidence.state_of(attempt.folder) is State.UNCLAIMED:
+            # Spawned or not, nobody has claimed it yet: the claim makes sure that it runs only once.
             self._send(attempt)
         else:
             self._watch(attempt)
 
     async def cancel(self, attempt: AttemptName) -> None:
-        """Leave the request to cancel in the attempt's folder, and wake the supervisor."""
-        folder = self._workspace.attempt(*attempt)
-        self._tell(attempt, folder, folder.cancel)
+        """Leave the request to cancel in the attempt's record, and wake the supervisor."""
+        if (known := self._attempts.get(attempt)) is not None:
+            self._order(known, Reason.CANCELLED_BY_USER)
 
     async def stop(self, attempt: AttemptName) -> None:
-        """Leave the request to stop in the attempt's folder, and wake the supervisor."""
-        folder = self._workspace.attempt(*attempt)
-        self._tell(attempt, folder, folder.stop)
+        """Leave the request to stop in the attempt's record, and wake the supervisor."""
+        if (known := self._attempts.get(attempt)) is not None:
+            self._order(known, Reason.SERVICE_STOPPED)
 
-    async def remove(self, experiment_id: str) -> None:
-        """Remove the experiment's folder, by way of the trash, so that nobody ever sees half of it in its place."""
-        await asyncio.to_thread(self._remove, experiment_id)
+    def forget(self, attempts: Collection[AttemptName]) -> None:
+        """Remove the records of attempts, and their temporary folders."""
+        # What was laid out otherwise has no record of its own, and nothing is there to be removed.
+        if attempts:
+            self._background(asyncio.to_thread(self._remove_records, list(attempts)), "removing records")
 
-    def _remove(self, experiment_id: str) -> None:
+    def forget_others(self) -> None:
+        """Remove what earlier services would have removed."""
+        self._background(asyncio.to_thread(self._remove_other_records, set(self._attempts)), "removing records")
+
+    async def remove(self, experiment_id: str, attempts: int) -> None:
+        """Remove the experiment's folders, by way of the trash, so that nobody ever sees half of one in its place."""
+        await asyncio.to_thread(self._remove, experiment_id, attempts)
+
+    def _remove(self, experiment_id: str, attempts: int) -> None:
         self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        for number in range(1, attempts + 1):
+            self._remove_record(AttemptName(experiment_id, number))
+            result = self._workspace.result(experiment_id, number)
+            remove_tree(result, self._workspace.trash / f"{result.name}-results")
         remove_tree(self._workspace.experiment(experiment_id), self._workspace.trash / experiment_id)
+
+    def _remove_records(self, attempts: Collection[AttemptName]) -> None:
+        for attempt in attempts:
+            try:
+                self._remove_record(attempt)
+            except OSError as error:  # the next start of a service tries again
+                _log.warning("the record of %s-%d cannot be removed now: %s", *attempt, error)
+
+    def _remove_other_records(self, known: set[AttemptName]) -> None:
+        """Remove the records of attempts that are not known, unless a supervisor lives."""
+        with suppress(FileNotFoundError), os.scandir(self._workspace.records) as entries:
+            for entry in entries:
+                experiment_id, _, number = entry.name.rpartition("-")
+                if experiment_id and number.isascii() and number.isdecimal():
+                    attempt = AttemptName(experiment_id, int(number))
+                    state = evidence.state_of(self._workspace.attempt(*attempt))
+                    if attempt not in known and state in (State.DEAD, State.UNCLAIMED):
+                        self._remove_records([attempt])
+
+    def _remove_record(self, attempt: AttemptName) -> None:
+        folder = self._workspace.attempt(*attempt)
+        failpoints.reached("executor.forget.before")
+        # Last the record: it says where the other is.
+        if (temporary := evidence.temporary_folder(folder, attempt.experiment_id)) is not None:
+            remove_tree(temporary, temporary.with_name(f"{temporary.name}-removed"))
+        failpoints.reached("executor.forget.temporary")
+        if folder.record.exists():
+            self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+            remove_tree(folder.record, self._workspace.trash / f"{folder.record.name}-record")
 
     async def close(self) -> None:
         """Let the spawner end; supervisors and scripts go on."""
+        for attempt in self._attempts.values():
+            attempt.no_longer_timed()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -101,7 +160,11 @@ class LocalExecutor:
         """Register an attempt and return its entry, or None if it is registered already."""
         if job.attempt in self._attempts:
             return None
-        attempt = self._attempts[job.attempt] = _Attempt(job, self._workspace.attempt(*job.attempt))
+        folder = self._workspace.attempt(*job.attempt, job.layout)
+        key = evidence.key_of(self._secret, job.attempt) if folder.has_room else None
+        attempt = self._attempts[job.attempt] = _Attempt(job, folder, key)
+        if job.is_cancelled:
+            self._order(attempt, Reason.CANCELLED_BY_USER)
         return attempt
 
     # The spawner
@@ -115,40 +178,58 @@ class LocalExecutor:
 
     def _send(self, attempt: _Attempt) -> None:
         attempt.is_handed = True
-        job = attempt.job
-        earlier = self._earlier(job) if job.resume else None
+        if attempt.job.timeout_seconds is not None:
+            self._call_later(attempt, attempt.job.timeout_seconds, self._look_for_start)
         # Not orjson: an environment variable may contain bytes that are not UTF-8, and must reach the script unchanged.
-        text = json.dumps(
-            {
-                "folder": str(attempt.folder.path),
-                "name": f"{job.attempt.experiment_id}-{job.attempt.number}",
-                "snapshot": str(self._workspace.snapshot(job.snapshot)),
-                "earlier": None if earlier is None else str(earlier),
-                "command": job.command,
-                "environment": dict(job.environment),
-                "grace_seconds": self._grace_seconds,
-                "timeout_seconds": job.timeout_seconds,
-            }
-        )
+        text = json.dumps(self._as_told(attempt))
         failpoints.reached("executor.send.before")
         self._spawners[-1].send(text.encode() + b"\n")  # a dead spawner does not get it: _replace sends it again
         failpoints.reached("executor.send.after")
 
-    def _earlier(self, job: Job) -> Path | None:
-        """Return the working copy of the last attempt whose script was started: only then is a copy complete."""
-        for number in range(job.attempt.number - 1, 0, -1):
-            folder = self._workspace.attempt(job.attempt.experiment_id, number)
-            if os.path.lexists(folder.started) and folder.work.is_dir():
-                return folder.work
-        return None
+    def _as_told(self, attempt: _Attempt) -> dict[str, Any]:
+        """Return a job as the spawner is told of it: see `grid.service.executors.supervisor.attempt.Supervisor`."""
+        job, folder, home = attempt.job, attempt.folder, self._workspace.home
+        earlier = None
+        if job.resume is not None:
+            before = self._workspace.attempt(job.attempt.experiment_id, *job.resume)
+            if before.room.is_dir():  # its script may have removed it
+                earlier = [str(before.room), str(folder.room if before.has_room else folder.work)]
+        folders = [folder.path.parent, folder.path]
+        if folder.has_room:
+            folders += [folder.metrics, folder.room]
+        return {
+            "experiment": job.attempt.experiment_id,
+            "attempt": job.attempt.number,
+            "home": str(home),
+            "record": str(folder.record.relative_to(home)),
+            "folders": [str(each) for each in folders],
+            "output": str(folder.output),
+            "snapshot": str(self._workspace.snapshot(job.snapshot)),
+            "work": str(folder.work),
+            "earlier": earlier,
+            "temporary": None if "TMPDIR" in job.environment or not folder.has_room else tempfile.gettempdir(),
+            "command": job.command,
+            "environment": dict(job.environment),
+            "grace_seconds": self._grace_seconds,
+            "timeout_seconds": job.timeout_seconds,
+            "key": None if attempt.key is None else attempt.key.hex(),
+        }
 
-    def _on_report(self, event: str, path: str, *rest: str) -> None:
-        attempt = self._attempts.get(_name_of(path))
+    def _on_report(self, report: bytes) -> None:
+        try:
+            said = json.loads(report)
+            event, at = said["event"], said.get("at")
+            attempt = self._attempts.get(AttemptName(said["experiment"], said["attempt"]))
+            if event not in ("started", "gone") or (event == "started" and not isinstance(at, int)):
+                raise ValueError(event)
+        except (ValueError, TypeError, KeyError):
+            _log.error("a supervisor has reported what cannot be read: %r", report[:512])
+            return
         if attempt is None:
             return
         if event == "started":
-            self._tell_start(attempt, int(rest[0]))
-        elif event == "gone":
+            self._tell_start(attempt, at)
+        else:
             attempt.is_gone = True
             self._watch(attempt)
 
@@ -165,44 +246,93 @@ class LocalExecutor:
                 _log.exception("the spawner cannot be started")
         for attempt in list(self._attempts.values()):
             attempt.is_handed = False
-            if evidence.state_of(attempt.folder) is State.UNCLAIMED and not attempt.was_running:
+            if evidence.state_of(attempt.folder) is State.UNCLAIMED and not attempt.has_run:
                 self._send(attempt)
             else:
                 self._watch(attempt)
 
-    # Requests to a supervisor
+    # Orders
 
-    def _tell(self, attempt: AttemptName, folder: AttemptFolder, word: Path) -> None:
-        if not self._write(folder, word):
-            self._background(self._insist(attempt, folder, word), str(folder.path))
+    def _order(self, attempt: _Attempt, reason: Reason) -> None:
+        """Have the supervisor end the attempt, and see to it that it does."""
+        self._begin_order(attempt, reason)
+        if not self._write(attempt, reason):
+            self._background(self._insist(attempt, reason), str(attempt.folder.record))
 
-    def _write(self, folder: AttemptFolder, word: Path) -> bool:
+    def _begin_order(self, attempt: _Attempt, reason: Reason) -> None:
+        if attempt.order is None:
+            attempt.order = reason
+            attempt.status = self._own_status(attempt)
+            self._background(self._enforce(attempt), f"the order to {attempt.folder.record}")
+
+    @staticmethod
+    def _own_status(attempt: _Attempt) -> int | None:
+        """Return the wait status of a script that has ended by itself, and whose supervisor is stopped."""
+        supervisor, script = evidence.supervisor_of(attempt.folder), evidence.script_of(attempt.folder)
+        return None if supervisor is None or script is None else enforcement.status_of_ended(script, supervisor)
+
+    def _write(self, attempt: _Attempt, reason: Reason) -> bool:
         """Leave a request, and wake the supervisor. One that starts later looks for requests after its claim."""
+        word = attempt.folder.cancel if reason is Reason.CANCELLED_BY_USER else attempt.folder.stop
         try:
-            folder.make()
+            attempt.folder.make_record()
             write_private(word, b"")
         except OSError as error:
             _log.error("%s cannot be created: %s; trying again", word, error.strerror)
             return False
         finally:
-            evidence.wake(folder)  # a running supervisor is woken even if the file could not be written
+            evidence.wake(attempt.folder)  # a running supervisor is woken even if the file could not be written
         return True
 
-    async def _insist(self, attempt: AttemptName, folder: AttemptFolder, word: Path) -> None:
-        while attempt in self._attempts:
+    async def _insist(self, attempt: _Attempt, reason: Reason) -> None:
+        while self._is_known(attempt):
             await asyncio.sleep(1)
-            if self._write(folder, word):
+            if self._write(attempt, reason):
                 return
+
+    def _look_for_start(self, attempt: _Attempt) -> None:
+        """Have the time of a script end whose start was never reported, because it has stopped its supervisor."""
+        supervisor = evidence.supervisor_of(attempt.folder)
+        if supervisor is not None and enforcement.is_stopped(supervisor):
+            assert attempt.job.timeout_seconds is not None
+            self._call_later(attempt, attempt.job.timeout_seconds, self._time_is_up)
+            evidence.wake(attempt.folder, signal.SIGCONT)
+        else:
+            self._call_later(attempt, 1, self._look_for_start)
+
+    @staticmethod
+    def _call_later(attempt: _Attempt, seconds: float, what: Callable[[_Attempt], None]) -> None:
+        attempt.no_longer_timed()
+        attempt.timer = asyncio.get_running_loop().call_later(seconds, what, attempt)
+
+    def _time_is_up(self, attempt: _Attempt) -> None:
+        """Continue a supervisor that should have ended its script by now. It keeps the time itself, if it is let."""
+        self._begin_order(attempt, Reason.TIMEOUT)
+        evidence.wake(attempt.folder, signal.SIGCONT)
+
+    async def _enforce(self, attempt: _Attempt) -> None:
+        """Kill a supervisor that does not carry out an order, and whatever its script has left running."""
+        await asyncio.sleep(self._grace_seconds + self._margin_seconds)
+        while self._is_known(attempt):
+            supervisor = evidence.supervisor_of(attempt.folder)
+            if supervisor is not None and await asyncio.to_thread(enforcement.disobeys, supervisor):
+                _log.warning("%s does not end its script; killing both", attempt.folder.record)
+                attempt.is_enforced = True
+                await asyncio.to_thread(enforcement.kill, supervisor)
+            await asyncio.sleep(1)
+
+    def _is_known(self, attempt: _Attempt) -> bool:
+        return self._attempts.get(attempt.job.attempt) is attempt
 
     # The end
 
     def _watch(self, attempt: _Attempt) -> None:
         if not attempt.is_watched:
             attempt.is_watched = True
-            self._background(self._until_the_end(attempt), str(attempt.folder.path))
+            self._background(self._until_the_end(attempt), str(attempt.folder.record))
 
     async def _until_the_end(self, attempt: _Attempt) -> None:
-        """Report the end of an attempt as soon as its folder or its supervisor's death shows it."""
+        """Report the end of an attempt as soon as its record or its supervisor's death shows it."""
         if attempt.folder.cancel.exists() or attempt.folder.stop.exists():
             evidence.wake(attempt.folder)  # there may have been no supervisor to wake when the request was left
         while (ending := await self._ending(attempt)) is None:
@@ -213,6 +343,7 @@ class LocalExecutor:
             text, final_line = await asyncio.to_thread(last_lines, attempt.folder.output)
             ending = dataclasses.replace(ending, last_lines=text, final_line=final_line)
         failpoints.reached("executor.end.before")
+        attempt.no_longer_timed()
         del self._attempts[attempt.job.attempt]
         self._listener.on_ended(attempt.job.attempt, ending)
 
@@ -220,32 +351,44 @@ class LocalExecutor:
         """Return how an attempt ended; None while it goes on, and while it is not known whether it does."""
         folder = attempt.folder
         try:
-            if (ending := evidence.ending_of(folder)) is not None:
+            if (ending := self._recorded(attempt)) is not None:
                 return ending
             state = evidence.state_of(folder)
             # Checked once more: a supervisor writes the record and then ends.
-            if (ending := evidence.ending_of(folder)) is not None:
+            if (ending := self._recorded(attempt)) is not None:
                 return ending
-            lost = state is State.DEAD and not await asyncio.to_thread(evidence.kill_leftovers, folder)
+            is_over = state is State.DEAD or (state is State.UNCLAIMED and attempt.has_run)
+            attempt.is_given_up |= is_over
+            lost = is_over and not await asyncio.to_thread(evidence.kill_leftovers, folder, attempt.job.attempt)
         except OSError:
             state, lost = State.UNKNOWN, False
         if state is State.UNKNOWN and not attempt.is_doubted:
-            _log.warning("cannot tell whether %s is running: its folder or /proc cannot be read", folder.path)
+            _log.warning("cannot tell whether %s is running: it or /proc cannot be read", folder.record)
         attempt.is_doubted = state is State.UNKNOWN
-        if state is State.UNCLAIMED and attempt.is_gone:
-            return Ending(
-                Reason.START_FAILED, error="the attempt's folder cannot be written to, or its supervisor was killed"
-            )
-        if state is State.UNCLAIMED and not attempt.was_running and not attempt.is_handed:
-            self._send(attempt)
-        if lost or (state is State.UNCLAIMED and attempt.was_running):
-            return Ending(Reason.LOST, started_at=evidence.started_at(folder))
+        if lost:
+            return attempt.ending_without_record(evidence.started_at(folder))
+        if state is State.UNCLAIMED and not attempt.has_run:
+            if attempt.is_gone:
+                error = "the attempt's record cannot be written, or its supervisor was killed"
+                return Ending(Reason.START_FAILED, error=error)
+            if not attempt.is_handed:
+                self._send(attempt)
         return None
 
+    @staticmethod
+    def _recorded(attempt: _Attempt) -> Ending | None:
+        """Return the end that is on record, unless that may tell of what was done to processes here."""
+        return None if attempt.is_given_up else evidence.ending_of(attempt.folder, attempt.key)
+
     def _tell_start(self, attempt: _Attempt, started_at: int) -> None:
-        if not attempt.is_started:
-            attempt.is_started = True
-            self._listener.on_started(attempt.job.attempt, started_at)
+        if attempt.is_started:
+            return
+        attempt.is_started = attempt.has_run = True
+        if attempt.job.timeout_seconds is not None:
+            clock = evidence.started_on_clock(attempt.folder) or time.monotonic()
+            left = max(clock + attempt.job.timeout_seconds - time.monotonic(), 0)
+            self._call_later(attempt, left, self._time_is_up)
+        self._listener.on_started(attempt.job.attempt, started_at)
 
     def _background(self, coroutine: Coroutine[Any, Any, None], what: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, name=what)
@@ -258,20 +401,16 @@ class LocalExecutor:
             _log.error("a fault has ended the watch over %s", task.get_name(), exc_info=error)
 
 
-def _name_of(folder: str) -> AttemptName:
-    """Return the attempt that has this folder in the workspace: the spawner knows attempts only by their folders."""
-    path = Path(folder)
-    return AttemptName(path.parent.name, int(path.name.removeprefix("attempt-")))
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Attempt:
-    """What the executor knows about an attempt beyond its folder."""
+    """What the executor knows about an attempt beyond its record."""
 
     job: Job
     folder: AttemptFolder
-    was_running: bool = False
-    """Whether its script was started, or may have been: it is then never started again, whatever its folder says."""
+    key: bytes | None
+    """What the record of its end must be signed with."""
+    has_run: bool = False
+    """Whether its script was started, or may have been: it is then never started again, whatever its record says."""
     is_handed: bool = False
     """Whether it was sent to the current spawner."""
     is_gone: bool = False
@@ -281,3 +420,33 @@ class _Attempt:
     is_watched: bool = False
     is_doubted: bool = False
     """Whether the last check could not tell if it is running."""
+    is_given_up: bool = False
+    """Whether its supervisor is gone, as far as can be told, and what it has left is killed."""
+    order: Reason | None = None
+    """Why it was first told to end."""
+    status: int | None = None
+    """The wait status of its script, if that had ended by itself when it was told to end, and nobody had noticed."""
+    is_enforced: bool = False
+    """Whether its supervisor was killed because it did not carry out the order."""
+    timer: asyncio.TimerHandle | None = None
+    """Runs out with the script's time."""
+
+    def no_longer_timed(self) -> None:
+        """Forget the time-out."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def ending_without_record(self, started_at: int | None) -> Ending:
+        """Return how it ended, given that its supervisor is dead and has left no record of that."""
+        if not self.is_enforced or self.order is None:
+            return Ending(Reason.LOST, started_at=started_at)
+        if self.status is None:
+            error = "its supervisor did not end it, and was killed together with it"
+            return Ending(self.order, error=error, started_at=started_at)
+        code = os.waitstatus_to_exitcode(self.status)
+        return Ending(
+            Reason.EXIT_CODE if code >= 0 else Reason.SIGNAL,
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            started_at=started_at,
+        )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from grid.service.system.workspace import LAYOUT
 from grid.shared.wire import Reason
 
 
@@ -14,6 +15,13 @@ class AttemptName(NamedTuple):
 
     experiment_id: str
     number: int
+
+
+class EarlierAttempt(NamedTuple):
+    """An attempt of the same experiment that has ended, whose script was started."""
+
+    number: int
+    layout: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +35,12 @@ class Job:
     environment: Mapping[str, str]
     timeout_seconds: float | None = None
     """How long the script may run before its processes are ended; None for as long as it takes."""
-    resume: bool = False
-    """Whether the working copy also gets the files that the previous attempt left in its own."""
+    layout: int = LAYOUT
+    """How its files are laid out, according to its row."""
+    resume: EarlierAttempt | None = None
+    """The attempt whose files its room begins with; None for nothing but the snapshot."""
+    is_cancelled: bool = False
+    """Whether its cancel was recorded before it was handed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +101,29 @@ class Executor(Protocol):
         """
 
     async def cancel(self, attempt: AttemptName) -> None:
-        """Begin to end an attempt because a user cancelled it; its end is reported to the listener."""
+        """Begin to end an attempt because a user cancelled it; its end is reported to the listener.
+
+        One that was not handed over is not begun either: its job says so.
+        """
 
     async def stop(self, attempt: AttemptName) -> None:
         """Begin to end an attempt because the service shuts down; its end is reported to the listener."""
 
-    async def remove(self, experiment_id: str) -> None:
+    def forget(self, attempts: Collection[AttemptName]) -> None:
+        """Remove the evidence about attempts: their ends are recorded where nothing is lost."""
+
+    def forget_others(self) -> None:
+        """Remove the evidence about all attempts that were neither started nor adopted, unless they run."""
+
+    async def remove(self, experiment_id: str, attempts: int) -> None:
         """Remove all that attempts of an experiment have left; none of them runs, and none will.
+
+        Parameters
+        ----------
+        experiment_id
+            The experiment.
+        attempts
+            How many attempts it had.
 
         Raises
         ------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,16 +37,16 @@ class SpawnerClient(asyncio.SubprocessProtocol):
     Parameters
     ----------
     on_report
-        Called with each report of the spawner and its supervisors: an event, the attempt's folder, and more.
+        Called with each report of the spawner and its supervisors: a line of JSON.
     """
 
-    def __init__(self, on_report: Callable[..., None]) -> None:
+    def __init__(self, on_report: Callable[[bytes], None]) -> None:
         self._on_report = on_report
         self._unread = b""
         self.exited = asyncio.Event()
 
     @classmethod
-    async def start(cls, on_report: Callable[..., None]) -> SpawnerClient:
+    async def start(cls, on_report: Callable[[bytes], None]) -> SpawnerClient:
         """Start a spawner process, and return the client that talks to it."""
         # A session of its own: if the service runs in a terminal, Ctrl-C there reaches neither the spawner nor the
         # scripts.
@@ -81,7 +80,7 @@ class SpawnerClient(asyncio.SubprocessProtocol):
         """Pass on each complete line that the spawner or a supervisor has written."""
         *lines, self._unread = (self._unread + received).split(b"\n")
         for line in lines:
-            self._on_report(*os.fsdecode(line).split("\t"))
+            self._on_report(line)
 
     def process_exited(self) -> None:
         """Note that the spawner has ended; its supervisors may go on, and still report."""

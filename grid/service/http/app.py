@@ -83,7 +83,10 @@ class Application:
         cluster = LocalCluster.of_this_machine(catalogue, workspace, cpus=options.cpus, gpus=options.gpus)
         await self.database.write(lambda connection: cluster_rows.add(connection, cluster.name))
         changes = Changes()
-        executor = LocalExecutor(workspace, grace_seconds=options.grace_seconds)
+        signing = await self.database.write(
+            lambda connection: secret_rows.secret(connection, "records", self.world.secret)
+        )
+        executor = LocalExecutor(workspace, signing, grace_seconds=options.grace_seconds)
         scheduler = Scheduler(self.database, cluster, executor, changes, self.world)
         snapshots = Snapshots(workspace, self.database, self.world, secret)
         self.accounts = Accounts(self.database, self.world)

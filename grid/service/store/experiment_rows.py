@@ -160,11 +160,14 @@ def unfinished_of(connection: Connection, run_seq: int) -> int:
     ).scalar_one()
 
 
+def left_by(which: ColumnElement[bool]) -> sa.Select[Any]:
+    """Select what experiments leave on the disk, for `removal_rows.add`."""
+    return sa.select(sa.literal("experiment"), experiments.c.id, experiments.c.attempt).where(which)
+
+
 def delete(connection: Connection, row: Row[Any], *, at: int) -> None:
     """Delete an experiment, and record which files it leaves on the disk. The others keep their indices."""
-    removal_rows.add(
-        connection, sa.select(sa.literal("experiment"), experiments.c.id).where(experiments.c.seq == row.seq)
-    )
+    removal_rows.add(connection, left_by(experiments.c.seq == row.seq))
     connection.execute(sa.delete(attempts).where(attempts.c.experiment_seq == row.seq))
     connection.execute(sa.delete(events).where(events.c.experiment_seq == row.seq))
     connection.execute(sa.delete(experiments).where(experiments.c.seq == row.seq))

@@ -8,11 +8,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from grid.service.store.tables import clusters, events, experiments, runs
+from grid.service.store.tables import attempts, clusters, events, experiments, runs
 from grid.shared.wire import ACTIVE, ExperimentStatus
+
+
+def _of_last_begun(column: sa.Column[Any]) -> sa.ScalarSelect[Any]:
+    """Select a column of the last ended attempt whose script was started."""
+    begun = (attempts.c.experiment_seq == experiments.c.seq) & attempts.c.started_at.is_not(None)
+    return sa.select(column).where(begun).order_by(attempts.c.number.desc()).limit(1).scalar_subquery()
+
 
 _JOBS = sa.select(
     experiments,
+    _of_last_begun(attempts.c.number).label("begun_number"),
+    _of_last_begun(attempts.c.layout).label("begun_layout"),
     runs.c.name.label("run_name"),
     runs.c.user_id,
     runs.c.cluster,

@@ -12,8 +12,8 @@ from grid.service.store.tables import removals
 
 
 def add(connection: Connection, what: sa.Select[Any]) -> None:
-    """Record what must be removed from the disk: the kinds and the names that a query selects."""
-    connection.execute(sa.insert(removals).from_select(["kind", "name"], what))
+    """Record what must be removed from the disk: kinds, names and numbers of attempts that a query selects."""
+    connection.execute(sa.insert(removals).from_select(["kind", "name", "attempts"], what))
 
 
 def to_be_removed(connection: Connection) -> Sequence[Row[Any]]:

@@ -9,7 +9,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from grid.service.store import removal_rows
+from grid.service.store import experiment_rows, removal_rows
 from grid.service.store.tables import attempts, events, experiments, retries, runs, snapshots, users
 
 _REVISION = (
@@ -82,12 +82,12 @@ def delete(connection: Connection, run: Row[Any]) -> None:
     """Delete a run, its experiments and a snapshot that no other run has; record which files they leave behind."""
     of_run = experiments.c.run_seq == run.seq
     seqs = sa.select(experiments.c.seq).where(of_run)
-    removal_rows.add(connection, sa.select(sa.literal("experiment"), experiments.c.id).where(of_run))
+    removal_rows.add(connection, experiment_rows.left_by(of_run))
     connection.execute(sa.delete(attempts).where(attempts.c.experiment_seq.in_(seqs)))
     connection.execute(sa.delete(events).where(events.c.run_seq == run.seq))
     connection.execute(sa.delete(retries).where(retries.c.run_seq == run.seq))
     connection.execute(sa.delete(experiments).where(of_run))
     connection.execute(sa.delete(runs).where(runs.c.seq == run.seq))
     unused = (snapshots.c.digest == run.snapshot) & ~sa.exists().where(runs.c.snapshot == run.snapshot)
-    removal_rows.add(connection, sa.select(sa.literal("snapshot"), snapshots.c.digest).where(unused))
+    removal_rows.add(connection, sa.select(sa.literal("snapshot"), snapshots.c.digest, sa.literal(0)).where(unused))
     connection.execute(sa.delete(snapshots).where(unused))

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row
 
 from grid.service.store.experiment_rows import Which
 from grid.service.store.tables import attempts, events, experiments
+from grid.service.system.workspace import LAYOUT
 from grid.shared.wire import ExperimentStatus
 
 ENDING = ("reason", "exit_code", "signal", "error", "started_at")
@@ -80,6 +81,7 @@ def change(  # noqa: PLR0913 - a change consists of this much
                 "status": to.value,
                 "experiment_seq": row.seq,
                 "number": row.attempt,
+                "layout": row.layout,
                 "started_at": row.started_at or columns["started_at"],
             }
             for row in rows
@@ -146,7 +148,7 @@ def _statements_of_next_attempt(
 ) -> tuple[sa.Select[Any], sa.Update]:
     guard = which & experiments.c.status.in_(sources)
     unknown = dict.fromkeys((*ENDING, "finished_at", "gpu_ids", "cancel_requested_at"), sa.null())
-    following = {"status": to.value, "attempt": experiments.c.attempt + 1}
+    following = {"status": to.value, "attempt": experiments.c.attempt + 1, "layout": LAYOUT}
     return _reachable(guard), sa.update(experiments).where(guard).values(**following, **unknown)
 
 
@@ -157,6 +159,7 @@ def _reachable(guard: ColumnElement[bool]) -> sa.Select[Any]:
         experiments.c.run_seq,
         experiments.c.index,
         experiments.c.attempt,
+        experiments.c.layout,
         experiments.c.started_at,
     )
     return sa.select(*known).where(guard).order_by(experiments.c.seq).with_for_update()

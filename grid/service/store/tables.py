@@ -125,6 +125,8 @@ experiments = Table(
     Column("index", Integer, nullable=False),
     Column("status", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
+    # How the files of that attempt are laid out: see `grid.service.system.workspace.LAYOUT`.
+    Column("layout", Integer, nullable=False, server_default="2"),
     Column("arguments", Text, nullable=False),
     Column("parameters", Text, nullable=False),
     Column("cpus", Integer, nullable=False),
@@ -169,6 +171,7 @@ attempts = Table(
     # Only attempts that have ended. The key makes sure that an attempt ends once.
     Column("experiment_seq", ForeignKey("experiments.seq"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("layout", Integer, nullable=False, server_default="2"),
     Column("status", String(16), nullable=False),
     Column("reason", String(32), nullable=False),
     Column("exit_code", Integer),
@@ -199,4 +202,6 @@ removals = Table(
     Column("seq", _Sequence, primary_key=True, autoincrement=True),
     Column("kind", String(16), nullable=False),
     Column("name", String(64), nullable=False),
+    # How many attempts an experiment had.
+    Column("attempts", Integer, nullable=False, server_default="0"),
 )

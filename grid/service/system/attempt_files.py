@@ -1,4 +1,4 @@
-"""The names of the files in an attempt's folder; `docs/lifecycle.md` says what each means.
+"""The names of the files of an attempt; `docs/lifecycle.md` says where each lies, and what it means.
 
 Nothing but constants: the supervisor imports this, and every experiment pays for what the supervisor imports.
 """
@@ -9,7 +9,10 @@ CLAIM = "claim"
 CANCEL = "cancel"
 STOP = "stop"
 CGROUP = "cgroup"
+TMP = "tmp"
 STARTED = "started"
 EXIT = "exit"
 OUTPUT = "output"
+METRICS = "metrics"
+ROOM = "room"
 WORK = "work"

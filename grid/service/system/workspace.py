@@ -19,46 +19,64 @@ PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
 
 
+LAYOUT = 2
+"""How the files of attempts that begin now are laid out; 1 is what was before: all of it in the attempt's folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptFolder:
-    """One attempt of one experiment: where service, supervisor and script meet."""
+    """The files of one attempt of one experiment: where service, supervisor and script meet."""
 
     path: Path
+    """What the script works with."""
+    record: Path
+    """The evidence about it, which the script has nothing to do with."""
 
-    def make(self) -> None:
-        """Make the folder and the experiment's around it, unless they exist, readable only by the service's user."""
-        for folder in (self.path.parent, self.path):
-            folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    @property
+    def has_room(self) -> bool:
+        """Whether the script has a room around its working copy, and the evidence a place of its own."""
+        return self.record != self.path
+
+    def make_record(self) -> None:
+        """Make the folder for the evidence, unless it exists, readable only by the service's user."""
+        if not self.has_room:
+            self.path.parent.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        self.record.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
 
     @property
     def claim(self) -> Path:
         """Says which supervisor runs the attempt."""
-        return self.path / attempt_files.CLAIM
+        return self.record / attempt_files.CLAIM
 
     @property
     def cancel(self) -> Path:
         """Exists once a cancel has been recorded."""
-        return self.path / attempt_files.CANCEL
+        return self.record / attempt_files.CANCEL
 
     @property
     def stop(self) -> Path:
         """Exists once a service that shuts down has asked the attempt to end."""
-        return self.path / attempt_files.STOP
+        return self.record / attempt_files.STOP
 
     @property
     def cgroup(self) -> Path:
         """Says which control group its processes are in."""
-        return self.path / attempt_files.CGROUP
+        return self.record / attempt_files.CGROUP
 
     @property
     def started(self) -> Path:
         """Says when the script was started, and its pid."""
-        return self.path / attempt_files.STARTED
+        return self.record / attempt_files.STARTED
 
     @property
     def exit(self) -> Path:
         """Says how the script ended."""
-        return self.path / attempt_files.EXIT
+        return self.record / attempt_files.EXIT
+
+    @property
+    def tmp(self) -> Path:
+        """Says which temporary folder it has."""
+        return self.record / attempt_files.TMP
 
     @property
     def output(self) -> Path:
@@ -66,9 +84,19 @@ class AttemptFolder:
         return self.path / attempt_files.OUTPUT
 
     @property
+    def metrics(self) -> Path:
+        """What the script measures."""
+        return self.path / attempt_files.METRICS
+
+    @property
+    def room(self) -> Path:
+        """The script's own room: what is carried over to the next attempt on request."""
+        return self.path / (attempt_files.ROOM if self.has_room else attempt_files.WORK)
+
+    @property
     def work(self) -> Path:
         """The working copy that the script runs in."""
-        return self.path / attempt_files.WORK
+        return self.room / attempt_files.WORK if self.has_room else self.room
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +107,15 @@ class Workspace:
 
     def prepare(self) -> None:
         """Make the folders, readable only by the service's user."""
-        for folder in (self.home, self.snapshots, self.incoming, self.experiments, self.service):
+        for folder in (
+            self.home,
+            self.snapshots,
+            self.incoming,
+            self.experiments,
+            self.records,
+            self.results,
+            self.service,
+        ):
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         self.home.chmod(PRIVATE_FOLDER)
 
@@ -119,6 +155,16 @@ class Workspace:
         return self.home / "experiments"
 
     @property
+    def records(self) -> Path:
+        """One folder for each attempt whose end is not recorded in the database: the evidence about it."""
+        return self.home / "records"
+
+    @property
+    def results(self) -> Path:
+        """One folder for each attempt, for what the service itself makes of it."""
+        return self.home / "results"
+
+    @property
     def trash(self) -> Path:
         """What is being removed."""
         return self.home / "trash"
@@ -131,9 +177,18 @@ class Workspace:
         """The folder of an experiment, with one for each attempt in it."""
         return self.experiments / experiment_id
 
-    def attempt(self, experiment_id: str, number: int) -> AttemptFolder:
-        """The folder of one attempt."""
-        return AttemptFolder(self.experiment(experiment_id) / f"attempt-{number}")
+    def attempt(self, experiment_id: str, number: int, layout: int = LAYOUT) -> AttemptFolder:
+        """The files of one attempt."""
+        path = self.experiment(experiment_id) / f"attempt-{number}"
+        return AttemptFolder(path, path if layout == 1 else self.record(experiment_id, number))
+
+    def record(self, experiment_id: str, number: int) -> Path:
+        """The folder for the evidence about an attempt."""
+        return self.records / f"{experiment_id}-{number}"
+
+    def result(self, experiment_id: str, number: int) -> Path:
+        """The folder for what the service makes of an attempt."""
+        return self.results / f"{experiment_id}-{number}"
 
 
 def remove_tree(tree: Path, aside: Path) -> None:

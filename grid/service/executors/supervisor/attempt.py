@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import time
@@ -11,8 +12,10 @@ from contextlib import suppress
 from grid.service.executors.supervisor.cgroups import Cgroup, oom_kills_of_machine, own
 from grid.service.executors.supervisor.points import reached
 from grid.service.executors.supervisor.process_tree import become_subreaper, children, descendants, reap
+from grid.service.executors.supervisor.record import PRIVATE, Record
+from grid.service.executors.supervisor.signature import signature
 from grid.service.executors.supervisor.working_copy import Copier, remove_unchanged
-from grid.service.system.attempt_files import CANCEL, CGROUP, CLAIM, EXIT, OUTPUT, STARTED, STOP, WORK
+from grid.service.system.attempt_files import CANCEL, CGROUP, CLAIM, EXIT, STARTED, STOP, TMP
 from grid.shared.processes import boot_id, process_start
 from grid.shared.wire import Reason
 
@@ -29,7 +32,7 @@ _NOT_EXECUTABLE = frozenset(
 _SHUT_DOWN = frozenset({signal.SIGTERM, signal.SIGKILL, signal.SIGHUP})  # what a machine sends when it shuts down
 _KILL_INTERVAL = 0.02  # seconds between two rounds of SIGKILL
 _SWEEPS = 50  # how many times a round looks for processes that were forked meanwhile
-_MAX_ALARM = 3600.0  # seconds; a longer alarm is set again, because timers have a maximum
+_LOOK_SECONDS = 5.0  # between two looks whether the home still exists
 _RECORD_SECONDS = 24 * 3600.0  # how long to retry if the disk refuses the record of the end
 _MAX_ERROR = 400  # characters
 
@@ -48,9 +51,12 @@ class Supervisor:
     Parameters
     ----------
     job
-        The attempt's ``folder``, its ``name``, which is unique on the machine, the ``snapshot`` to copy, the
-        ``earlier`` working copy to lay over it or None, ``command`` (its first word is a path), ``environment``,
-        ``grace_seconds``, and ``timeout_seconds`` or None.
+        The ``experiment`` and the ``attempt``, as reports name them; the ``home``, and the ``record`` in it;
+        ``folders`` to make, the file for the ``output``, the ``snapshot`` to copy to ``work``; in ``earlier`` what an
+        earlier attempt left and what to lay it over, or None; ``temporary``, below which the script gets a folder of
+        its own, or None; ``command`` (its first word is a path), ``environment``, ``grace_seconds``,
+        ``timeout_seconds`` or None; and the ``key`` that signs the record of the end, in hexadecimal, or None if that
+        is not signed.
     reports
         File descriptor of the pipe to the service.
     cgroups
@@ -59,13 +65,14 @@ class Supervisor:
 
     def __init__(self, job: dict[str, Any], reports: int, *, cgroups: bool) -> None:
         self.job = job
-        self.folder: str = job["folder"]
+        self.name = f"{job['experiment']}-{job['attempt']}"
         self.grace: float = job["grace_seconds"]
         self.timeout: float | None = job["timeout_seconds"]
         self.reports = reports
         self.cgroups = cgroups
         self.cgroup: Cgroup | None = None
         self.script: int | None = None
+        self.temporary: str | None = None
         # Monotonic times: when the script's time is up, and when what is left of it gets SIGKILL.
         self.deadline: float | None = None
         self.kill_at: float | None = None
@@ -87,15 +94,17 @@ class Supervisor:
         # Only this user can read what is written here; the script gets the umask that it would have without us.
         umask = os.umask(0o077)
         become_subreaper()
-        self._make_folder()
+        self.record = Record(self.job["home"], self.job["record"])
+        self.record.make()
         reached("supervisor.claim.before")
-        if not self._claim():
+        if not self.record.claim(CLAIM, f"{os.getpid()} {process_start(os.getpid())} {boot_id()}"):
             return
         reached("supervisor.claim.after")
         try:
             # A request that came before there was a supervisor to wake left only its file.
             self.reason = self._word()
             self._check()
+            self._make_folders()
             self._make_working_copy()
             self._start(umask)
         except _ToldToEnd:
@@ -109,8 +118,11 @@ class Supervisor:
         if self.script is not None:
             self._wait()
         self._leave_nothing()
-        remove_unchanged(self.job["snapshot"], self._path(WORK))
-        self._record_end()
+        if self.record.has_home():
+            remove_unchanged(self.job["snapshot"], self.job["work"])
+            self._record_end()
+        elif self.temporary is not None:
+            self._remove_temporary()
 
     def _described(self, error: OSError) -> str:
         """Return the system's message, without the service's folders."""
@@ -118,63 +130,71 @@ class Supervisor:
         name = "the run's source code" if path == self.job["snapshot"] else os.path.basename(path)
         return f"{error.strerror}: {name}" if name else str(error.strerror)
 
-    def _path(self, name: str) -> str:
-        return f"{self.folder}/{name}"
-
-    def _make_folder(self) -> None:
-        for folder in (os.path.dirname(self.folder), self.folder):
+    def _make_folders(self) -> None:
+        for folder in self.job["folders"]:
             with suppress(FileExistsError):
-                os.mkdir(folder, 0o700)
-
-    def _claim(self) -> bool:
-        # A dangling link, because one step makes it with all its content, and only if there is none yet.
-        try:
-            os.symlink(f"{os.getpid()} {process_start(os.getpid())} {boot_id()}", self._path(CLAIM))
-        except FileExistsError:
-            return False
-        return True
+                os.mkdir(folder, PRIVATE)
 
     # The script
 
     def _make_working_copy(self) -> None:
         copier = Copier(self._check)
-        copier.copy(self.job["snapshot"], self._path(WORK))
+        copier.copy(self.job["snapshot"], self.job["work"])
         if self.job["earlier"] is not None:
-            copier.overlay(self.job["earlier"], self._path(WORK))
+            copier.overlay(*self.job["earlier"])
 
     def _start(self, umask: int) -> None:
-        output = os.open(self._path(OUTPUT), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.chdir(self._path(WORK))
+        output = os.open(self.job["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.chdir(self.job["work"])
+        environment = self._environment()
         self._check()
         self._enter_cgroup()
         reached("supervisor.script.before")
         before = os.umask(umask)
         try:
-            self.script = self._spawn(self.job["command"], output)
+            self.script = self._spawn(self.job["command"], environment, output)
         finally:
             os.umask(before)
             os.close(output)
             if self.cgroup is not None:
                 self.cgroup.leave()
-        started = time.time_ns() // 1000
+        started, clock = time.time_ns() // 1000, time.monotonic()
         reached("supervisor.script.after")
         if self.timeout is not None:
-            self.deadline = time.monotonic() + self.timeout
+            self.deadline = clock + self.timeout
         with suppress(OSError):  # the script runs, even if the disk is full
-            os.symlink(f"{self.script} {started}", self._path(STARTED))
+            self.record.put(STARTED, f"{self.script} {started} {int(clock * 1e6)}")
         reached("supervisor.started.after")
-        report(self.reports, "started", self.folder, str(started))
+        report(self.reports, "started", self.job, at=started)
+
+    def _environment(self) -> dict[str, str]:
+        """Return the script's environment, with a temporary folder of its own."""
+        environment: dict[str, str] = self.job["environment"]
+        if self.job["temporary"] is None:
+            return environment
+        # First its name: whoever removes what is left must find all of it.
+        self.temporary = f"{self.job['temporary']}/grid-{self.job['experiment'][:8]}-{os.urandom(4).hex()}"
+        self.record.put(TMP, self.temporary)
+        os.mkdir(self.temporary, PRIVATE)
+        return {**environment, "TMPDIR": self.temporary}
+
+    def _remove_temporary(self) -> None:
+        """Remove the temporary folder: without a home there is no service that would."""
+        import shutil  # noqa: PLC0415 - large, and hardly ever needed: the spawner must stay small
+
+        assert self.temporary is not None
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
     def _enter_cgroup(self) -> None:
         """Make a control group and enter it, so that the script starts in it; do without if that is not possible."""
         parent = own() if self.cgroups else None
         if parent is not None:
-            cgroup = Cgroup(f"{parent}/grid-{self.job['name']}")
+            cgroup = Cgroup(f"{parent}/grid-{self.name}")
             with suppress(OSError):
                 # First its name: a search for what a dead supervisor has left behind must find all of it.
-                os.symlink(cgroup.path, self._path(CGROUP))
+                self.record.put(CGROUP, cgroup.path)
                 if not cgroup.make():
-                    os.unlink(self._path(CGROUP))
+                    self.record.drop(CGROUP)
                 # A spawner that starts now may remove an empty group before it is entered.
                 elif cgroup.enter() or (cgroup.make() and cgroup.enter()):
                     self.cgroup = cgroup
@@ -183,7 +203,7 @@ class Supervisor:
         if self.cgroup is None or self.cgroup.oom_kills() is None:
             self.oom_kills = oom_kills_of_machine()
 
-    def _spawn(self, command: list[str], output: int) -> int:
+    def _spawn(self, command: list[str], environment: dict[str, str], output: int) -> int:
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, output, 1),
@@ -195,8 +215,11 @@ class Supervisor:
             return os.posix_spawn(
                 command[0],
                 command,
-                self.job["environment"],
+                environment,
                 file_actions=actions,
+                # A group of its own: what it sends to its group does not reach us. Not a session of its own: then it
+                # could never leave its group again, and what it leaves behind is looked for by our session.
+                setpgroup=0,
                 setsigmask=[],
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores these itself
             )
@@ -222,14 +245,16 @@ class Supervisor:
                 self._end(*self._who_asked())
             elif self.deadline is not None and now >= self.deadline:
                 self._end(Reason.TIMEOUT, f"it had not ended after {self.timeout:g} s")
+            elif not self.record.has_home():
+                self._end(Reason.LOST, "the service's home was removed")
             if self.kill_at is not None and now >= self.kill_at:
                 self._kill()
 
     def _set_alarm(self) -> None:
-        """Have SIGALRM wake this process at the next deadline."""
+        """Have SIGALRM wake this process at the next deadline, and to look at the home."""
         at = self.deadline if self.kill_at is None else self.kill_at
-        if at is not None:
-            signal.setitimer(signal.ITIMER_REAL, min(max(at - time.monotonic(), 0.001), _MAX_ALARM))
+        left = _LOOK_SECONDS if at is None else at - time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, min(max(left, 0.001), _LOOK_SECONDS))
 
     def _reap(self) -> bool:
         """Note which processes have ended; return whether any is left.
@@ -248,9 +273,9 @@ class Supervisor:
     # Ending
 
     def _word(self) -> Reason | None:
-        """Return why the attempt was asked to end, as far as the folder says so."""
+        """Return why the attempt was asked to end, as far as the record says so."""
         for name, reason in ((CANCEL, Reason.CANCELLED_BY_USER), (STOP, Reason.SERVICE_STOPPED)):
-            if os.path.exists(self._path(name)):
+            if self.record.has(name):
                 return reason
         return None
 
@@ -323,7 +348,7 @@ class Supervisor:
         return before is not None and after is not None and after > before
 
     def _record_end(self) -> None:
-        """Make the link that says how the attempt ended; try again while the disk refuses it."""
+        """Make the link that says how the attempt ended; try again while the disk refuses it and there is a home."""
         asked = self.asked or signal.SIGTERM in signal.sigpending()
         if asked and self.reason is None and self.signal in _SHUT_DOWN and self._word() is None:
             # The machine is shutting down, and the script got its signal before we did.
@@ -335,23 +360,29 @@ class Supervisor:
         text = f"{record} {self.error[:_MAX_ERROR]}".rstrip().encode("utf-8", "backslashreplace")
         pause, deadline = 0.01, time.monotonic() + _RECORD_SECONDS
         while not (self._link(text) or self._link(record.encode())) and time.monotonic() < deadline:
+            if not self.record.has_home():
+                break
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
-    def _link(self, text: bytes) -> bool:
-        # File systems like ext4 store a short link in its inode: that works even on a full disk.
+    def _link(self, record: bytes) -> bool:
+        # File systems like ext4 store a link of up to 59 bytes in its inode: that works even on a full disk.
+        key: str | None = self.job["key"]
+        text = record if key is None else signature(bytes.fromhex(key), record) + b" " + record
         reached("supervisor.exit.before")
         try:
-            os.symlink(text, self._path(EXIT))
-        except (FileExistsError, FileNotFoundError):  # it exists, or the attempt no longer does
-            return True
+            self.record.put(EXIT, text)
         except OSError:
             return False
         reached("supervisor.exit.after")
         return True
 
 
-def report(reports: int, *words: str) -> None:
-    """Report to the service. If it has died, the next one finds the same in the folder."""
+def report(reports: int, event: str, job: dict[str, Any], **more: int) -> None:
+    """Report to the service, in one line of JSON. If it has died, the next one finds the same in the record.
+
+    Several processes write to the pipe, and only what is short is written in one piece: POSIX promises 512 bytes.
+    """
+    line = {"event": event, "experiment": job["experiment"], "attempt": job["attempt"], **more}
     with suppress(BrokenPipeError):
-        os.write(reports, os.fsencode("\t".join(words) + "\n"))
+        os.write(reports, json.dumps(line).encode() + b"\n")

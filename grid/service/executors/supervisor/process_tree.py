@@ -74,7 +74,7 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def leftovers(supervisor: int, experiment_id: str, folder: str) -> Iterator[int]:
+def leftovers(supervisor: int | None, experiment_id: str, folder: str) -> Iterator[int]:
     """Yield the processes that provably belong to an experiment whose supervisor has died, and with it what it knew.
 
     A process belongs to it if it has the experiment's id in its environment, if it writes to the attempt's output, or
@@ -84,7 +84,7 @@ def leftovers(supervisor: int, experiment_id: str, folder: str) -> Iterator[int]
     Parameters
     ----------
     supervisor
-        The pid that it had since the machine was booted.
+        The pid that it had since the machine was booted; None if that is not known.
     experiment_id
         The id that its processes have in their environment.
     folder
@@ -123,7 +123,7 @@ def leftovers(supervisor: int, experiment_id: str, folder: str) -> Iterator[int]
             return
 
 
-def _belongs(pid: int, supervisor: int, mark: bytes, inside: str, output: tuple[int, int] | None) -> bool:
+def _belongs(pid: int, supervisor: int | None, mark: bytes, inside: str, output: tuple[int, int] | None) -> bool:
     with open(f"/proc/{pid}/stat", errors="replace") as file:
         fields = status_fields(file.read())
     if fields[0] in "ZX":

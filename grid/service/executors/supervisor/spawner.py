@@ -17,6 +17,10 @@ from grid.service.executors.supervisor.points import reached
 from grid.service.executors.supervisor.process_tree import become_subreaper, children, libc, reap
 from grid.shared.processes import boot_id
 
+TYPE_CHECKING = False  # as in `attempt`
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def spawn(commands: int, reports: int) -> None:
     """Fork a supervisor for each job read from ``commands``, one a line, until it is closed; report on ``reports``.
@@ -37,8 +41,8 @@ def spawn(commands: int, reports: int) -> None:
     # Every process below a killed supervisor becomes our child, whatever it has done to its session, its parents or its
     # environment; the orphans below a living supervisor become that supervisor's children.
     become_subreaper()
-    supervisors: dict[int, str] = {}
-    killed: list[str] = []
+    supervisors: dict[int, dict[str, Any]] = {}
+    killed: list[dict[str, Any]] = []
     # A child need not copy memory that it never writes to, be it to count references or to collect garbage.
     boot_id()
     libc()
@@ -51,8 +55,8 @@ def spawn(commands: int, reports: int) -> None:
         ready, _, _ = select.select([commands, woken], [], [])
         if woken in ready:
             os.read(woken, 4096)
-            for folder in _gone(supervisors, killed):
-                report(reports, "gone", folder)
+            for name in _gone(supervisors, killed):
+                report(reports, "gone", name)
         if commands in ready:
             received = os.read(commands, 1 << 16)
             if not received:
@@ -67,15 +71,15 @@ def spawn(commands: int, reports: int) -> None:
                     os.dup2(nothing, commands)
                     _supervise(Supervisor(job, reports, cgroups=cgroups))
                 reached("spawner.fork.after")
-                supervisors[pid] = job["folder"]
+                supervisors[pid] = {"experiment": job["experiment"], "attempt": job["attempt"]}
 
 
-def _gone(supervisors: dict[int, str], killed: list[str]) -> list[str]:
-    """Return the folders of supervisors that have ended; of killed ones, once nothing that they left is running."""
-    gone: list[str] = []
+def _gone(supervisors: dict[int, dict[str, Any]], killed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the names of supervisors that have ended; of killed ones, once nothing that they left is running."""
+    gone: list[dict[str, Any]] = []
     for pid, status in reap()[0].items():
-        if (folder := supervisors.pop(pid, None)) is not None:
-            (gone if status == 0 else killed).append(folder)
+        if (name := supervisors.pop(pid, None)) is not None:
+            (gone if status == 0 else killed).append(name)
     # Every process that is killed there wakes us again.
     if killed and not _kill_orphans(supervisors):
         gone += killed
