@@ -66,7 +66,7 @@ The output of an experiment, and the files that it made, stay in its folder.
 >>> from pathlib import Path
 >>> folder = Path(os.environ.get('GRID_HOME', '~/.grid')).expanduser() / 'experiments' / e.id / 'attempt-1'
 >>> print((folder / 'output').read_text())
->>> os.listdir(folder / 'work')
+>>> os.listdir(folder / 'room' / 'work')
 
 Start a second run, whose first experiment would take hours, and cancel that experiment.
 

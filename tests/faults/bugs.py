@@ -40,6 +40,9 @@ _LIFECYCLE = "grid.service.domain.lifecycle:"
 _EVIDENCE = "grid.service.executors.evidence:"
 
 _WITHOUT_CGROUPS = Change("attempt.py", "parent = own() if self.cgroups else None", "parent = None")
+_ANY_SPAWNER = Change(
+    "attempt.py", 'if self.record.spawner() not in (None, self.job["spawner"]):', "if self.record.spawner() == 0:"
+)
 
 BUGS = {
     "a status changes from whatever it was": Bug(
@@ -63,10 +66,12 @@ BUGS = {
         "executed 2 times",
         (
             Change("record.py", "except FileExistsError:\n    return False", "except FileExistsError:\n    pass"),
+            _ANY_SPAWNER,
             Change("working_copy.py", "os.mkdir(work, 0o700)", "os.path.exists(work) or os.mkdir(work, 0o700)"),
             Change("working_copy.py", 'open(target, "xb")', 'open(target, "wb")'),
         ),
     ),
+    "a supervisor of an earlier spawner goes on": Bug("two_supervisors", "executed 2 times", (_ANY_SPAWNER,)),
     "a process is known by its pid and the boot": Bug(
         "pid_of_somebody_else",
         "another process was killed",
@@ -95,7 +100,7 @@ BUGS = {
             Change(
                 "attempt.py",
                 "self.record.put(EXIT, text)",
-                'file = os.open(f"{self.job["home"]}/{self.job["record"]}/exit", os.O_WRONLY | os.O_CREAT)\n'
+                "file = os.open(self.job['home'] + '/' + self.job['record'] + '/exit', os.O_WRONLY | os.O_CREAT)\n"
                 'reached("supervisor.exit.torn")\n'
                 "os.write(file, text)",
             ),

@@ -368,10 +368,10 @@ def test_report_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFix
             ]
             reports.append(json.dumps({"event": "started", "experiment": "e", "attempt": 1}).encode())
             for report in reports:
-                running.executor._on_report(report)
+                running.executor._on_report("", report)
             assert len([line for line in caplog.messages if "cannot be read" in line]) == len(reports)
             # Of an attempt that is not known, as after it has ended: no fault.
-            running.executor._on_report(b'{"event": "gone", "experiment": "e", "attempt": 1}')
+            running.executor._on_report("", b'{"event": "gone", "experiment": "e", "attempt": 1}')
             assert len(caplog.messages) == len(reports)
             job = running.job("exit 3")
             await running.executor.start(job)

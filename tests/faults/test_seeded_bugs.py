@@ -69,13 +69,14 @@ def ended_while_it_is_cancelled(service: Victim) -> list[str]:
 
 
 def two_supervisors(service: Victim) -> list[str]:
-    """The service dies before a supervisor has claimed its attempt, and the next one starts another."""
+    """The service dies before a supervisor has claimed its attempt; the next one starts another, and forgets it."""
     gate = service.folder / "gate"
     service.start(f"supervisor.claim.before:1:kill;supervisor.claim.before:1:wait={gate}")
     (service.folder / "release").touch()
     start_run(service, "exit-0")
     wait_until(service.revive_if_dead, "the death of the service")
     wait_for_end(service)
+    wait_until(lambda: not list(service.home.glob("records/*-1")), "the removal of the record")
     service.let_go(gate)
     return judged(service)
 

@@ -197,7 +197,7 @@ def refuses(outcome: subprocess.CompletedProcess[str], code: int, *words: str) -
 def test_database_that_a_service_cannot_take(template: Path, tmp_path: Path) -> None:
     """Whatever is wrong with the database, the service ends with a message that names it, and leaves it as it is."""
     home = tmp_path / "home" / ".grid"
-    shutil.copytree(template / ".grid", home)
+    shutil.copytree(template / ".grid", home, symlinks=True)
     file = home / "grid.sqlite3"
     whole = file.read_bytes()
     with closing(sqlite3.connect(file, isolation_level=None)) as other:

@@ -92,7 +92,7 @@ class Victim:
         if template is None:
             folder.mkdir(parents=True)
         else:
-            shutil.copytree(template, folder)
+            shutil.copytree(template, folder, symlinks=True)
         self._zygote = zygote
         self._options = [*options]
         self.bug = ""

@@ -218,12 +218,10 @@ def test_word_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFi
             spawner = running.executor._spawners[-1]._transport.get_pid()
             os.kill(spawner, signal.SIGSTOP)
             folder = running.folder(job)
-            folder.record.parent.rmdir()
-            folder.record.parent.touch()  # a file, where a folder is to be made
+            folder.record.touch()  # a file, where a folder is to be made
             await running.executor.start(job)
             await running.executor.cancel(job.attempt)
-            folder.record.parent.unlink()
-            folder.record.parent.mkdir()
+            folder.record.unlink()
             await until(folder.cancel.exists, "the word")
             os.kill(spawner, signal.SIGCONT)
             ending = await running.ending(job)

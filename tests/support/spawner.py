@@ -38,6 +38,7 @@ def job_for(folder: Path, script: str, *, number: int = 1, **more: Any) -> dict[
     files = attempt_of(folder, number)
     files.path.parent.parent.mkdir(exist_ok=True)
     return {
+        "spawner": "any",
         "experiment": _identity(folder),
         "attempt": number,
         "home": str(folder),

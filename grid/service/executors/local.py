@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import logging
 import os
+import secrets
 import signal
 import tempfile
 import time
@@ -21,7 +23,7 @@ from grid.service.executors.output import last_lines
 from grid.service.executors.protocol import AttemptName, Ending, Job, Listener
 from grid.service.executors.spawner_client import SpawnerClient
 from grid.service.system import failpoints
-from grid.service.system.workspace import PRIVATE_FOLDER, AttemptFolder, Workspace, remove_tree, write_private
+from grid.service.system.workspace import PRIVATE_FOLDER, AttemptFolder, Workspace, put_link, remove_tree, write_private
 from grid.shared.wire import Reason
 
 _log = logging.getLogger(__name__)
@@ -170,14 +172,19 @@ class LocalExecutor:
     # The spawner
 
     async def _start_spawner(self) -> None:
+        # Named before anything is sent to it, and before it is asked which attempts are claimed: a supervisor of an
+        # earlier one that has not claimed its attempt by now never will.
+        name = secrets.token_hex(8)
+        put_link(self._workspace.spawner, name)
         failpoints.reached("executor.spawner.before")
-        spawner = await SpawnerClient.start(self._on_report)
+        spawner = await SpawnerClient.start(functools.partial(self._on_report, name))
         self._spawners.append(spawner)
+        self._spawner = name
         failpoints.reached("executor.spawner.after")
         self._background(self._replace(spawner), "the spawner")
 
     def _send(self, attempt: _Attempt) -> None:
-        attempt.is_handed = True
+        attempt.is_handed, attempt.spawner = True, self._spawner
         if attempt.job.timeout_seconds is not None:
             self._call_later(attempt, attempt.job.timeout_seconds, self._look_for_start)
         # Not orjson: an environment variable may contain bytes that are not UTF-8, and must reach the script unchanged.
@@ -198,6 +205,7 @@ class LocalExecutor:
         if folder.has_room:
             folders += [folder.metrics, folder.room]
         return {
+            "spawner": self._spawner,
             "experiment": job.attempt.experiment_id,
             "attempt": job.attempt.number,
             "home": str(home),
@@ -215,7 +223,7 @@ class LocalExecutor:
             "key": None if attempt.key is None else attempt.key.hex(),
         }
 
-    def _on_report(self, report: bytes) -> None:
+    def _on_report(self, spawner: str, report: bytes) -> None:
         try:
             said = json.loads(report)
             event, at = said["event"], said.get("at")
@@ -230,7 +238,8 @@ class LocalExecutor:
         if event == "started":
             self._tell_start(attempt, at)
         else:
-            attempt.is_gone = True
+            # A supervisor of an earlier spawner may have given up: then it says nothing about this one's.
+            attempt.is_gone |= spawner == attempt.spawner
             self._watch(attempt)
 
     async def _replace(self, spawner: SpawnerClient) -> None:
@@ -413,8 +422,10 @@ class _Attempt:
     """Whether its script was started, or may have been: it is then never started again, whatever its record says."""
     is_handed: bool = False
     """Whether it was sent to the current spawner."""
+    spawner: str = ""
+    """The spawner that it was sent to."""
     is_gone: bool = False
-    """Whether the spawner has reported that its supervisor, or a second one for it, has ended."""
+    """Whether that spawner has reported that its supervisor has ended."""
     is_started: bool = False
     """Whether the listener was told that the script's process exists."""
     is_watched: bool = False

@@ -5,6 +5,7 @@ Nothing but constants: the supervisor imports this, and every experiment pays fo
 
 from __future__ import annotations
 
+SPAWNER = "spawner"
 CLAIM = "claim"
 CANCEL = "cancel"
 STOP = "stop"

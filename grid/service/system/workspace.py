@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +161,11 @@ class Workspace:
         return self.home / "records"
 
     @property
+    def spawner(self) -> Path:
+        """Says which spawner's supervisors may begin attempts."""
+        return self.records / attempt_files.SPAWNER
+
+    @property
     def results(self) -> Path:
         """One folder for each attempt, for what the service itself makes of it."""
         return self.home / "results"
@@ -213,6 +219,13 @@ def _open_folders(folder: Path) -> None:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 _open_folders(Path(entry.path))
+
+
+def put_link(path: Path, text: str) -> None:
+    """Make a link that leads nowhere, in place of whatever is there; a reader sees either it or what was there."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    temporary.symlink_to(text)
+    temporary.replace(path)
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -51,10 +51,10 @@ class Supervisor:
     Parameters
     ----------
     job
-        The ``experiment`` and the ``attempt``, as reports name them; the ``home``, and the ``record`` in it;
-        ``folders`` to make, the file for the ``output``, the ``snapshot`` to copy to ``work``; in ``earlier`` what an
-        earlier attempt left and what to lay it over, or None; ``temporary``, below which the script gets a folder of
-        its own, or None; ``command`` (its first word is a path), ``environment``, ``grace_seconds``,
+        The ``experiment`` and the ``attempt``, as reports name them; the ``spawner``; the ``home``, and the ``record``
+        in it; ``folders`` to make, the file for the ``output``, the ``snapshot`` to copy to ``work``; in ``earlier``
+        what an earlier attempt left and what to lay it over, or None; ``temporary``, below which the script gets a
+        folder of its own, or None; ``command`` (its first word is a path), ``environment``, ``grace_seconds``,
         ``timeout_seconds`` or None; and the ``key`` that signs the record of the end, in hexadecimal, or None if that
         is not signed.
     reports
@@ -95,11 +95,16 @@ class Supervisor:
         umask = os.umask(0o077)
         become_subreaper()
         self.record = Record(self.job["home"], self.job["record"])
-        self.record.make()
         reached("supervisor.claim.before")
+        self.record.make()
         if not self.record.claim(CLAIM, f"{os.getpid()} {process_start(os.getpid())} {boot_id()}"):
             return
         reached("supervisor.claim.after")
+        # Asked after the claim: a service that names another spawner and then looks at claims sees this one, or the
+        # name is seen here. Otherwise the attempt may have been run meanwhile, and its record removed.
+        if self.record.spawner() not in (None, self.job["spawner"]):
+            self.record.give_up(CLAIM)
+            return
         try:
             # A request that came before there was a supervisor to wake left only its file.
             self.reason = self._word()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from grid.service.system.attempt_files import SPAWNER
+
 PRIVATE = 0o700
 
 
@@ -38,6 +40,13 @@ class Record:
             os.mkdir(os.path.dirname(self.folder), PRIVATE, dir_fd=self._home)
         with suppress(FileExistsError):
             os.mkdir(self.folder, PRIVATE, dir_fd=self._home)
+
+    def spawner(self) -> str | None:
+        """Return which spawner's supervisors may begin attempts now; None if that is not known."""
+        try:
+            return os.readlink(f"{os.path.dirname(self.folder)}/{SPAWNER}", dir_fd=self._home)
+        except OSError:
+            return None
 
     def has(self, name: str) -> bool:
         """Return whether there is a file of that name."""
@@ -81,6 +90,12 @@ class Record:
             with suppress(OSError):
                 os.unlink(new, dir_fd=self._home)
             raise
+
+    def give_up(self, name: str) -> None:
+        """Remove the claim, and the folder unless there is something else in it."""
+        with suppress(OSError):
+            self.drop(name)
+            os.rmdir(self.folder, dir_fd=self._home)
 
     def drop(self, name: str) -> None:
         """Remove a link."""
