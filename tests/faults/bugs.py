@@ -43,6 +43,11 @@ _WITHOUT_CGROUPS = Change("attempt.py", "parent = own() if self.cgroups else Non
 _ANY_SPAWNER = Change(
     "attempt.py", 'if self.record.spawner() not in (None, self.job["spawner"]):', "if self.record.spawner() == 0:"
 )
+# As if the script had removed its folder: a supervisor does not make a working copy where there is one.
+_OVER_WHAT_IS_THERE = (
+    Change("working_copy.py", "os.mkdir(work, 0o700)", "os.path.exists(work) or os.mkdir(work, 0o700)"),
+    Change("working_copy.py", 'open(target, "xb")', 'open(target, "wb")'),
+)
 
 BUGS = {
     "a status changes from whatever it was": Bug(
@@ -67,11 +72,12 @@ BUGS = {
         (
             Change("record.py", "except FileExistsError:\n    return False", "except FileExistsError:\n    pass"),
             _ANY_SPAWNER,
-            Change("working_copy.py", "os.mkdir(work, 0o700)", "os.path.exists(work) or os.mkdir(work, 0o700)"),
-            Change("working_copy.py", 'open(target, "xb")', 'open(target, "wb")'),
+            *_OVER_WHAT_IS_THERE,
         ),
     ),
-    "a supervisor of an earlier spawner goes on": Bug("two_supervisors", "executed 2 times", (_ANY_SPAWNER,)),
+    "a supervisor of an earlier spawner goes on": Bug(
+        "two_supervisors", "executed 2 times", (_ANY_SPAWNER, *_OVER_WHAT_IS_THERE)
+    ),
     "a process is known by its pid and the boot": Bug(
         "pid_of_somebody_else",
         "another process was killed",
