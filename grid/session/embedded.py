@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from grid.errors import EmbeddedServiceFailed
-from grid.shared import homes, locks
+from grid.shared import environment, homes, locks
 from grid.shared.holder import Holder
 from grid.shared.homes import HomeRefused
 from grid.shared.wire import grid_home
@@ -152,6 +152,7 @@ def _launch(home: Path, folder: Path, pause_seconds: float) -> tuple[subprocess.
     with _log(folder / "service.log") as output:
         keeper = subprocess.Popen(
             ["/bin/sh", "-c", _KEEPER, "grid-keeper", str(folder), f"{pause_seconds:g}", sys.executable, *service],
+            env=environment.of_service(os.environ),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from grid import Run
 from grid.errors import Unsupported
-from grid.service.domain.local_cluster import INHERITED, INHERITED_PREFIXES
 from grid.session import session
 from grid.session.session import Session
+from grid.shared.environment import of_script
 from tests.support.experiments import events_of, facts_of, folder_of, only, output_of, starter, work_of
 from tests.support.processes import is_alive
 from tests.support.services import ServiceProcess, service_process
@@ -190,7 +191,18 @@ def test_environment_is_an_allow_list(service: ServiceProcess, start: Start) -> 
     }
     assert {name: environment.get(name) for name in ours} == ours
     others = environment.keys() - ours.keys() - {"PATH"}
-    assert all(name in INHERITED or name.startswith(INHERITED_PREFIXES) for name in others)
+    assert of_script(dict.fromkeys(others, "")).keys() == others
+
+
+def test_processes_of_the_service_have_no_secrets(service: ServiceProcess, start: Start) -> None:
+    """What an operator's shell has in its environment is not passed on to spawner and supervisors, for all to read."""
+    run = start("import time\ntime.sleep(1000)\n")
+    wait_until(lambda: run.status().keys() == {"RUNNING"}, "a script")
+    spawner, supervisor, script = psutil.Process(service.process.pid).children(recursive=True)
+    for each in (spawner, supervisor, script):
+        assert "A_SECRET" not in each.environ()
+        assert each.environ()["CUDA_HOME"] == "/opt/cuda"
+    run.cancel()
 
 
 def test_environment_of_the_configuration(service: ServiceProcess, start: Start, tmp_path: Path) -> None:

@@ -13,37 +13,8 @@ from grid.service.domain.cluster import RUNNERS, Resources
 from grid.service.domain.errors import ArgumentUnsupported, RunnerMissing, TooFewGpus, TooLittleSpace
 from grid.service.system.machine import cpu_count, gpu_count
 from grid.service.system.workspace import Workspace
+from grid.shared import environment
 from grid.shared.wire import DEFAULT_CLUSTER, experiment_name
-
-INHERITED = (
-    "ALL_PROXY",
-    "CURL_CA_BUNDLE",
-    "DYLD_LIBRARY_PATH",
-    "GRID_HOME",
-    "HOME",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "LANG",
-    "LANGUAGE",
-    "LD_LIBRARY_PATH",
-    "LOGNAME",
-    "NO_PROXY",
-    "REQUESTS_CA_BUNDLE",
-    "SHELL",
-    "SSL_CERT_DIR",
-    "SSL_CERT_FILE",
-    "TMPDIR",
-    "TZ",
-    "USER",
-    "XDG_CACHE_HOME",
-    "all_proxy",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-)
-"""What an experiment inherits from the service's own environment; nothing else, least of all secrets."""
-
-INHERITED_PREFIXES = ("CUDA_", "LC_", "NVIDIA_")
 
 _NO_DATASTORES = "the local cluster has no datastores; give the script a path"
 
@@ -143,18 +114,12 @@ class LocalCluster:
         return (shutil.which(runner) or runner, script, *arguments)
 
     def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[int]) -> dict[str, str]:
-        """See `Cluster.environment`. From the service's own environment it takes what is listed above."""
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            # Not the service's temporary folder: each attempt has one of its own below it.
-            if (name in INHERITED or name.startswith(INHERITED_PREFIXES)) and name != "TMPDIR"
-        }
+        """See `Cluster.environment`. From the service's own it takes what `grid.shared.environment` says."""
         path = os.environ.get("PATH", os.defpath)
         if row.interpreter:
             path = os.pathsep.join((str(Path(row.interpreter).parent), path))
         return {
-            **inherited,
+            **environment.of_script(os.environ),
             "GRID_HOME": str(self._workspace.home),
             "PATH": path,
             # What a script writes is in the file at once, whatever happens to its process next.

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from grid.shared import environment
+
 GRID = Path(__file__).parents[2]
 """The folder that the spawner imports from."""
 
@@ -53,6 +55,7 @@ class SpawnerClient(asyncio.SubprocessProtocol):
         _, spawner = await asyncio.get_running_loop().subprocess_exec(
             lambda: cls(on_report),
             *spawner_command(),
+            env=environment.of_service(os.environ),  # supervisors have it, too, and anybody of this account can read it
             stderr=None,
             start_new_session=True,
             cwd="/",
