@@ -36,9 +36,9 @@ _OF_SCRIPTS = frozenset({
 
 _PREFIXES_OF_SCRIPTS = ("CUDA_", "LC_", "NVIDIA_")
 
-# What a script is not given, but a service needs: a place below which each attempt has a temporary folder of its own; to
-# find programs and its own modules as the process did that starts
-# it, and its settings. Not the client's settings, one of which is a key.
+# What a script is not given, but a service needs: to find programs and its own modules as the process did that starts
+# it, its settings, and the place below which each attempt gets a temporary folder of its own. Not the client's settings,
+# one of which is a key.
 _OF_SERVICES = frozenset({
     "GRID_CANCEL_GRACE",
     "GRID_FAILPOINTS",

@@ -40,10 +40,18 @@ class Holder:
     def read(cls, path: Path) -> Holder | None:
         """Return the process that is on record there; None if there is no record, or it cannot be read."""
         try:
-            pid, *words = str(path.readlink()).split(" ")
+            return cls.parsed(str(path.readlink()))
+        except OSError:
+            return None
+
+    @classmethod
+    def parsed(cls, text: str | None) -> Holder | None:
+        """Return the process of which a record says this; None if that cannot be read."""
+        try:
+            pid, *words = (text or "").split(" ")
             start, boot, machine, host = ("" if word == "-" else word for word in words)
             return cls(int(pid), start, boot, machine, host)
-        except (OSError, ValueError):
+        except ValueError:
             return None
 
     def __str__(self) -> str:

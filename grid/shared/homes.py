@@ -7,22 +7,31 @@ about other machines.
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
+from typing import Any
 
+from grid.shared import locks
 from grid.shared.file_systems import network_file_system
 from grid.shared.holder import Holder
 
 LOCK = "service.lock"
-"""Held by a service for as long as it lives."""
+"""Held by a service for as long as it lives. It holds the home's own lock as well, which nobody can remove."""
 OWNER = "owner"
 """Which process has the lock."""
 RECORD = "service.json"
 """Where the service listens."""
+KEY = "api-key"
+"""The key of the home's own user."""
 KEEPER = "keeper"
 """Which process starts the embedded service again; once it is removed, none does."""
 SERVED = "served"
 """Exists once the service that was started last has served."""
+LOG = "service.log"
+"""The log of the embedded service."""
+MAX_LOG_BYTES = 5 * 1024**2
+"""A log that is longer is kept under another name, in place of the one before, and a new one is begun."""
 START_LOCK = "start.lock"
 """Held while a process starts the embedded service, or makes sure that there is none."""
 
@@ -69,9 +78,10 @@ def prepare(home: Path) -> Path:
     Raises
     ------
     HomeRefused
-        If it is not a folder, does not belong to this user, or cannot be written to; if it is on a network file system;
-        or if a service of another machine uses it.
+        If it is not a folder, does not belong to this user, or cannot be written to; if its path is not UTF-8; if it is
+        on a network file system; or if a service of another machine uses it.
     """
+    refuse_not_utf8(home)
     system = network_file_system(home)
     if system is not None:
         message = (
@@ -87,8 +97,7 @@ def prepare(home: Path) -> Path:
         service.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = home.stat().st_uid
         if owner != os.geteuid():
-            message = f"GRID_HOME {home} belongs to the user {_user(owner)}, but you are {_user(os.geteuid())}; "
-            raise HomeRefused(message + _ELSEWHERE)
+            raise _of_somebody_else(home, owner)
         home.chmod(0o700)
     except OSError as error:
         raise explained(error, home) from error
@@ -96,8 +105,64 @@ def prepare(home: Path) -> Path:
     return service
 
 
-def refuse_elsewhere(home: Path) -> None:
+def refuse_not_utf8(home: Path) -> None:
+    """Refuse a home whose path is not UTF-8: it could be written neither into JSON nor into a message.
+
+    Raises
+    ------
+    HomeRefused
+        If it is not.
+    """
+    path = os.fsencode(home)
+    try:
+        path.decode("utf-8")
+    except UnicodeDecodeError:
+        message = f"the path of GRID_HOME is not UTF-8: {path!r}; {_ELSEWHERE}"
+        raise HomeRefused(message) from None
+
+
+def is_taken(home: Path) -> bool:
+    """Return whether a service has a home. One whose lock file was removed has it until it notices, and ends.
+
+    Raises
+    ------
+    OSError
+        If that cannot be read.
+    """
+    return locks.is_held(service_folder(home) / LOCK) or locks.is_held(home)
+
+
+def read_record(home: Path) -> dict[str, Any] | None:
+    """Return what the service that has this home says about itself; None if none has it, or it has not said so yet.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    folder = service_folder(home)
+    if not locks.is_held(folder / LOCK):
+        return None
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        process = (record["pid"], record["start"], record["boot"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        return None  # damaged is as good as none: the service writes it again
+    # A service that has just taken the lock may not have removed the record of a killed one yet. Whether that process
+    # lives is not asked: from another container that shares the home it cannot be seen.
+    owner = Holder.read(folder / OWNER)
+    return record if owner is not None and process == (owner.pid, owner.start, owner.boot) else None
+
+
+def refuse_elsewhere(home: Path, holder: Holder | None = None) -> None:
     """Refuse a home that a service of another machine uses, as far as that can be known.
+
+    Parameters
+    ----------
+    home
+        The home.
+    holder
+        Who has it, if that has been read already.
 
     Raises
     ------
@@ -105,7 +170,7 @@ def refuse_elsewhere(home: Path) -> None:
         If one does.
     """
     path = service_folder(home) / OWNER
-    holder = Holder.read(path)
+    holder = holder or Holder.read(path)
     if holder is not None and holder.is_elsewhere():
         message = (
             f"GRID_HOME {home} is in use by a service of another machine: host {holder.host}, process {holder.pid}. "
@@ -133,9 +198,24 @@ def explained(error: OSError, home: Path) -> HomeRefused:
     if error.errno not in _OF_FILES:
         raise error
     path = error.filename or home
+    owner = _owner(home) if isinstance(error, PermissionError) else None
+    if owner is not None and owner != os.geteuid():
+        return _of_somebody_else(home, owner)
     if error.errno in _NO_SPACE:
         return NoSpace(f"cannot write {path}: there is no space left on its disk; make room there, or {_ELSEWHERE}")
     return HomeRefused(f"cannot use {path}: {error.strerror}; {_ELSEWHERE}")
+
+
+def _of_somebody_else(home: Path, owner: int) -> HomeRefused:
+    message = f"GRID_HOME {home} belongs to the user {_user(owner)}, but you are {_user(os.geteuid())}; {_ELSEWHERE}"
+    return HomeRefused(message)
+
+
+def _owner(home: Path) -> int | None:
+    try:
+        return home.stat().st_uid
+    except OSError:  # it does not exist, or we have no access
+        return None
 
 
 def _user(number: int) -> str:

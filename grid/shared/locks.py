@@ -1,4 +1,4 @@
-"""Locks on files: one process has such a lock at a time, and the kernel takes it back however that process ends.
+"""Locks on files and folders: one process has such a lock at a time, and the kernel takes it back when it ends.
 
 They are those of ``flock``. Each belongs to an open file, so that two threads exclude each other as two processes
 do, and a forked child has the locks of its parent. The files stay: if one were removed, two processes could hold its
@@ -35,8 +35,9 @@ class StillHeld(Exception):
 class Lock:
     """A lock that this process holds until it is closed or the `with` block ends."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
+        self._path = path
 
     def __enter__(self) -> Self:
         return self
@@ -48,9 +49,23 @@ class Lock:
         """Release the lock. The file stays."""
         os.close(self._descriptor)
 
+    def fileno(self) -> int:
+        """Return the descriptor of what is locked, which stays the same, whatever its path leads to by now."""
+        return self._descriptor
+
     def is_lost(self) -> bool:
-        """Return whether the file was removed, so that others can take its lock, too."""
-        return os.fstat(self._descriptor).st_nlink == 0
+        """Return whether others can take this lock, too: what is locked was removed, or its path leads to another one.
+
+        That the path leads nowhere, or cannot be read, does not count: it may be back in a moment.
+        """
+        ours = os.fstat(self._descriptor)
+        if ours.st_nlink == 0:
+            return True
+        try:
+            there = self._path.stat()
+        except OSError:
+            return False
+        return not os.path.samestat(ours, there)
 
 
 def acquire(path: Path, *, seconds: float | None = None, unless: Callable[[], bool] | None = None) -> Lock:
@@ -59,7 +74,7 @@ def acquire(path: Path, *, seconds: float | None = None, unless: Callable[[], bo
     Parameters
     ----------
     path
-        The file. Its folder must exist.
+        The file, whose folder must exist; or a folder.
     seconds
         How long to wait: 0 to try once, None for as long as it takes.
     unless
@@ -78,7 +93,7 @@ def acquire(path: Path, *, seconds: float | None = None, unless: Callable[[], bo
         If this system has no such locks.
     """
     fcntl = _fcntl()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE_FILE)
+    descriptor = _open(path)
     try:
         if seconds is None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -91,11 +106,13 @@ def acquire(path: Path, *, seconds: float | None = None, unless: Callable[[], bo
     except BaseException:
         os.close(descriptor)
         raise
-    return Lock(descriptor)
+    return Lock(descriptor, path)
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process holds the lock of a file. Creates no file; any number of processes may ask at once.
+    """Return whether a process holds the lock of a file or a folder.
+
+    Creates nothing; any number of processes may ask at once.
 
     Raises
     ------
@@ -104,13 +121,16 @@ def is_held(path: Path) -> bool:
     """
     fcntl = _fcntl()
     try:
-        with path.open("rb") as file:
-            # Shared, so that two processes that ask do not take each other for a holder.
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    try:
+        # Shared, so that two processes that ask do not take each other for a holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    finally:
+        os.close(descriptor)
     return False
 
 
@@ -123,6 +143,13 @@ def require_support() -> None:
         If this system has no such locks: Windows.
     """
     _fcntl()
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE_FILE)
+    except IsADirectoryError:
+        return os.open(path, os.O_RDONLY)
 
 
 def _try(descriptor: int) -> bool:

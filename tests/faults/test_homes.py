@@ -10,11 +10,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 import grid
 from grid import errors
+from grid.shared import homes
 from grid.shared.holder import Holder
 from tests.faults.sizes import size
 from tests.support.environments import clean_environment
@@ -166,6 +168,34 @@ def test_home_that_is_a_file(tmp_path: Path, code: str, below: str) -> None:
     assert file.read_text() == "mine"
 
 
+@both
+def test_home_whose_path_is_not_utf_8(tmp_path: Path, code: str) -> None:
+    """A home whose path could be written neither into JSON nor into a message is refused before anything is made."""
+    home = tmp_path / os.fsdecode(b"caf\xe9")
+    words = refusal(code, run(code, home))
+    assert f"the path of GRID_HOME is not UTF-8: {os.fsencode(home)!r}" in words
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("command", ["stop", "status", "credentials"])
+def test_commands_on_a_home_whose_path_is_not_utf_8(tmp_path: Path, command: str) -> None:
+    """Every command says so, instead of failing when it names the home."""
+    code = f"import sys; {{}} from grid.service.command.main import main; sys.exit(main([{command!r}]))"
+    told = run(code, tmp_path / os.fsdecode(b"caf\xe9"))
+    assert (told.returncode, told.stdout) == (78, "")
+    assert told.stderr.startswith("error: the path of GRID_HOME is not UTF-8")
+
+
+def test_home_whose_path_has_letters_spaces_and_newlines(tmp_path: Path) -> None:
+    """Any other path can be a home."""
+    home = tmp_path / "a café\tat\nnight"
+    assert run(LOGIN, home).returncode == 0
+    assert json.loads((home / "service" / "service.json").read_text())["url"]
+    stop = "import sys; {} from grid.service.command.main import main; sys.exit(main(['stop']))"
+    told = run(stop, home)
+    assert (told.returncode, told.stdout) == (0, f"stopped the service of {home}\n")
+
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
 
 
@@ -194,6 +224,43 @@ def test_home_in_a_folder_of_another_user(tmp_path: Path, code: str) -> None:
     words = refusal(code, run(code, home, user=65534))
     assert f"cannot use {home}: Permission denied" in words
     assert not home.exists()
+
+
+# A command that has imported what it needs before it becomes another user, who may not read the interpreter's folders.
+AS_NOBODY = """
+import os, pwd, sys
+from grid.service.command import logs, main, server, shutdown
+from grid.service.domain import accounts
+from grid.service.store import database
+os.setgid(65534)
+os.setuid(65534)
+sys.exit(main.main({!r}))
+"""
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "command", [["status"], ["stop"], ["stop", "--stop-experiments"], ["credentials"], ["users", "list"], ["serve"]]
+)
+def test_commands_on_a_home_of_another_user(command: list[str]) -> None:
+    """What may not be looked into is said in a sentence that names its owner."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        home = Path(folder, ".grid")
+        homes.prepare(home)
+        (home / "grid.sqlite3").touch()
+        told = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY.format(command)],
+            env=clean_environment(home.parent),
+            capture_output=True,
+            text=True,
+            cwd="/",
+            timeout=90,
+            check=False,
+        )
+        assert (told.returncode, told.stdout) == (78, "")
+        assert told.stderr.startswith(f"error: GRID_HOME {home} belongs to the user root, but you are ")
+        assert len(told.stderr.splitlines()) == 1
 
 
 def may_be_read(path: Path) -> bool:

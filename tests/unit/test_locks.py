@@ -138,6 +138,28 @@ def test_removed_file(path):
         locks.acquire(path, seconds=0).close()
 
 
+def test_file_in_place_of_another(path):
+    """A lock is lost when its path leads to another file, and not when it leads nowhere."""
+    with locks.acquire(path) as lock:
+        path.rename(path.with_name("moved"))
+        assert not lock.is_lost()
+        path.touch()
+        assert lock.is_lost()
+
+
+def test_lock_of_a_folder(tmp_path):
+    """A folder has a lock like a file, whatever becomes of the files in it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with locks.acquire(folder, seconds=0) as lock:
+        assert locks.is_held(folder)
+        with pytest.raises(locks.StillHeld):
+            locks.acquire(folder, seconds=0)
+        folder.rmdir()
+        assert lock.is_lost()
+        assert not locks.is_held(folder)
+
+
 def test_system_without_such_locks(path, monkeypatch):
     """Without `fcntl` every function says so, and makes nothing."""
     monkeypatch.setitem(sys.modules, "fcntl", None)

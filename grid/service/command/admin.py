@@ -121,7 +121,7 @@ class _Operator:
     @property
     def key_file(self) -> Path:
         """The file that holds the key of the home's own user."""
-        return self.workspace.service / "api-key"
+        return self.workspace.service / homes.KEY
 
     def is_own(self, connection: Connection, user: User) -> bool:
         """Return whether this is the home's own user: the system account, whose key the service itself makes."""

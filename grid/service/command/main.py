@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import signal
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from grid.service.command import admin, options
 from grid.service.system.settings import OptionError, TryLater
@@ -18,12 +18,22 @@ from grid.shared.holder import Holder
 from grid.shared.homes import HomeRefused, NoSpace
 from grid.shared.wire import grid_home
 
+if TYPE_CHECKING:
+    from grid.service.command.shutdown import Stopped
+
 EXIT_REFUSED = 78
 """The service cannot serve as configured, and starting it again will not help (EX_CONFIG of sysexits.h)."""
 EXIT_TRY_LATER = 75
 """The service cannot serve now, but another try may help (EX_TEMPFAIL)."""
 EXIT_NOT_DONE = 1
 """Something has not ended that should have."""
+EXIT_NOT_RUNNING = 3
+"""No service is running; as init scripts have it."""
+EXIT_UNKNOWN = 4
+"""A service is running, and does not say where; as init scripts have it."""
+
+_RECORD_SECONDS = 5.0
+_POLL_SECONDS = 0.02
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     home = given.home or grid_home()
     try:
-        return int(given.command(home, given))
+        try:
+            homes.refuse_not_utf8(home)
+            return int(given.command(home, given))
+        except OSError as error:
+            if given.command is _serve:  # a fault of a service: its keeper starts another
+                raise
+            raise homes.explained(error, home) from error
     except (HomeRefused, OptionError) as error:
         return _refused(error, EXIT_TRY_LATER if isinstance(error, (NoSpace, TryLater)) else EXIT_REFUSED)
 
@@ -74,13 +90,13 @@ def _serve(home: Path, given: argparse.Namespace) -> int:
         signal.signal(each, signal.default_int_handler)
     # Imported here: the other commands do not need these, and they take most of a second.
     from grid.service.command.home_lock import NotKept  # noqa: PLC0415
+    from grid.service.command.logs import log_to  # noqa: PLC0415
     from grid.service.command.server import serve  # noqa: PLC0415
     from grid.service.command.shutdown import ExperimentsLeft  # noqa: PLC0415
     from grid.service.store.faults import DatabaseUnavailable  # noqa: PLC0415
 
     chosen = options.for_serve(home, given)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    log_to(homes.service_folder(home) / homes.LOG if chosen.kept_by else None)
     try:
         asyncio.run(serve(chosen))
     except ExperimentsLeft as error:
@@ -95,43 +111,67 @@ def _serve(home: Path, given: argparse.Namespace) -> int:
 def _stop(home: Path, given: argparse.Namespace) -> int:
     from grid.service.command.shutdown import NotStopped, stop, stop_with_experiments  # noqa: PLC0415 - only this needs it
 
-    ended, missing = f"stopped the service of {home}", f"no service is running in {home}"
     try:
         if given.stop_experiments:
-            was_running = stop_with_experiments(options.for_stop(home, given))
-            ended, missing = f"{ended} and its experiments", f"no service was running in {home}; no experiments run now"
+            said = _words(home, stop_with_experiments(options.for_stop(home, given)))
+        elif stop(home):
+            said = f"stopped the service of {home}"
         else:
-            was_running = stop(home)
+            said = f"no service is running in {home}"
     except NotStopped as error:
         return _refused(error, EXIT_NOT_DONE)
-    sys.stdout.write(f"{ended if was_running else missing}\n")
+    sys.stdout.write(f"{said}\n")
     return 0
 
 
+def _words(home: Path, stopped: Stopped) -> str:
+    """Return what `stop --stop-experiments` has done, and no more than it has seen."""
+    if stopped.has_looked:
+        if stopped.was_running:
+            return f"stopped the service of {home} and its experiments"
+        return f"no service was running in {home}; no experiments run now"
+    found = f"stopped the service of {home}" if stopped.was_running else f"no service was running in {home}"
+    return (
+        f"{found}; there is no database in it, so nothing is known of experiments: if it has another, give --database"
+    )
+
+
 def _status(home: Path, _: argparse.Namespace) -> int:
-    record = _running(home)
+    record = _settled(home)
     if record is None:
-        sys.stdout.write(f"no service is running in {home}\n")
-        return 3  # what init scripts return for a service that is not running
+        return _not_running(home, sys.stdout, "")
     sys.stdout.write(f"{record['url']}  home {home}  process {record['pid']}  version {record['version']}\n")
     return 0
 
 
 def _credentials(home: Path, _: argparse.Namespace) -> int:
-    record = _running(home)
+    record = _settled(home)
     if record is None:
-        sys.stderr.write(f"error: no service is running in {home}\n")
-        return 3
+        return _not_running(home, sys.stderr, "error: ")
     credentials = {"UserID": record["user_id"], "APIKey": record["api_key"], "URL": record["url"]}
     sys.stdout.write(json.dumps(credentials, indent=2) + "\n")
     return 0
 
 
+def _not_running(home: Path, file: TextIO, before: str) -> int:
+    """Say that there is no record of a service, and whether there is a service; return the exit code."""
+    if not homes.is_taken(home):
+        file.write(f"{before}no service is running in {home}\n")
+        return EXIT_NOT_RUNNING
+    owner = Holder.read(homes.service_folder(home) / homes.OWNER)
+    process = f", process {owner.pid}," if owner else ""
+    file.write(f"{before}a service{process} uses {home} but does not say where it listens: see its log\n")
+    return EXIT_UNKNOWN
+
+
+def _settled(home: Path) -> dict[str, Any] | None:
+    """Return the record of the service that has a home; wait for one that is starting, or writes it again."""
+    deadline = time.monotonic() + _RECORD_SECONDS
+    while (record := _running(home)) is None and homes.is_taken(home) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return record
+
+
 def _running(home: Path) -> dict[str, Any] | None:
     homes.refuse_elsewhere(home)
-    try:
-        record: dict[str, Any] = json.loads((homes.service_folder(home) / homes.RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    process = Holder(record["pid"], record["start"], record["boot"], "", record["host"])
-    return record if process.is_alive() else None
+    return homes.read_record(home)

@@ -6,18 +6,17 @@ SIGTERM and SIGINT stop it, and running experiments continue unless the options 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import uvicorn
 
 from grid._version import __version__
-from grid.service.command.home_lock import taken
+from grid.service.command.home_lock import HeldHome, taken
 from grid.service.command.shutdown import end_experiments
 from grid.service.http.app import Application
 from grid.service.http.connection import HttpProtocol
@@ -25,18 +24,18 @@ from grid.service.http.guards import is_loopback
 from grid.service.store import experiment_rows
 from grid.service.store.faults import DatabaseUnavailable, StatementFailed
 from grid.service.system.settings import MAX_BODY_BYTES, OptionError, Options, TryLater
-from grid.service.system.workspace import PRIVATE_FILE, Workspace, write_private
+from grid.service.system.workspace import Workspace, write_private
 from grid.service.system.world import World
 from grid.shared import homes
-from grid.shared.holder import Holder
-from grid.shared.locks import Lock
 
 _log = logging.getLogger(__name__)
 
 _IDLE_CHECKS = 20
 """How many times within the idle time the service checks whether it is idle."""
-_WATCH_SECONDS = 5.0
-"""How often, at least, the service checks whether its home still exists."""
+_MAX_IDLE_CHECK_SECONDS = 5.0
+"""How often, at least, it does that."""
+_WATCH_SECONDS = 1.0
+"""How often the service checks whether its home is still there, and whole."""
 
 
 async def serve(options: Options, world: World | None = None) -> None:
@@ -55,24 +54,26 @@ async def serve(options: Options, world: World | None = None) -> None:
     """
     world = world or World()
     workspace = Workspace(options.home)
-    with taken(workspace, kept_by=options.kept_by) as lock, _socket(options) as listening:
+    with taken(workspace, kept_by=options.kept_by) as held, _socket(options) as listening:
         application = Application(options, world)
         with _errors_explained(application):
             await application.open()
         try:
-            async with _announced(application, workspace, listening) as url:
+            async with _announced(application, held, workspace, listening) as url:
                 orders = _Orders(with_experiments=options.stop_experiments)
                 orders.listen()
                 _log.info("serving %s at %s", options.home, url)
                 if not is_loopback(options.host):
                     _log.warning("%s speaks plain HTTP: keys can be read in transit, see docs/security.md", url)
-                await _serve_until_stopped(application, listening, lock, orders)
+                await _serve_until_stopped(application, listening, held, orders)
         finally:
             await application.close()
         _log.info("stopped")
 
 
-async def _serve_until_stopped(application: Application, listening: socket.socket, lock: Lock, orders: _Orders) -> None:
+async def _serve_until_stopped(
+    application: Application, listening: socket.socket, held: HeldHome, orders: _Orders
+) -> None:
     while True:
         server = _Server(
             uvicorn.Config(
@@ -88,7 +89,7 @@ async def _serve_until_stopped(application: Application, listening: socket.socke
         )
         # uvicorn closes its duplicate. Ours stays open, so that clients that call meanwhile wait and are not refused.
         serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
-        watching = asyncio.create_task(_watch(application, lock))
+        watching = asyncio.create_task(_watch(application, held))
         asked = asyncio.create_task(orders.asked.wait())
         await asyncio.wait({serving, watching, asked}, return_when=asyncio.FIRST_COMPLETED)
         try:
@@ -106,7 +107,7 @@ async def _serve_until_stopped(application: Application, listening: socket.socke
                 await end_experiments(application, orders.insisted)
             return
         # A run may have been started between the check for idleness and the end of the last answer.
-        if lock.is_lost() or not await _has_work(application):
+        if held.is_lost() or not await _has_work(application):
             return
         _log.info("there is work again: continuing to serve")
 
@@ -175,7 +176,7 @@ def _errors_explained(application: Application) -> Iterator[None]:
 
 def _api_key(workspace: Workspace, world: World) -> str:
     """Return the key of this home's own user, the system account; make one if there is none."""
-    path = workspace.service / "api-key"
+    path = workspace.service / homes.KEY
     try:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
@@ -185,44 +186,51 @@ def _api_key(workspace: Workspace, world: World) -> str:
 
 
 @asynccontextmanager
-async def _announced(application: Application, workspace: Workspace, listening: socket.socket) -> AsyncIterator[str]:
+async def _announced(
+    application: Application, held: HeldHome, workspace: Workspace, listening: socket.socket
+) -> AsyncIterator[str]:
     """Let clients find the service, and yield its address."""
     host, world = application.options.host, application.world
-    path = workspace.service / homes.RECORD
-    with _errors_explained(application):
-        _api_key(workspace, world)  # made if there is none
-        # Read within a transaction, because `users rotate` replaces it within one: so the old key cannot come back.
-        user = await application.add_user(world.account(), lambda: _api_key(workspace, world))
-        key = _api_key(workspace, world)
-        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-        process = Holder.of(os.getpid())
-        record = {
-            "url": url,
-            "user_id": user.id,
-            "username": user.name,
-            "api_key": key,
-            "pid": process.pid,
-            "start": process.start,
-            "boot": process.boot,
-            "host": process.host,
-            "version": __version__,
-        }
-        write_private(path, json.dumps(record, indent=2).encode())
-        (workspace.service / homes.SERVED).touch(PRIVATE_FILE)
-    try:
+    with ExitStack() as stack:
+        with _errors_explained(application):
+            _api_key(workspace, world)  # made if there is none
+            # Read within a transaction, because `users rotate` replaces it within one: so the old key cannot come back.
+            user = await application.add_user(world.account(), lambda: _api_key(workspace, world))
+            url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+            record = {
+                "url": url,
+                "user_id": user.id,
+                "username": user.name,
+                "api_key": _api_key(workspace, world),
+                "database": application.options.database,
+                "version": __version__,
+            }
+            stack.enter_context(held.announced(record))
         yield url
-    finally:
-        path.unlink(missing_ok=True)
 
 
-async def _watch(application: Application, lock: Lock) -> None:
+async def _watch(application: Application, held: HeldHome) -> None:
     """Return when the service has been idle for long enough, or its home has been removed."""
     idle = application.options.idle_seconds
+    pause = min(idle / _IDLE_CHECKS, _MAX_IDLE_CHECK_SECONDS) if idle else _MAX_IDLE_CHECK_SECONDS
+    check_at = time.monotonic() + pause
+    complaint = ""
     while True:
-        await asyncio.sleep(min(idle / _IDLE_CHECKS, _WATCH_SECONDS) if idle else _WATCH_SECONDS)
-        if lock.is_lost():
-            _log.warning("%s has been removed: stopping", application.options.home)
+        await asyncio.sleep(min(pause, _WATCH_SECONDS))
+        if held.is_lost():
+            _log.warning("%s, or the lock in it, has been removed: stopping", application.options.home)
             return
+        try:
+            if made := held.renew():
+                _log.warning("made again what was removed of %s: %s", application.options.home, ", ".join(made))
+            complaint = ""
+        except (OSError, homes.HomeRefused) as error:
+            if complaint != str(error):  # said once, not every second
+                complaint = str(error)
+                _log.error("cannot make again what was removed of %s: %s", application.options.home, error)
+        if time.monotonic() < check_at:
+            continue
+        check_at = time.monotonic() + pause
         try:
             if idle and await application.is_idle():
                 _log.info("idle for %g s: stopping", idle)

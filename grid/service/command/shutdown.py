@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from grid.service.system.settings import Options
 from grid.service.system.workspace import Workspace
 from grid.shared import homes, locks
 from grid.shared.holder import Holder
+from grid.shared.processes import PROC
 
 if TYPE_CHECKING:
     from grid.service.http.app import Application
@@ -31,8 +33,20 @@ _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.02
 _EXPERIMENTS_SECONDS = 15.0
 """How long experiments may take to end beyond the grace period."""
+_STRANGERS_SECONDS = 5.0
+"""The same for those that this process cannot end itself."""
 _NAMED = 10
 """How many of the remaining experiments an error names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What was found, and what is known of the experiments now."""
+
+    was_running: bool
+    """Whether there was a service, or its keeper."""
+    has_looked: bool
+    """Whether there is a database, and it has no running experiments any more."""
 
 
 class NotStopped(RuntimeError):
@@ -58,15 +72,16 @@ def stop(home: Path) -> bool:
     return _end_service(home, signal.SIGTERM, _STOP_SECONDS) or was_kept
 
 
-def stop_with_experiments(options: Options) -> bool:
-    """End the service of a home, its keeper, and all running experiments; return whether there was a service.
+def stop_with_experiments(options: Options) -> Stopped:
+    """End the service of a home, its keeper, and all running experiments.
 
     Queued experiments stay queued. If no service is running, or it could not end them all, this process does.
 
     Parameters
     ----------
     options
-        How the service is set up: its home, its database, and the grace period of its experiments.
+        How the service is set up: its home, its database unless one is running that says which, and the grace period of
+        its experiments.
 
     Raises
     ------
@@ -75,14 +90,19 @@ def stop_with_experiments(options: Options) -> bool:
     OptionError
         If the database cannot be used.
     """
-    homes.refuse_elsewhere(options.home)
-    was_running = _end_keeper(options.home)
-    with _no_login(options.home):
-        was_running |= _end_keeper(options.home)
-        was_running |= _end_service(options.home, signal.SIGUSR1, options.grace_seconds + _STOP_SECONDS)
-        if options.database or Workspace(options.home).database.exists():
+    home = options.home
+    homes.refuse_elsewhere(home)
+    if not options.database and (record := homes.read_record(home)) is not None:
+        options = replace(options, database=record.get("database", ""))
+    was_running = _end_keeper(home)
+    with _no_login(home):
+        was_running |= _end_keeper(home)
+        was_running |= _end_service(home, signal.SIGUSR1, options.grace_seconds + _STOP_SECONDS)
+        has_looked = bool(options.database) or Workspace(home).database.exists()
+        if has_looked:
             asyncio.run(_end_experiments(options))
-    return was_running
+    _wait_for_strangers(home, options.grace_seconds + _STRANGERS_SECONDS)
+    return Stopped(was_running, has_looked)
 
 
 async def end_experiments(application: Application, insisted: asyncio.Event) -> None:
@@ -130,6 +150,40 @@ async def _end_experiments(options: Options) -> None:
     with home_lock.taken(Workspace(options.home)):
         async with opened(options, starting=False) as application:
             await end_experiments(application, insisted)
+
+
+def _wait_for_strangers(home: Path, seconds: float) -> None:
+    """Wait for processes of experiments that no record tells of: those of a home that was removed, and made again.
+
+    They end by themselves, or not: they are nobody's here.
+
+    Raises
+    ------
+    NotStopped
+        If some have not ended.
+    """
+    deadline = time.monotonic() + seconds
+    while pids := _marked(home):
+        if time.monotonic() > deadline:
+            message = (
+                f"processes of experiments are running that {home} has no record of, perhaps of an earlier home in its "
+                f"place: {', '.join(map(str, pids))}; to end them, run kill {' '.join(map(str, pids))}"
+            )
+            raise NotStopped(message)
+        time.sleep(_POLL_SECONDS)
+
+
+def _marked(home: Path) -> list[int]:
+    """Return the processes that have a home and an experiment in their environment; none if that cannot be seen."""
+    found, place = [], os.fsencode(os.path.realpath(home))
+    for folder in Path(PROC).glob("[1-9]*"):
+        try:
+            environment = dict(each.partition(b"=")[::2] for each in (folder / "environ").read_bytes().split(b"\0"))
+        except OSError:  # it has ended, or is another user's
+            continue
+        if b"GRID_EXPERIMENT_ID" in environment and os.path.realpath(environment.get(b"GRID_HOME", b"/")) == place:
+            found.append(int(folder.name))
+    return sorted({*found} - {os.getpid()})
 
 
 def _end_keeper(home: Path) -> bool:

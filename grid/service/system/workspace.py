@@ -108,15 +108,7 @@ class Workspace:
 
     def prepare(self) -> None:
         """Make the folders, readable only by the service's user."""
-        for folder in (
-            self.home,
-            self.snapshots,
-            self.incoming,
-            self.experiments,
-            self.records,
-            self.results,
-            self.service,
-        ):
+        for folder in (self.home, *self.folders):
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         self.home.chmod(PRIVATE_FOLDER)
 
@@ -124,6 +116,11 @@ class Workspace:
         """Remove the unfinished uploads of a service that was killed. No other service may be using this home."""
         shutil.rmtree(self.incoming)
         self.incoming.mkdir(mode=PRIVATE_FOLDER)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders in the home that are always there."""
+        return (self.snapshots, self.incoming, self.experiments, self.records, self.results, self.service)
 
     @property
     def database(self) -> Path:
@@ -228,12 +225,15 @@ def put_link(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only the service's user can read; a reader sees either all of it or the file before it."""
+def write_private(path: Path, content: bytes, *, folder: int | None = None) -> None:
+    """Write a file that only the service's user can read; a reader sees either all of it or the file before it.
+
+    With the descriptor of a folder, the path is below that one, wherever it is now.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE, dir_fd=folder)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
     failpoints.reached(f"file.{path.stem}.before")
-    temporary.replace(path)
+    os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)
     failpoints.reached(f"file.{path.stem}.after")
