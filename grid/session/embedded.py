@@ -8,7 +8,6 @@ itself after it has been idle for a while.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from grid.errors import EmbeddedServiceFailed
+from grid.session.waiting import told
 from grid.shared import environment, homes, locks
 from grid.shared.holder import Holder
 from grid.shared.homes import HomeRefused
@@ -24,45 +24,51 @@ from grid.shared.wire import grid_home
 
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.01
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.1
 _IDLE_SECONDS = 30 * 60
-_LOG_BYTES = 5 * 1024**2
 _LOG_LINES = 15
 
 # The keeper first reads a line: its own record, once that has been written to `service/keeper`. If the process that
 # started it dies before that, there is nothing for it to do. Then it starts the service, again and again for as long as
 # its record is there.
 #
-# It ends with the service if that ended well (0) or would fail to start again (78, see `grid.service.command`). A
-# service that has served is started again at once, however often. One that has not gets ten tries with a pause between
-# them, or, if what is missing may come back (75: room on the disk), as long as it takes.
+# It ends with the service if that ended well (0) or would fail to start again (78, see `grid.service.command`).
+# Otherwise it starts another: the first time at once, then after a pause that doubles up to a hundred times the first
+# one, which is less than a client waits for a service. After a service that lived for a minute it begins anew. It gives
+# up after eight in a row that have not served; if what is missing may come back (75: room on the disk), only if none
+# has served yet, because somebody waits for the first.
 _KEEPER = """
 read -r record || exit 1
 exec </dev/null
 folder=$1
-pause=$2
+least=$2
 shift 2
 code=0
 failures=0
 once=
+pause=0
 while [ "$(readlink "$folder/keeper")" = "$record" ]; do
     rm -f "$folder/served"
+    begun=$(date +%s)
     "$@" --kept-by "$record"
     code=$?
     case $code in 0|78) break;; esac
     if [ -e "$folder/served" ]; then
         once=1
         failures=0
-        continue
-    fi
-    if [ "$code" -eq 75 ]; then
+        [ $(($(date +%s) - begun)) -lt 60 ] || pause=0
+    elif [ "$code" -eq 75 ]; then
         [ -n "$once" ] || break
-        sleep 10
-        continue
+    else
+        failures=$((failures + 1))
+        [ "$failures" -lt 8 ] || break
     fi
-    failures=$((failures + 1))
-    [ "$failures" -lt 10 ] || break
-    [ "$failures" -eq 1 ] || sleep "$pause"
+    seconds=$((pause / 1000)).$(printf %03d $((pause % 1000)))
+    echo "$(date '+%Y-%m-%d %H:%M:%S') the service ended with code $code: starting another in $seconds s"
+    [ "$pause" -eq 0 ] || sleep "$seconds" || sleep 1
+    pause=$((pause * 2))
+    [ "$pause" -gt 0 ] || pause=$least
+    [ "$pause" -le $((least * 100)) ] || pause=$((least * 100))
 done
 [ "$(readlink "$folder/keeper")" = "$record" ] && rm -f "$folder/keeper"
 exit "$code"
@@ -80,7 +86,7 @@ def find_or_start(*, pause_seconds: float = _PAUSE_SECONDS) -> dict[str, Any]:
     Parameters
     ----------
     pause_seconds
-        How long a keeper that is started here pauses between two tries, if the service does not start.
+        The shortest pause that a keeper which is started here makes between two services.
 
     Raises
     ------
@@ -95,11 +101,10 @@ def find_or_start(*, pause_seconds: float = _PAUSE_SECONDS) -> dict[str, Any]:
     home = grid_home()
     try:
         try:
-            folder = homes.prepare(home)
-            running = _read(folder)
-            if running is None:
-                with locks.acquire(folder / homes.START_LOCK):
-                    running = _start(home, folder, pause_seconds)
+            running = None
+            while running is None:
+                folder = homes.prepare(home)
+                running = homes.read_record(home) or _find(home, folder, pause_seconds)
         except OSError as error:
             raise homes.explained(error, home) from error
     except HomeRefused as error:
@@ -107,19 +112,12 @@ def find_or_start(*, pause_seconds: float = _PAUSE_SECONDS) -> dict[str, Any]:
     return running
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
-    """Return what the service that has this home says about itself; None if no service has it."""
-    if not locks.is_held(folder / homes.LOCK):
-        return None
-    try:
-        record: dict[str, Any] = json.loads((folder / homes.RECORD).read_text(encoding="utf-8"))
-        process = (record["pid"], record["start"], record["boot"])
-    except (FileNotFoundError, ValueError, KeyError):  # damaged is as good as none: a living service rewrites it
-        return None
-    # A service that has just taken the lock may not have removed the record of a killed one yet. Whether that process
-    # lives is not asked: from another container that shares the home it cannot be seen.
-    owner = Holder.read(folder / homes.OWNER)
-    return record if owner is not None and process == (owner.pid, owner.start, owner.boot) else None
+def _find(home: Path, folder: Path, pause_seconds: float) -> dict[str, Any] | None:
+    """Start the service, unless another process does; None if the home was removed while we waited for that one."""
+    with told(f"another process, which is starting or stopping the service of {home}"):
+        lock = locks.acquire(folder / homes.START_LOCK)
+    with lock:
+        return None if lock.is_lost() else _start(home, folder, pause_seconds)
 
 
 def _start(home: Path, folder: Path, pause_seconds: float) -> dict[str, Any]:
@@ -128,16 +126,17 @@ def _start(home: Path, folder: Path, pause_seconds: float) -> dict[str, Any]:
     begun = 0
     deadline = time.monotonic() + _START_SECONDS
     try:
-        while (running := _read(folder)) is None:
-            if time.monotonic() > deadline:
-                raise _failure(folder, "does not answer", begun)
-            # The last two in this order: the keeper on record starts the service that takes the lock.
-            if keeper is None and not _is_kept(folder) and not locks.is_held(folder / homes.LOCK):
-                keeper, begun = _launch(home, folder, pause_seconds)
-            # A service that lost to another one has ended, too, and that other one is what we want.
-            elif keeper is not None and keeper.poll() is not None and not locks.is_held(folder / homes.LOCK):
-                raise _failure(folder, f"ended with code {keeper.returncode}", begun)
-            time.sleep(_POLL_SECONDS)
+        with told(lambda: f"{_awaited(folder)}; its log is {folder / homes.LOG}"):
+            while (running := homes.read_record(home)) is None:
+                if time.monotonic() > deadline:
+                    raise _failure(folder, "does not answer", begun)
+                # The last two in this order: the keeper on record starts the service that takes the lock.
+                if keeper is None and not _is_kept(folder) and not locks.is_held(folder / homes.LOCK):
+                    keeper, begun = _launch(home, folder, pause_seconds)
+                # A service that lost to another one has ended, too, and that other one is what we want.
+                elif keeper is not None and keeper.poll() is not None and not locks.is_held(folder / homes.LOCK):
+                    raise _failure(folder, f"ended with code {keeper.returncode}", begun)
+                time.sleep(_POLL_SECONDS)
     finally:
         if keeper is not None and keeper.returncode is None:
             # Nothing waits for the keeper: it outlives us.
@@ -145,13 +144,23 @@ def _start(home: Path, folder: Path, pause_seconds: float) -> dict[str, Any]:
     return running
 
 
+def _awaited(folder: Path) -> str:
+    """Return what a process waits for that has found no record of the service."""
+    if locks.is_held(folder / homes.LOCK):
+        owner = Holder.read(folder / homes.OWNER)
+        return f"the embedded service{f', process {owner.pid},' if owner else ''} to say where it listens"
+    keeper = Holder.read(folder / homes.KEEPER)
+    return f"the embedded service to start{f', which process {keeper.pid} sees to' if keeper else ''}"
+
+
 def _launch(home: Path, folder: Path, pause_seconds: float) -> tuple[subprocess.Popen[bytes], int]:
     """Start a keeper and put it on record; return it, and where its part of the log begins."""
     idle = os.environ.get("GRID_IDLE_TIMEOUT", str(_IDLE_SECONDS))
-    service = ["-c", _ENTRY, str(Path(__file__).parents[2]), "serve", "--home", str(home), "--embedded", "--idle", idle]
-    with _log(folder / "service.log") as output:
+    service = [sys.executable, "-c", _ENTRY, str(Path(__file__).parents[2])]
+    service += ["serve", "--home", str(home), "--embedded", "--idle", idle]
+    with _log(folder / homes.LOG) as output:
         keeper = subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER, "grid-keeper", str(folder), f"{pause_seconds:g}", sys.executable, *service],
+            ["/bin/sh", "-c", _KEEPER, "grid-keeper", str(folder), str(round(pause_seconds * 1000)), *service],
             env=environment.of_service(os.environ),
             stdin=subprocess.PIPE,
             stdout=output,
@@ -174,9 +183,12 @@ def _launch(home: Path, folder: Path, pause_seconds: float) -> tuple[subprocess.
 
 
 def _log(path: Path) -> IO[bytes]:
-    """Open the log for appending. A log that has become long is kept under another name, replacing the one before."""
+    """Open the log for appending. A log that has become long is kept under another name, replacing the one before.
+
+    The service does the same while it runs. But services that never get that far write into it, too.
+    """
     with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > _LOG_BYTES:
+        if path.stat().st_size > homes.MAX_LOG_BYTES:
             path.replace(path.with_name(path.name + ".1"))
     log = open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", buffering=0)  # noqa: SIM115 - returned
     try:
@@ -193,10 +205,10 @@ def _log(path: Path) -> IO[bytes]:
 
 
 def _failure(folder: Path, why: str, begun: int) -> EmbeddedServiceFailed:
-    log = folder / "service.log"
+    log = folder / homes.LOG
     try:
         with log.open("rb") as file:
-            file.seek(begun)
+            file.seek(min(begun, os.fstat(file.fileno()).st_size))
             lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         lines = []

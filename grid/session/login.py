@@ -7,6 +7,7 @@ from grid.definition.checks import check_text
 from grid.errors import InvalidArgument
 from grid.session import credentials
 from grid.session.session import Session, embedded_endpoint, use
+from grid.session.waiting import told
 
 
 def login(
@@ -42,6 +43,8 @@ def login(
     Arguments win over the environment (``GRID_URL``, ``GRID_USER_ID``, ``GRID_API_KEY``), which wins over
     ``credentials.json``. In the environment user and key count only together.
 
+    If something keeps it waiting for more than three seconds, it says on stderr what that is.
+
     Examples
     --------
     >>> from grid import login
@@ -49,11 +52,11 @@ def login(
     """
     _check_texts(username=username, user_id=user_id, api_key=api_key, url=url)
     chosen = credentials.resolve(user_id or username, api_key, url)
-    if chosen is None:
-        use(Session(embedded_endpoint(), is_embedded=True))
-        return
-    use(Session(Endpoint(chosen.url, chosen.user_id, chosen.api_key), is_embedded=False))
-    if api_key is not None:
+    endpoint = Endpoint(chosen.url, chosen.user_id, chosen.api_key) if chosen else embedded_endpoint()
+    with told(f"the service at {endpoint.url} to answer"):
+        session = Session(endpoint, is_embedded=chosen is None)
+    use(session)
+    if chosen is not None and api_key is not None:
         credentials.store(chosen)
 
 

@@ -37,8 +37,8 @@ _OF_SCRIPTS = frozenset({
 _PREFIXES_OF_SCRIPTS = ("CUDA_", "LC_", "NVIDIA_")
 
 # What a script is not given, but a service needs: to find programs and its own modules as the process did that starts
-# it, its settings, and the place below which each attempt gets a temporary folder of its own. Not the client's settings,
-# one of which is a key.
+# it, its settings, and the place for temporary folders, of which each attempt gets one of its own. Not the client's
+# settings, one of which is a key.
 _OF_SERVICES = frozenset({
     "GRID_CANCEL_GRACE",
     "GRID_FAILPOINTS",

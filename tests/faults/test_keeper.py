@@ -26,7 +26,7 @@ from tests.support.embedded import is_empty, keeper, owner, record, serving, sto
 from tests.support.environments import clean_environment
 from tests.support.waiting import wait_until
 
-KILLS = size(4, 50)
+KILLS = size(4, 20)
 """More than a keeper tries with a service that never serves."""
 STOPS = size(2, 40)
 RIVALS = size(2, 50)
