@@ -13,7 +13,7 @@ import grid
 from benchmarks.report import beside, line, timed
 from grid.session import session as sessions
 from grid.shared.wire import HEALTH_PATH
-from tests.support.experiments import database_of
+from tests.support.experiments import RECOUNT, database_of
 from tests.support.projects import make_project
 from tests.support.services import ServiceProcess, service_process
 from tests.support.waiting import wait_until
@@ -46,7 +46,7 @@ def killed(folder: Path, runs: int = 10, experiments: int = 1_000, pairs: int = 
             ended = grid.Run(entrypoint=str(script), script_args=f"--n 'range({experiments})'", cpus=1)
             ended.start()
         with database_of(service) as connection:
-            connection.executescript(_ENDED)
+            connection.executescript(_ENDED + RECOUNT)
         bare = [sys.executable, "-c", "import grid.service.command.server"]
         measured = beside(lambda: _again(service), timed(lambda: subprocess.run(bare, check=True, cwd=folder)), pairs)
         # The store looks as if the service itself had written it, and running experiments are still running.

@@ -214,6 +214,27 @@ BUGS = {
             ),
         ),
     ),
+    "counts are not changed": Bug(
+        "all_in_order",
+        "experiments are SUCCEEDED, and 0 are counted",
+        (Change("grid.service.store.status_counts:add", "+= more", "+= 0"),),
+    ),
+    "a retry is not counted": Bug(
+        "all_in_order",
+        "0 experiments are QUEUED, and -2 are counted",
+        (Change("grid.service.store.status_changes:change_to_next_attempt", "_count(connection, rows, to)", "pass"),),
+    ),
+    "a deletion is not counted": Bug(
+        "an_experiment_is_deleted",
+        "0 experiments are SUCCEEDED, and 1 are counted",
+        (
+            Change(
+                "grid.service.store.experiment_rows:delete",
+                "status_counts.add(connection, [(row.run_seq, row.status)], -1)",
+                "pass",
+            ),
+        ),
+    ),
     "a run is deleted while it runs": Bug(
         "deleted_while_it_runs",
         "of which there is no record",

@@ -59,11 +59,21 @@ class _Judge:
         if list(check.values()) != ["ok"]:
             yield f"the database is damaged: {check}"
         yield from (f"there is no experiment: {row}" for row in rows(self.home, "PRAGMA foreign_key_check"))
+        yield from self.of_counts()
         experiments = rows(self.home, "SELECT * FROM experiments ORDER BY seq")
         for strange in {experiment for experiment, _ in self.told} - {row["id"] for row in experiments}:
             yield f"{strange}: a script ran of which there is no record"
         for row in experiments:
             yield from (f"experiment {row['index']} ({row['id']}): {verdict}" for verdict in self.of_experiment(row))
+
+    def of_counts(self) -> Iterator[str]:
+        counts = rows(self.home, "SELECT * FROM status_counts")
+        kept = {(row["run_seq"], row["status"]): row["number"] for row in counts}
+        experiments = rows(self.home, "SELECT run_seq, status FROM experiments")
+        true = Counter((row["run_seq"], row["status"]) for row in experiments)
+        for key in sorted({*kept, *true}):
+            if kept.get(key) != true[key]:
+                yield f"run {key[0]}: {true[key]} experiments are {key[1]}, and {kept.get(key)} are counted"
 
     def of_experiment(self, row: dict[str, Any]) -> Iterator[str]:
         if row["status"] not in TERMINAL:

@@ -226,6 +226,17 @@ def kills_its_group(service: Victim) -> list[str]:
     return judged(service)
 
 
+def an_experiment_is_deleted(service: Victim) -> list[str]:
+    """The only experiment of a run is deleted, and the run stays."""
+    service.start()
+    run = service.start_run("print('hello')", "")
+    wait_for_end(service)
+    (row,) = rows(service.home, "SELECT id FROM experiments")
+    service.insist(lambda: service.ask("mutation($id: ID!) { deleteExperiment(id: $id) { deleted } }", id=row["id"]))
+    assert service.ask("query($name: String!) { run(name: $name) { id } }", name=run["name"])
+    return judged(service)
+
+
 SCENARIOS: dict[str, Callable[[Victim], list[str]]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -244,6 +255,7 @@ SCENARIOS: dict[str, Callable[[Victim], list[str]]] = {
         deleted_while_it_runs,
         planted_end,
         kills_its_group,
+        an_experiment_is_deleted,
     )
 }
 

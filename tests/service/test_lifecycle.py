@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from grid.service.domain import lifecycle
 from grid.service.executors.protocol import AttemptName, Ending
-from grid.service.store import run_rows
+from grid.service.store import run_rows, status_counts
 from grid.service.store.experiment_rows import Which
 from grid.service.store.tables import attempts, events, experiments, metadata, runs
 from grid.shared.wire import ACTIVE, ExperimentStatus, Reason
@@ -93,6 +93,7 @@ def test_every_pair(connection: Connection, source: ExperimentStatus, to: Experi
         ending = Ending(reasons[0]) if reasons[0] else None
         changed = lifecycle.change(connection, Which.experiment(experiment_id), to, at=7, ending=ending)
     after = row(connection, experiment_id)
+    assert status_counts.of_runs(connection, [1]) == {1: [(after.status, 1)]}
     if source in sources:
         assert changed == [lifecycle.Change(experiment_id, after.run_seq, to)]
         assert (after.status, after.reason) == (to, reasons[0])

@@ -24,6 +24,7 @@ from grid.service.system.settings import Options
 from grid.session import session as sessions
 from grid.shared.wire import ExperimentStatus
 from tests.support.experiments import (
+    RECOUNT,
     database_of,
     facts_of,
     insert_run,
@@ -253,6 +254,7 @@ def test_killed_between_pending_and_spawning(own_service: ServiceProcess, start_
     own_service.kill()
     with database_of(own_service) as connection:
         connection.execute("UPDATE experiments SET status = 'PENDING' WHERE \"index\" = 0")
+        connection.execute(RECOUNT)
     again = restart(own_service, run)
     first, second = again
     wait_until(lambda: first.status() == "SUCCEEDED", "the one whose turn had come")
@@ -271,6 +273,7 @@ def test_turn_that_came_before_the_machine_was_started(
     own_service.kill()
     with database_of(own_service) as connection:
         connection.execute("UPDATE experiments SET status = 'PENDING'")
+        connection.execute(RECOUNT)
         connection.execute(
             "INSERT INTO events (run_seq, experiment_seq, attempt, status, at) "
             "SELECT run_seq, seq, attempt, status, 1 FROM experiments"

@@ -16,7 +16,7 @@ import orjson
 from grid.service.api.errors import ApiError
 from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.cluster import RUNNERS
-from grid.service.store import attempt_rows, experiment_rows
+from grid.service.store import attempt_rows, experiment_rows, status_counts
 from grid.service.store.database import Database
 from grid.shared.wire import ErrorCode, ExperimentStatus, experiment_name
 
@@ -36,43 +36,43 @@ def moment(microseconds: int | None) -> str | None:
 
 
 class Statuses:
-    """The statuses of a page of runs, read in one statement when the first one is requested.
-
-    For a single run the indices are read right away, so that its counts and its names show the same moment.
-    """
+    """The statuses of a page of runs: one statement reads all counts, and another, if names are selected, all names."""
 
     def __init__(self, database: Database, rows: Sequence[Row[Any]]) -> None:
         self._database = database
         self._rows = {row.seq: row for row in rows}
-        self._counts: dict[int, list[tuple[str, int]]] | None = None
-        self._indices: dict[int, dict[str, list[int]]] | None = None
+        self._counting: asyncio.Task[dict[int, list[tuple[str, int]]]] | None = None
+        self._naming: asyncio.Task[dict[int, dict[str, list[int]]]] | None = None
 
-    async def of(self, run_seq: int) -> Object:
-        """Return the fields of a `RunStatus` of one of the runs."""
-        if self._counts is None and len(self._rows) > 1:
-            self._counts = await self._database.read(
-                lambda connection: experiment_rows.status_counts(connection, list(self._rows))
-            )
-        if self._counts is not None:
-            counts = self._counts[run_seq]
+    async def of(self, run_seq: int, *, with_names: bool) -> Object:
+        """Return the fields of a `RunStatus` of one of the runs; counts and names show the same moment."""
+        run = self._rows[run_seq]
+        if with_names:
+            prefix = f"{run.name}-exp"
+            groups = [
+                {"status": status, "count": len(indices), "names": [f"{prefix}{index}" for index in indices]}
+                for status, indices in (await self._names())[run_seq].items()
+            ]
         else:
-            counts = [(status, len(indices)) for status, indices in (await self._read_indices())[run_seq].items()]
+            groups = [{"status": status, "count": count} for status, count in (await self._counts())[run_seq]]
         # The revision was read before the statuses: at worst a client asks once more than necessary.
-        revision = self._rows[run_seq].revision
-        groups = [{"status": status, "count": count, "of": self, "run": run_seq} for status, count in counts]
-        return {"revision": revision, "groups": groups}
+        return {"revision": run.revision, "groups": groups}
 
-    async def names(self, run_seq: int, status: str) -> list[str]:
-        """Return the names of a run's experiments that have this status."""
-        prefix = f"{self._rows[run_seq].name}-exp"
-        return [f"{prefix}{index}" for index in (await self._read_indices())[run_seq].get(status, [])]
+    # The tasks are kept, not their results: resolvers run at the same time, and all but the first wait for it.
 
-    async def _read_indices(self) -> dict[int, dict[str, list[int]]]:
-        if self._indices is None:
-            self._indices = await self._database.read(
+    def _counts(self) -> asyncio.Task[dict[int, list[tuple[str, int]]]]:
+        if self._counting is None:
+            read = self._database.read(lambda connection: status_counts.of_runs(connection, list(self._rows)))
+            self._counting = asyncio.ensure_future(read)
+        return self._counting
+
+    def _names(self) -> asyncio.Task[dict[int, dict[str, list[int]]]]:
+        if self._naming is None:
+            read = self._database.read(
                 lambda connection: experiment_rows.indices_by_status(connection, list(self._rows))
             )
-        return self._indices
+            self._naming = asyncio.ensure_future(read)
+        return self._naming
 
 
 class Attempts:

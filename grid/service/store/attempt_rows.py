@@ -12,7 +12,7 @@ from grid.service.store.tables import attempts, experiments
 from grid.shared.wire import ExperimentStatus, Reason
 
 _FAILED = (
-    sa.select(attempts.c.reason, attempts.c.final_line, experiments.c.index, experiments.c.seq, experiments.c.attempt)
+    sa.select(attempts.c.reason, attempts.c.final_line, experiments.c.index, experiments.c.seq)
     .join_from(attempts, experiments)
     .where(
         experiments.c.run_seq == sa.bindparam("b_run_seq"),
@@ -26,8 +26,10 @@ _COUNT = (
     .join_from(attempts, experiments)
     .where(experiments.c.id == sa.bindparam("b_id"), attempts.c.reason == sa.bindparam("b_reason"))
 )
-_ENDED = sa.select(attempts).where(
-    attempts.c.experiment_seq == sa.bindparam("b_seq"), attempts.c.number == sa.bindparam("b_number")
+_ENDED = (
+    sa.select(attempts)
+    .join_from(attempts, experiments)
+    .where(experiments.c.seq.in_(sa.bindparam("b_seqs", expanding=True)), attempts.c.number == experiments.c.attempt)
 )
 
 
@@ -50,12 +52,12 @@ def failure_groups(connection: Connection, run_seq: int) -> list[tuple[list[int]
 
     The largest group comes first; of groups of the same size, the one with the lowest index.
     """
-    groups: dict[tuple[str, str | None], tuple[list[int], dict[str, int]]] = {}
-    for reason, final_line, index, seq, number in connection.execute(_FAILED, {"b_run_seq": run_seq}):
-        alike, _ = groups.setdefault((reason, final_line), ([], {"b_seq": seq, "b_number": number}))
+    groups: dict[tuple[str, str | None], tuple[list[int], int]] = {}
+    for reason, final_line, index, seq in connection.execute(_FAILED, {"b_run_seq": run_seq}):
+        alike, _ = groups.setdefault((reason, final_line), ([], seq))
         alike.append(index)
     # The last lines of one in each group are enough: those of all might not fit into memory.
-    return [
-        (alike, connection.execute(_ENDED, first).one())
-        for alike, first in sorted(groups.values(), key=lambda group: len(group[0]), reverse=True)
-    ]
+    firsts = connection.execute(_ENDED, {"b_seqs": [seq for _, seq in groups.values()]})
+    examples = {row.experiment_seq: row for row in firsts}
+    found = [(alike, examples[seq]) for alike, seq in groups.values()]
+    return sorted(found, key=lambda group: len(group[0]), reverse=True)

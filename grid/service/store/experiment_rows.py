@@ -11,7 +11,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Row
 
-from grid.service.store import removal_rows
+from grid.service.store import removal_rows, status_counts
 from grid.service.store.tables import attempts, events, experiments, runs, users
 from grid.shared.wire import ACTIVE, UNFINISHED, ExperimentStatus
 
@@ -78,25 +78,13 @@ def by_index(connection: Connection, user_id: str, run_name: str, index: int) ->
     return connection.execute(query).one_or_none()
 
 
-def status_counts(connection: Connection, run_seqs: Sequence[int]) -> dict[int, list[tuple[str, int]]]:
-    """Return, for each run, how many of its experiments have each status, in the order of an experiment's life."""
-    rows = connection.execute(
-        sa.select(experiments.c.run_seq, experiments.c.status, sa.func.count())
-        .where(experiments.c.run_seq.in_(run_seqs))
-        .group_by(experiments.c.run_seq, experiments.c.status)
-    ).all()
-    counts: dict[int, list[tuple[str, int]]] = {seq: [] for seq in run_seqs}
-    for run_seq, status, number in sorted(rows, key=lambda row: _ORDER[row[1]]):
-        counts[run_seq].append((status, number))
-    return counts
-
-
 def indices_by_status(connection: Connection, run_seqs: Sequence[int]) -> dict[int, dict[str, list[int]]]:
     """Return, for each run, the indices of the experiments that have each status, in order."""
     rows = connection.execute(
         sa.select(experiments.c.run_seq, experiments.c.status, experiments.c.index)
         .where(experiments.c.run_seq.in_(run_seqs))
-        .order_by(experiments.c.run_seq, experiments.c.index)
+        # The order of an index that has all of it: no row is looked up, and nothing is sorted.
+        .order_by(experiments.c.run_seq, experiments.c.status, experiments.c.index)
     )
     found: dict[int, dict[str, list[int]]] = {seq: {} for seq in run_seqs}
     for run_seq, status, index in rows:
@@ -171,6 +159,7 @@ def delete(connection: Connection, row: Row[Any], *, at: int) -> None:
     connection.execute(sa.delete(attempts).where(attempts.c.experiment_seq == row.seq))
     connection.execute(sa.delete(events).where(events.c.experiment_seq == row.seq))
     connection.execute(sa.delete(experiments).where(experiments.c.seq == row.seq))
+    status_counts.add(connection, [(row.run_seq, row.status)], -1)
     deleted = connection.execute(sa.select(runs.c.deleted_indices).where(runs.c.seq == row.run_seq)).scalar_one()
     indices = orjson.dumps(sorted([*orjson.loads(deleted), row.index])).decode()
     connection.execute(sa.update(runs).where(runs.c.seq == row.run_seq).values(deleted_indices=indices))

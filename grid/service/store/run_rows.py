@@ -9,7 +9,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from grid.service.store import experiment_rows, removal_rows
+from grid.service.store import experiment_rows, removal_rows, status_counts
 from grid.service.store.tables import attempts, events, experiments, retries, runs, snapshots, users
 
 _REVISION = (
@@ -19,9 +19,10 @@ _RUNS = sa.select(runs, users.c.name.label("username"), _REVISION.label("revisio
 
 
 def insert(connection: Connection, run: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int:
-    """Insert a run and its experiments, all queued; return the run's seq."""
+    """Insert a run and its experiments; return the run's seq."""
     (seq,) = connection.execute(sa.insert(runs).values(run)).inserted_primary_key or (0,)
     connection.execute(sa.insert(experiments), [{**row, "run_seq": seq} for row in rows])
+    status_counts.insert(connection, seq, [row["status"] for row in rows])
     return int(seq)
 
 
@@ -87,6 +88,7 @@ def delete(connection: Connection, run: Row[Any]) -> None:
     connection.execute(sa.delete(events).where(events.c.run_seq == run.seq))
     connection.execute(sa.delete(retries).where(retries.c.run_seq == run.seq))
     connection.execute(sa.delete(experiments).where(of_run))
+    status_counts.remove(connection, run.seq)
     connection.execute(sa.delete(runs).where(runs.c.seq == run.seq))
     unused = (snapshots.c.digest == run.snapshot) & ~sa.exists().where(runs.c.snapshot == run.snapshot)
     removal_rows.add(connection, sa.select(sa.literal("snapshot"), snapshots.c.digest, sa.literal(0)).where(unused))

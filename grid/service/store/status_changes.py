@@ -1,4 +1,4 @@
-"""The guarded statements that change a status; each change leaves an event, and each end the row of an attempt.
+"""The guarded statements that change a status: each change is counted and leaves an event, each end leaves an attempt.
 
 `grid.service.domain.lifecycle` decides which changes are allowed and why; nothing else calls these.
 """
@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Row
 
+from grid.service.store import status_counts
 from grid.service.store.experiment_rows import Which
 from grid.service.store.tables import attempts, events, experiments
 from grid.service.system.workspace import LAYOUT
@@ -87,6 +88,7 @@ def change(  # noqa: PLR0913 - a change consists of this much
             for row in rows
         ]
         connection.execute(_ATTEMPT, ended)
+    _count(connection, rows, to)
     _tell(connection, [(row, row.attempt) for row in rows], to, columns.get("reason"), at)
     return _changed(rows)
 
@@ -105,8 +107,14 @@ def change_to_next_attempt(
     rows = connection.execute(reachable, which.meant).all()
     if rows:
         connection.execute(update, which.meant)
+        _count(connection, rows, to)
         _tell(connection, [(row, row.attempt + 1) for row in rows], to, None, at)
     return _changed(rows)
+
+
+def _count(connection: Connection, rows: Sequence[Row[Any]], to: ExperimentStatus) -> None:
+    status_counts.add(connection, [(row.run_seq, row.status) for row in rows], -1)
+    status_counts.add(connection, [(row.run_seq, to.value) for row in rows], 1)
 
 
 def _tell(
@@ -158,6 +166,7 @@ def _reachable(guard: ColumnElement[bool]) -> sa.Select[Any]:
         experiments.c.id,
         experiments.c.run_seq,
         experiments.c.index,
+        experiments.c.status,
         experiments.c.attempt,
         experiments.c.layout,
         experiments.c.started_at,

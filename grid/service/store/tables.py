@@ -112,6 +112,8 @@ runs = Table(
     UniqueConstraint("user_id", "name"),
     UniqueConstraint("user_id", "key"),
     Index(None, "snapshot"),
+    # A user's runs are listed newest first, and counted.
+    Index(None, "user_id", "seq"),
     # A client that still holds the number of a deleted run must not get another run by it.
     sqlite_autoincrement=True,
 )
@@ -145,6 +147,19 @@ experiments = Table(
     Index(None, "run_seq", "status", "index"),
     # As for runs.
     sqlite_autoincrement=True,
+)
+
+status_counts = Table(
+    "status_counts",
+    metadata,
+    # How many experiments of a run have a status: a row for each of them from the run's start on, also for none.
+    # They are the last rows that a transaction changes, after the run itself if that is deleted.
+    Column(
+        "run_seq", ForeignKey("runs.seq", deferrable=True, initially="DEFERRED"), primary_key=True, autoincrement=False
+    ),
+    Column("status", String(16), primary_key=True),
+    Column("number", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 events = Table(

@@ -18,6 +18,7 @@ from grid.service.api.projections import (
     run_object,
 )
 from grid.service.api.resolvers.mutations import to_its_end
+from grid.service.api.selections import selects
 from grid.service.domain.runs import Named
 from grid.service.store import attempt_rows, run_rows
 
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
 _query = QueryType()
 _mutation = MutationType()
 _run = ObjectType("Run")
-_status_group = ObjectType("StatusGroup")
 
-BINDABLES = (_query, _mutation, _run, _status_group)
+BINDABLES = (_query, _mutation, _run)
 
 
 @_query.field("run")
@@ -65,8 +65,8 @@ async def _estimate(_: object, info: Info, settings: Object) -> Object:
 
 
 @_run.field("status")
-async def _run_status(run: Object, _: Info) -> Object:
-    return await run["statuses"].of(run["seq"])  # type: ignore[no-any-return]
+async def _run_status(run: Object, info: Info) -> Object:
+    return await run["statuses"].of(run["seq"], with_names=selects(info, "names"))  # type: ignore[no-any-return]
 
 
 @_run.field("experiments")
@@ -84,11 +84,6 @@ async def _failures(run: Object, info: Info) -> list[Object]:
         lambda connection: attempt_rows.failure_groups(connection, run["seq"])
     )
     return [failure_group_object(run["name"], *group) for group in groups]
-
-
-@_status_group.field("names")
-async def _names(group: Object, _: Info) -> list[str]:
-    return await group["of"].names(group["run"], group["status"])  # type: ignore[no-any-return]
 
 
 @_mutation.field("startRun")

@@ -10,6 +10,7 @@ from ariadne import SubscriptionType
 from grid.service.api.context import Info, readable_owner
 from grid.service.api.errors import ApiError
 from grid.service.api.projections import Object, Statuses
+from grid.service.api.selections import selects
 from grid.service.store import run_rows
 from grid.shared.wire import ErrorCode, ExperimentStatus
 
@@ -23,7 +24,7 @@ BINDABLES = (_subscription,)
 
 @_subscription.source("runStatusChanged")
 async def _watch_run(_: object, info: Info, name: str, owner: str | None = None) -> AsyncGenerator[Object, None]:
-    service, user = info.context.service, await readable_owner(info, owner)
+    service, user, with_names = info.context.service, await readable_owner(info, owner), selects(info, "names")
     first = user and await service.database.read(lambda connection: run_rows.by_name(connection, user.id, name))
     if not first:
         raise _no_run(name)
@@ -34,7 +35,7 @@ async def _watch_run(_: object, info: Info, name: str, owner: str | None = None)
             # It has been deleted in the meantime, or the user may no longer read it.
             if row is None or await readable_owner(info, owner) is None:
                 raise _no_run(name)
-            status = await Statuses(service.database, [row]).of(row.seq)
+            status = await Statuses(service.database, [row]).of(row.seq, with_names=with_names)
             yield status
             if all(ExperimentStatus(group["status"]).is_terminal for group in status["groups"]):
                 return

@@ -1,0 +1,225 @@
+"""How many SQL statements each operation of the client takes: as many for a large store as for a small one.
+
+One that asks once for each row of a list (an "N+1") shows with ten rows as with ten thousand. Nor may a statement walk
+through a whole table that grows with the store: SQLite is asked how it would carry out each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import sqlalchemy as sa
+from graphql import OperationType
+from sqlalchemy import Connection
+
+from grid.chain.registry import Registry
+from grid.service.api.context import Context
+from grid.service.api.operations import Operations
+from grid.service.api.schema import executable_schema
+from grid.service.domain import lifecycle
+from grid.service.domain.accounts import User
+from grid.service.executors.protocol import AttemptName, Ending
+from grid.service.http.app import Application, opened
+from grid.service.store.experiment_rows import Which
+from grid.service.store.tables import runs
+from grid.service.system.settings import Options
+from grid.shared.wire import ACTIVE, ExperimentStatus, Reason
+from tests.support.experiments import insert_run
+
+SMALL, LARGE = 3, 40
+"""How many runs there are, how many experiments each of them has, and how many attempts the first of these."""
+
+SETTINGS = {"entrypoint": "run.py", "scriptArgs": "--n 'range(SIZE)'", "cpus": 1}
+STORED = {
+    **dict.fromkeys(("dependencyFile", "memory", "datastoreName", "datastoreVersion", "datastoreMountDir"), ""),
+    **dict.fromkeys(("scratchSize", "scratchMountPath", "dockerfile", "configFile"), ""),
+    "strategy": "GRID_SEARCH",
+    "framework": "LIGHTNING",
+    "instanceType": "t2.medium",
+    "environment": {},
+    "numTrials": 0,
+    "seed": 0,
+    "gpus": 0,
+    "useSpot": False,
+    "localdir": False,
+    **SETTINGS,
+}
+"""The settings of every run, as they are stored."""
+
+FAILED, QUEUED, MIXED = "r0", "r1", "r2"
+"""Runs: one whose experiments have failed, each in its own way; one that waits; one with a little of everything."""
+
+VARIABLES: dict[str, dict[str, Any]] = {
+    "CancelExperiment": {"name": f"{QUEUED}-exp1", "waitSeconds": 1},
+    "CancelRun": {"name": QUEUED, "waitSeconds": 1},
+    "Clusters": {},
+    "CreateSnapshot": {"input": {"digest": "0" * 64, "sizeBytes": 5}},
+    "DeleteExperiment": {"id": "r0e1"},
+    "DeleteRun": {"id": FAILED},
+    "Estimate": {"settings": SETTINGS},
+    "GetExperiment": {"id": "r0e0"},
+    "GetExperimentByName": {"name": f"{FAILED}-exp0"},
+    "GetExperiments": {"run": FAILED, "first": 500},
+    "GetFailure": {"id": "r0e0"},
+    "GetFailures": {"name": FAILED},
+    "GetRun": {"name": FAILED, "first": 500},
+    "GetRunStatus": {"name": MIXED},
+    "InstanceTypes": {"cluster": "local"},
+    "Login": {},
+    "PauseCluster": {"name": "local"},
+    "ResumeCluster": {"name": "local"},
+    "RetryRun": {"input": {"id": FAILED, "key": "k" * 16}},
+    "RunNames": {"first": 1000},
+    "RunPage": {"first": 100},
+    "RunStatusChanged": {"name": MIXED},
+    "StartRun": {
+        "first": 500,
+        "input": {
+            "key": "k" * 16,
+            "snapshot": "d",
+            "script": "run.py",
+            "project": "p",
+            "commitSha": "c",
+            "scriptCommand": "run.py",
+            "settings": SETTINGS,
+        },
+    },
+}
+"""For each operation of the client, by its name."""
+
+OTHERS = {
+    "names of all runs": "{ runs(first: 9) { nodes { status { revision groups { status count names } } } } }",
+    "twice": "{ runs(first: 9) { nodes { a: status { ...S } b: status { ...S } } } } "
+    "fragment S on RunStatus { groups { names } }",
+    "attempts": "query($name: String!) { run(name: $name) { experiments { nodes { attempts { number } } } } }",
+    "failures": "query($name: String!) { run(name: $name) { experiments { nodes { failure { reason } } } } }",
+}
+"""What others might ask, by what they ask for."""
+
+TABLES = ("runs", "experiments", "events", "attempts", "status_counts", "retries")
+
+
+def fill(connection: Connection, size: int) -> None:
+    """Fill an empty database."""
+    # Nothing active: a service that opens the store would take it over.
+    mixed = [status for status in ExperimentStatus if status not in ACTIVE]
+    kinds = [[ExperimentStatus.RUNNING], [ExperimentStatus.QUEUED], *[mixed] * (size - 2)]
+    for statuses in kinds:
+        insert_run(connection, *(statuses * size)[:size])
+    connection.execute(sa.update(runs).values(settings=orjson.dumps(STORED).decode()))
+    for index in range(size):
+        ending = Ending(Reason.EXIT_CODE, exit_code=1, last_lines="lines", final_line=f"Error: {index}")
+        lifecycle.end(connection, AttemptName(f"r0e{index}", 1), ending, at=index)
+    for number in range(2, size):
+        lifecycle.queue_again(connection, Which.experiment("r0e0"), at=1)
+        lifecycle.change(connection, Which.attempt("r0e0", number), ExperimentStatus.PENDING, at=2)
+        lifecycle.end(connection, AttemptName("r0e0", number), Ending(Reason.LOST), at=3)
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Homes with a store of each size."""
+
+    async def make(home: Path, size: int) -> None:
+        async with opened(Options(home=home, cpus=1), starting=False) as application:
+            await application.database.write(lambda connection: fill(connection, size))
+
+    made = {size: tmp_path_factory.mktemp("store") / "home" for size in (SMALL, LARGE)}
+    for size, home in made.items():
+        asyncio.run(make(home, size))
+        (home / "snapshots" / "d").mkdir()
+        (home / "snapshots" / "d" / "run.py").touch()
+    return made
+
+
+@contextmanager
+def listening(application: Application) -> Iterator[list[tuple[str, Any]]]:
+    """Yield a list that receives each statement with its parameters."""
+    heard: list[tuple[str, Any]] = []
+
+    def hear(_: Any, __: Any, statement: str, parameters: Any, ___: Any, many: bool) -> None:
+        if not statement.startswith(("BEGIN", "SAVEPOINT", "RELEASE")):
+            heard.append((statement, parameters[0] if many else parameters))
+
+    sa.event.listen(application.database.engine, "before_cursor_execute", hear)
+    yield heard
+    sa.event.remove(application.database.engine, "before_cursor_execute", hear)
+
+
+async def statements_of(home: Path, query: str, variables: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Carry out an operation; return its statements."""
+    async with opened(Options(home=home, cpus=1), starting=False) as application:
+        operations = Operations(executable_schema(), lambda *_: _nobody())
+        params = {"query": query, "variables": variables}
+        document, operation = operations.load(params)
+        context = Context(application.service, User("u", "u"))
+        # Returns when what an earlier service has left is removed: that is not part of an operation.
+        await application.deletions.delete_run("none", "none")
+        with listening(application) as heard:
+            if operation.type is OperationType.SUBSCRIPTION:
+                answers = await operations.subscribe(document, operation, params, context)
+                answer = await anext(answers)
+                await answers.aclose()
+            else:
+                answer = await operations.run(document, operation, params, context)
+            assert "errors" not in answer, answer
+            assert None not in answer["data"].values()
+        return heard
+
+
+async def _nobody() -> None:
+    """Return no context: each operation is given its own."""
+
+
+def sized(variables: Any, size: int) -> Any:
+    """Return variables with the size of the store in the place of the word."""
+    return orjson.loads(orjson.dumps(variables).replace(b"SIZE", str(size).encode()))
+
+
+@pytest.fixture
+def carried_out(homes: dict[int, Path], tmp_path: Path) -> Callable[..., dict[int, list[tuple[str, Any]]]]:
+    """Carry out an operation on a copy of each store; return the statements, by size."""
+
+    def carry_out(query: str, variables: dict[str, Any]) -> dict[int, list[tuple[str, Any]]]:
+        copies = {size: Path(shutil.copytree(home, tmp_path / str(size))) for size, home in homes.items()}
+        return {size: asyncio.run(statements_of(home, query, sized(variables, size))) for size, home in copies.items()}
+
+    return carry_out
+
+
+def check(found: dict[int, list[tuple[str, Any]]], file: Path) -> None:
+    """Require as many statements for a large store as for a small one, and that none walks through a table."""
+    small, large = ([statement for statement, _ in found[size]] for size in (SMALL, LARGE))
+    assert len(small) == len(large), (len(small), len(large), large)
+    with closing(sqlite3.connect(file)) as connection:
+        for statement, parameters in found[LARGE]:
+            plan = [words for *_, words in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            walks = [words for words in plan if re.match(rf"SCAN ({'|'.join(TABLES)})\b", words)]
+            assert not walks, (statement, plan)
+
+
+def test_every_operation_is_here() -> None:
+    """Each query file of the client has its variables above."""
+    assert VARIABLES.keys() == set(Registry().names)
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_statements_of_the_client(carried_out: Any, homes: dict[int, Path], name: str) -> None:
+    """An operation of the client takes as many statements for a large store as for a small one."""
+    check(carried_out(Registry().get(name).text, VARIABLES[name]), homes[LARGE] / "grid.sqlite3")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_statements_of_others(carried_out: Any, homes: dict[int, Path], name: str) -> None:
+    """So does what others might ask."""
+    variables = {"name": FAILED} if "$name" in OTHERS[name] else {}
+    check(carried_out(OTHERS[name], variables), homes[LARGE] / "grid.sqlite3")
