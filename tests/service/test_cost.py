@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from graphql import (
+    GraphQLList,
+    GraphQLObjectType,
     GraphQLSchema,
     OperationDefinitionNode,
     build_schema,
+    get_nullable_type,
     parse,
     specified_rules,
     validate,
@@ -17,9 +20,12 @@ from graphql import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grid.chain.registry import Registry
+from grid.service.api import cost as cost_module
 from grid.service.api.cost import MAX_COST, CostPlan
 from grid.service.api.errors import ApiError
-from grid.shared.wire import ErrorCode
+from grid.shared.wire import MAX_PAGE_SIZE, ErrorCode
+from grid.views import EXPERIMENTS_PAGE
 
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text(encoding="utf-8"))
 
@@ -107,6 +113,51 @@ def test_cost_is_refused_with_both_numbers() -> None:
     with pytest.raises(ApiError, match=r"200202.*100000") as caught:
         plan.check({"n": 100})
     assert caught.value.extensions == {"code": "LIMIT_EXCEEDED", "cost": 200202, "limit": MAX_COST}
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [
+        ("{ runs(first: 1000) { nodes { status { groups { names } } } } }", 9_990_000, 11_000_000),
+        ("{ runs(first: 9) { nodes { status { revision groups { status count names } } } } }", 89_000, MAX_COST),
+        ("{ runs(first: 1000) { nodes { status { groups { status count } } } } }", 12_000, 15_000),
+        ('{ run(name: "a") { failures { names } } }', 10_000, 16_000),
+        ("{ runs(first: 1000) { nodes { deletedIndices } } }", 500_000, 600_000),
+        ('mutation { cancelRun(name: "a") { ended pending } }', 10_000, 10_100),
+        ('mutation { retryRun(input: {id: "a", key: "b"}) { names } }', 10_000, 10_100),
+        ('{ cluster(name: "a") { instanceTypes { name } } }', 100, 110),
+    ],
+)
+def test_lists_cost_what_they_can_hold(text: str, least: int, most: int) -> None:
+    """A list without a length of its own costs what it can hold: a run has up to 10,000 experiments."""
+    assert least <= cost(text, schema=SCHEMA) <= most
+
+
+def test_every_list_was_thought_of() -> None:
+    """Each list of the schema is a page, or it is known how much it can hold; a new one is decided here."""
+    short = {
+        "Estimate.warnings",
+        "Experiment.attempts",
+        "Query.clusters",
+        "StartedRun.warnings",
+    }
+    lists = {
+        f"{each.name}.{name}"
+        for each in SCHEMA.type_map.values()
+        if isinstance(each, GraphQLObjectType) and not each.name.startswith("__")
+        for name, field in each.fields.items()
+        if isinstance(get_nullable_type(field.type), GraphQLList)
+    }
+    pages = {name for name in lists if name.endswith("Connection.nodes")}
+    assert lists - pages - short == (cost_module._LENGTHS.keys() | cost_module._WEIGHTS.keys()) & lists
+    assert short <= lists
+
+
+@pytest.mark.parametrize("name", Registry().names)
+def test_the_client_can_ask(name: str) -> None:
+    """Each operation of the client passes, with the largest page that the client asks for."""
+    first = {"RunNames": MAX_PAGE_SIZE, "RunPage": 100}.get(name, EXPERIMENTS_PAGE)
+    assert cost(Registry().get(name).text, {"first": first}, SCHEMA) <= MAX_COST
 
 
 def test_fragments_that_double_each_other_are_added_up_at_once() -> None:

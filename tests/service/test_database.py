@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import sqlite3
 import stat
@@ -19,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from grid.service.store import sqlite
 from grid.service.store.database import Database
 from grid.service.store.faults import DatabaseUnavailable, StatementFailed, fault_of
 from grid.service.store.tables import clusters
@@ -484,6 +486,21 @@ def test_database_that_is_damaged(tmp_path: Path) -> None:
     file = damaged(tmp_path / "grid.sqlite3", tmp_path / "damaged.sqlite3")
     with pytest.raises(OptionError, match=rf"{file} .*is damaged"):
         Database(f"sqlite:///{file}")
+
+
+@pytest.mark.parametrize("machine_was_started", [False, True])
+def test_large_database_after_an_unclean_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_was_started: bool
+) -> None:
+    """Every page of a large file is checked only if the machine was started since it was written."""
+    file = damaged(tmp_path / "grid.sqlite3", tmp_path / "damaged.sqlite3")
+    monkeypatch.setattr(sqlite, "_SMALL", 1)
+    if machine_was_started:
+        os.utime(f"{file}-wal", (1, 1))
+        with pytest.raises(OptionError, match="is damaged"):
+            Database(f"sqlite:///{file}")
+    else:
+        Database(f"sqlite:///{file}").close()
 
 
 def test_damage_that_is_met_later(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
 
 OTHERS = {
     "names of all runs": "{ runs(first: 9) { nodes { status { revision groups { status count names } } } } }",
-    "twice": "{ runs(first: 9) { nodes { a: status { ...S } b: status { ...S } } } } "
+    "twice": "{ runs(first: 4) { nodes { a: status { ...S } b: status { ...S } } } } "
     "fragment S on RunStatus { groups { names } }",
     "attempts": "query($name: String!) { run(name: $name) { experiments { nodes { attempts { number } } } } }",
     "failures": "query($name: String!) { run(name: $name) { experiments { nodes { failure { reason } } } } }",

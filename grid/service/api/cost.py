@@ -23,7 +23,8 @@ from graphql import (
 
 from grid.service.api.errors import ApiError
 from grid.service.api.limits import exceeded
-from grid.shared.wire import MAX_PAGE_SIZE, ErrorCode
+from grid.service.system.settings import MAX_EXPERIMENTS
+from grid.shared.wire import MAX_PAGE_SIZE, ErrorCode, ExperimentStatus
 
 if TYPE_CHECKING:
     from graphql import (
@@ -43,8 +44,27 @@ MAX_COST = 100_000
 # How many elements a list is assumed to have if nothing states its length.
 _LIST_SIZE = 10
 
-# Fields that cost far more than an answer: these expand a sweep of up to 10,000 experiments.
-_WEIGHTS = {"Query.estimate": 10_000, "Mutation.startRun": 10_000}
+# Lists of objects that hold more or fewer. A run may have 10,000 failures that all differ; the client asks for all of
+# one run's at once, with everything about each, so they count for as many as let that pass.
+_LENGTHS = {
+    "RunStatus.groups": len(ExperimentStatus),
+    "Run.failures": MAX_EXPERIMENTS // 2,
+    "Cluster.instanceTypes": 100,
+}
+
+# What a field costs that is more than one value. Names: all groups of a run together have 10,000 of them, as many as a
+# run has experiments. Deleted indices: as many as let pass a page of 100 runs, for which the client asks.
+_WEIGHTS = {
+    "Cancellation.ended": MAX_EXPERIMENTS // 2,
+    "Cancellation.pending": MAX_EXPERIMENTS // 2,
+    "FailureGroup.names": MAX_EXPERIMENTS // _LENGTHS["Run.failures"],
+    "Retry.names": MAX_EXPERIMENTS,
+    "Run.deletedIndices": 500,
+    "StatusGroup.names": MAX_EXPERIMENTS // _LENGTHS["RunStatus.groups"],
+    # These cost far more than an answer: they expand a sweep of up to 10,000 experiments.
+    "Query.estimate": 10_000,
+    "Mutation.startRun": 10_000,
+}
 
 
 class _Sum:
@@ -80,8 +100,8 @@ class _Length:
 class CostPlan:
     """What an operation costs, computed as far as possible without its variables.
 
-    A field costs 1. What is selected below a list counts once for each element: as many as the argument `first` says
-    for a page, and 10 for any other list.
+    A field costs 1, or as many values as it can hold. What is selected below a list counts once for each element: as
+    many as the argument `first` says for a page, and for any other list as many as it can hold, or 10.
 
     Parameters
     ----------
@@ -203,7 +223,7 @@ class CostPlan:
         element = self._selections(node.selection_set, get_named_type(field.type), inside)
         if not is_list:
             return element
-        times = elements if page is None else page
+        times = _LENGTHS.get(f"{parent}.{node.name.value}", elements) if page is None else page
         total = _Sum()
         if isinstance(times, int):
             total.add(element, times)

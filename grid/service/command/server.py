@@ -241,7 +241,7 @@ async def _watch(application: Application, held: HeldHome) -> None:
 
 async def _has_work(application: Application) -> bool:
     try:
-        return await application.database.read(experiment_rows.unfinished) > 0
+        return await application.database.read(experiment_rows.is_any_unfinished)
     except (DatabaseUnavailable, StatementFailed):
         _log.exception("cannot tell whether there is work to do")
         return True

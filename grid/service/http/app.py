@@ -139,7 +139,7 @@ class Application:
         """Whether there were no calls for the idle time of the options, and nothing is queued or running."""
         if self.uploads or time.monotonic() - self.last_call < self.options.idle_seconds:
             return False
-        return await self.database.read(experiment_rows.unfinished) == 0
+        return not await self.database.read(experiment_rows.is_any_unfinished)
 
     def _make_asgi(self) -> ASGIApp:
         graphql = make_graphql_app(executable_schema(), context_value=self._context)

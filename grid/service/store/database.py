@@ -105,15 +105,15 @@ class Database:
         self.engine.dispose()
 
     def _open(self, url: URL) -> Engine:
-        file, was_interrupted = self._file, False
+        file, must_be_checked = self._file, False
         if file is None:
             engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
         else:
-            was_interrupted = file.prepare()
+            must_be_checked = file.prepare()
             engine = sqlite.make_engine(url, connections=_READERS + 1)
         try:
             if file is not None:
-                file.check(engine, thoroughly=was_interrupted)
+                file.check(engine, thoroughly=must_be_checked)
             upgrade(engine, self.name, None if file is None else file.path)
         except BaseException:
             engine.dispose()

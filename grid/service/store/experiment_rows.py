@@ -133,11 +133,10 @@ def settings(connection: Connection, experiment_id: str) -> dict[str, Any]:
     return dict(orjson.loads(text))
 
 
-def unfinished(connection: Connection) -> int:
-    """Return how many experiments have not ended, of all runs together."""
-    return connection.execute(
-        sa.select(sa.func.count()).select_from(experiments).where(experiments.c.status.in_(UNFINISHED))
-    ).scalar_one()
+def is_any_unfinished(connection: Connection) -> bool:
+    """Return whether an experiment of any run has not ended."""
+    # Not a count: there may be very many, and this is asked again and again.
+    return bool(connection.execute(sa.select(sa.exists().where(experiments.c.status.in_(UNFINISHED)))).scalar())
 
 
 def unfinished_of(connection: Connection, run_seq: int) -> int:

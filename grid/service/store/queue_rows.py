@@ -32,11 +32,13 @@ _JOBS = sa.select(
 ).join_from(experiments, runs)
 
 _QUEUE = (
-    _JOBS.where(
+    _JOBS.join(clusters)
+    .where(
         experiments.c.status == ExperimentStatus.QUEUED,
         experiments.c.gpus <= sa.bindparam("all_gpus"),
-        runs.c.cluster == sa.bindparam("on"),
-        sa.exists().where(clusters.c.name == sa.bindparam("on"), ~clusters.c.paused),
+        # Found first, and by its key: where it is paused, the queue is not even looked at.
+        clusters.c.name == sa.bindparam("on"),
+        ~clusters.c.paused,
     )
     .order_by(experiments.c.seq)
     .limit(sa.bindparam("most", type_=sa.Integer))

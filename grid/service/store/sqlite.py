@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -13,11 +14,15 @@ from sqlalchemy import URL, Connection, Engine, event
 
 from grid.service.store.faults import DAMAGED
 from grid.service.system.durable import sync_folder
+from grid.service.system.machine import boot_time
 from grid.service.system.settings import OptionError
 from grid.service.system.workspace import PRIVATE_FILE
 
 _BUSY_SECONDS = 5
 """How long to wait for another program that has locked the file; shorter than a client's patience."""
+
+_SMALL = 64 * 1024**2
+"""The size of a file, in bytes, whose pages are all checked in a moment."""
 
 
 class File:
@@ -38,7 +43,10 @@ class File:
         return cls(Path(url.database).absolute())
 
     def prepare(self) -> bool:
-        """Make the file if there is none; return whether the last process that used it was interrupted.
+        """Make the file if there is none; return whether every page of it must be checked before it is used.
+
+        That is so after an unclean end. A large file, whose check would take many seconds, is only checked if the
+        machine has been started since: a process that is killed leaves all that it wrote, and a machine may not.
 
         Only the service's user can read it: SQLite gives the files beside it the same mode.
 
@@ -55,8 +63,13 @@ class File:
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
             sync_folder(self.path.parent)
         log = self.path.with_name(f"{self.path.name}-wal")
+        try:
+            written = log.stat()
+        except FileNotFoundError:
+            return False
         # A database that was closed in good order leaves no log of changes still to be written into it.
-        return log.exists() and log.stat().st_size > 0
+        was_interrupted = written.st_size > 0
+        return was_interrupted and (self.path.stat().st_size <= _SMALL or written.st_mtime <= (boot_time() or math.inf))
 
     def check(self, engine: Engine, *, thoroughly: bool) -> None:
         """Require that the file can be written, and, if asked to, that it is sound.
