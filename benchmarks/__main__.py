@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import client, experiments, interrupt, processes, restart, server
+from benchmarks import client, experiments, interrupt, processes, restart, server, stores
 
 # Each with the arguments for its smallest size, which only shows that it still works.
 BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "experiments": (experiments.trivial, {"number": 2, "pairs": 1}),
     "requests": (server.requests, {"clients": 2, "seconds": 0.1, "pairs": 1}),
     "restart": (restart.killed, {"runs": 1, "experiments": 11, "pairs": 1}),
+    "stores": (stores.grown, {"runs": 2, "experiments": 4, "share": 2, "pairs": 1}),
     "interrupt": (interrupt.prompt, {"delay": 0.2}),
 }
 

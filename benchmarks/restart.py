@@ -48,7 +48,7 @@ def killed(folder: Path, runs: int = 10, experiments: int = 1_000, pairs: int = 
         with database_of(service) as connection:
             connection.executescript(_ENDED + RECOUNT)
         bare = [sys.executable, "-c", "import grid.service.command.server"]
-        measured = beside(lambda: _again(service), timed(lambda: subprocess.run(bare, check=True, cwd=folder)), pairs)
+        measured = beside(lambda: again(service), timed(lambda: subprocess.run(bare, check=True, cwd=folder)), pairs)
         # The store looks as if the service itself had written it, and running experiments are still running.
         sessions.use(service.session())
         assert grid.Run(ended.name).status().keys() == {"QUEUED", "SUCCEEDED", "FAILED"}
@@ -63,7 +63,8 @@ def killed(folder: Path, runs: int = 10, experiments: int = 1_000, pairs: int = 
     )
 
 
-def _again(service: ServiceProcess) -> float:
+def again(service: ServiceProcess) -> float:
+    """Kill a service and start it again; return how many seconds that takes until it answers."""
     service.kill()
     begun = time.perf_counter()
     service.launch()
