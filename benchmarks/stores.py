@@ -57,20 +57,20 @@ class _Store:
         return self.started[-1]
 
 
-def grown(folder: Path, runs: int = 100, experiments: int = 10_000, share: int = 100, pairs: int = 7) -> None:
+def grown(folder: Path, runs: int = 100, experiments: int = 10_000, share: int = 100, pairs: int = 15) -> None:
     """Measure each call with that many runs of that many experiments in the store, beside as many runs of fewer."""
     with ExitStack() as stack:
         large, small = (
             stack.enter_context(_filled(folder / name, runs, size))
             for name, size in (("large", experiments), ("small", experiments // share))
         )
-        calls = _calls(make_project(folder / "project", "print()"))
-        calls["again after a crash"] = lambda store: again(store.service)
-        for what, call in calls.items():
+        calls = {what: (call, pairs) for what, call in _calls(make_project(folder / "project", "print()")).items()}
+        calls["again after a crash"] = (lambda store: again(store.service)), min(pairs, 5)
+        for what, (call, times) in calls.items():
             ours, theirs = (timed(lambda call=call, store=store: _by(store, call)) for store in (large, small))
             ours()
             theirs()
-            measured = beside(ours, theirs, pairs)
+            measured = beside(ours, theirs, times)
             line(
                 f"{what}, {runs * experiments:,} stored",
                 milliseconds(measured.our_median),

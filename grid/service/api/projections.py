@@ -41,38 +41,37 @@ class Statuses:
     def __init__(self, database: Database, rows: Sequence[Row[Any]]) -> None:
         self._database = database
         self._rows = {row.seq: row for row in rows}
-        self._counting: asyncio.Task[dict[int, list[tuple[str, int]]]] | None = None
-        self._naming: asyncio.Task[dict[int, dict[str, list[int]]]] | None = None
+        # Tasks and not results: resolvers run at the same time, and all but the first wait for what that has begun.
+        self._reading: dict[bool, asyncio.Task[dict[int, list[Object]]]] = {}
 
     async def of(self, run_seq: int, *, with_names: bool) -> Object:
         """Return the fields of a `RunStatus` of one of the runs; counts and names show the same moment."""
-        run = self._rows[run_seq]
-        if with_names:
-            prefix = f"{run.name}-exp"
-            groups = [
-                {"status": status, "count": len(indices), "names": [f"{prefix}{index}" for index in indices]}
-                for status, indices in (await self._names())[run_seq].items()
-            ]
-        else:
-            groups = [{"status": status, "count": count} for status, count in (await self._counts())[run_seq]]
+        if with_names not in self._reading:
+            read = self._database.read(self._named if with_names else self._counted)
+            self._reading[with_names] = asyncio.ensure_future(read)
+        groups = (await self._reading[with_names])[run_seq]
         # The revision was read before the statuses: at worst a client asks once more than necessary.
-        return {"revision": run.revision, "groups": groups}
+        return {"revision": self._rows[run_seq].revision, "groups": groups}
 
-    # The tasks are kept, not their results: resolvers run at the same time, and all but the first wait for it.
+    # Each returns the fields of the `StatusGroup`s of each run. Their names are made in the reader's thread as well.
 
-    def _counts(self) -> asyncio.Task[dict[int, list[tuple[str, int]]]]:
-        if self._counting is None:
-            read = self._database.read(lambda connection: status_counts.of_runs(connection, list(self._rows)))
-            self._counting = asyncio.ensure_future(read)
-        return self._counting
+    def _counted(self, connection: Connection) -> dict[int, list[Object]]:
+        counts = status_counts.of_runs(connection, list(self._rows))
+        return {
+            run_seq: [{"status": status, "count": count} for status, count in groups]
+            for run_seq, groups in counts.items()
+        }
 
-    def _names(self) -> asyncio.Task[dict[int, dict[str, list[int]]]]:
-        if self._naming is None:
-            read = self._database.read(
-                lambda connection: experiment_rows.indices_by_status(connection, list(self._rows))
-            )
-            self._naming = asyncio.ensure_future(read)
-        return self._naming
+    def _named(self, connection: Connection) -> dict[int, list[Object]]:
+        found = experiment_rows.indices_by_status(connection, list(self._rows))
+        return {run_seq: _named_groups(self._rows[run_seq].name, groups) for run_seq, groups in found.items()}
+
+
+def _named_groups(run_name: str, groups: dict[str, list[int]]) -> list[Object]:
+    return [
+        {"status": status, "count": len(indices), "names": [experiment_name(run_name, index) for index in indices]}
+        for status, indices in groups.items()
+    ]
 
 
 class Attempts:
