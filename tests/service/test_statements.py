@@ -30,6 +30,7 @@ from grid.service.domain import lifecycle
 from grid.service.domain.accounts import User
 from grid.service.executors.protocol import AttemptName, Ending
 from grid.service.http.app import Application, opened
+from grid.service.store import run_rows
 from grid.service.store.experiment_rows import Which
 from grid.service.store.tables import runs
 from grid.service.system.settings import Options
@@ -253,3 +254,21 @@ def test_statements_of_others(of_each: Any, homes: dict[Store, Path], name: str)
     """What others might ask takes as many statements for a large store as for a small one."""
     variables = {"name": FAILED} if "$name" in OTHERS[name] else {}
     check(of_each(OTHERS[name], variables), homes[LARGE])
+
+
+@pytest.mark.parametrize(
+    ("fields", "read"),
+    [
+        ("id name experimentCount", set()),
+        ("scriptCommand", {"script_command"}),
+        ("...R", {"settings"}),
+        ("...R scriptCommand", {"script_command", "settings"}),
+    ],
+)
+def test_large_columns(homes: dict[Store, Path], tmp_path: Path, fields: str, read: set[str]) -> None:
+    """A page of runs does not read what may be large, the sweep that each was made of, unless that is selected."""
+    home = Path(shutil.copytree(homes[SMALL], tmp_path / "home"))
+    fragment = " fragment R on Run { settings { scriptArgs } }" if "...R" in fields else ""
+    heard = asyncio.run(asked(home, f"{{ runs(first: 1000) {{ nodes {{ {fields} }} }} }} {fragment}", {}))
+    page, *_ = [statement for statement, _ in heard.statements if "FROM runs" in statement]
+    assert {column for column in run_rows.LARGE if f"runs.{column}" in page} == read

@@ -90,8 +90,12 @@ class Attempts:
         return (await self._reading)[experiment_seq]
 
 
+_UNKNOWN_SETTINGS = {"timeout": None, "maxRetries": 0, "autoResume": False}
+"""What runs have that were started by an earlier version, which did not know these."""
+
+
 def run_object(row: Row[Any], statuses: Statuses) -> Object:
-    """Return the fields of a `Run` except its connections."""
+    """Return the fields of a `Run` except its connections; those that are not selected may be null."""
     deleted = orjson.loads(row.deleted_indices)
     return {
         "seq": row.seq,
@@ -107,8 +111,7 @@ def run_object(row: Row[Any], statuses: Statuses) -> Object:
         "createdAt": moment(row.created_at),
         "experimentCount": row.experiment_count - len(deleted),
         "deletedIndices": deleted,
-        # Runs that were started by an earlier version lack what it did not know.
-        "settings": {"timeout": None, "maxRetries": 0, "autoResume": False, **orjson.loads(row.settings)},
+        "settings": row.settings and {**_UNKNOWN_SETTINGS, **orjson.loads(row.settings)},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -15,7 +16,17 @@ from grid.service.store.tables import attempts, events, experiments, retries, ru
 _REVISION = (
     sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)).where(events.c.run_seq == runs.c.seq).scalar_subquery()
 )
-_RUNS = sa.select(runs, users.c.name.label("username"), _REVISION.label("revision")).join_from(runs, users)
+LARGE = frozenset({"script_command", "settings"})
+"""Columns that may hold a megabyte each: the sweep is in them."""
+
+
+@functools.cache
+def _runs(without: frozenset[str] = frozenset()) -> sa.Select[Any]:
+    columns = [sa.null().label(each.name) if each.name in without else each for each in runs.c]
+    return sa.select(*columns, users.c.name.label("username"), _REVISION.label("revision")).join_from(runs, users)
+
+
+_RUNS = _runs()
 
 
 def insert(connection: Connection, run: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int:
@@ -46,9 +57,14 @@ def by_id(connection: Connection, run_id: str) -> Row[Any] | None:
     return connection.execute(_RUNS.where(runs.c.id == run_id)).one_or_none()
 
 
-def page(connection: Connection, user_id: str, first: int, after: int | None) -> Sequence[Row[Any]]:
-    """Return a user's runs before the seq ``after``, newest first; one more than ``first`` if there are more."""
-    query = _RUNS.where(runs.c.user_id == user_id).order_by(runs.c.seq.desc()).limit(first + 1)
+def page(
+    connection: Connection, user_id: str, first: int, after: int | None, *, without: frozenset[str] = frozenset()
+) -> Sequence[Row[Any]]:
+    """Return a user's runs before the seq ``after``, newest first; one more than ``first`` if there are more.
+
+    The columns ``without`` are null instead of what they hold: any of `LARGE`.
+    """
+    query = _runs(without).where(runs.c.user_id == user_id).order_by(runs.c.seq.desc()).limit(first + 1)
     if after is not None:
         query = query.where(runs.c.seq < after)
     return connection.execute(query).all()
