@@ -20,6 +20,7 @@ from graphql import (
 
 from grid.service.api.cost import CostPlan
 from grid.service.api.errors import ApiError, coded
+from grid.service.api.execution import Selections
 from grid.service.api.limits import MAX_DEPTH, MAX_TOKENS, check_depth, check_text
 from grid.service.api.shapes import check_counts, check_selections
 from grid.shared.wire import ErrorCode
@@ -64,12 +65,17 @@ class Operation:
         The document.
     node
         The operation in it.
+    selections
+        The document's compiled selections.
     """
 
-    def __init__(self, schema: GraphQLSchema, document: DocumentNode, node: OperationDefinitionNode) -> None:
+    def __init__(
+        self, schema: GraphQLSchema, document: DocumentNode, node: OperationDefinitionNode, selections: Selections
+    ) -> None:
         self.name = node.name.value if node.name else None
         self.type: OperationType = node.operation
         self.variable_definitions = node.variable_definitions or ()
+        self.selections = selections
         self._schema = schema
         self._document = document
         self._node = node
@@ -102,12 +108,17 @@ class Document:
         The schema that the document is valid for.
     ast
         The parsed document.
+    characters
+        How long its text is.
     """
 
-    def __init__(self, schema: GraphQLSchema, ast: DocumentNode) -> None:
+    def __init__(self, schema: GraphQLSchema, ast: DocumentNode, characters: int) -> None:
         self.ast = ast
+        selections = Selections(ast, characters)
         operations = [
-            Operation(schema, ast, node) for node in ast.definitions if isinstance(node, OperationDefinitionNode)
+            Operation(schema, ast, node, selections)
+            for node in ast.definitions
+            if isinstance(node, OperationDefinitionNode)
         ]
         self._by_name: dict[str | None, Operation] = {operation.name: operation for operation in operations}
         self._only = operations[0] if len(operations) == 1 else None
@@ -180,7 +191,7 @@ class Documents:
         if document is not None:
             self._kept.move_to_end(text)
             return document
-        document = Document(self._schema, self._read(text))
+        document = Document(self._schema, self._read(text), len(text))
         self._kept[text] = document
         self._characters += len(text)
         while len(self._kept) > _MAX_DOCUMENTS or self._characters > _MAX_CHARACTERS:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Operations", "Refused", "bad_request", "checked", "dump", "refuse"]
 
-# By default graphql-core 3.3 uses an executor for incremental delivery, which takes a quarter longer; 3.2 has only one.
-_PLAIN_EXECUTOR = getattr(graphql, "Executor", None)
+# What the installed graphql-core takes an executor by. In 3.2, subscriptions take none.
+_IS_3_2 = not hasattr(graphql, "Executor")
+_EXECUTOR = "execution_context_class" if _IS_3_2 else "executor_class"
 _STATUS = {
     ErrorCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
     ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
@@ -76,16 +77,11 @@ class Operations:
         The executable schema.
     context_value
         Called for every operation; its result is the resolvers' context.
-    execution_context_class
-        The class that executes operations, in place of graphql-core's.
     """
 
-    def __init__(
-        self, schema: GraphQLSchema, context_value: ContextFactory, execution_context_class: type[Any] | None = None
-    ) -> None:
+    def __init__(self, schema: GraphQLSchema, context_value: ContextFactory) -> None:
         self._schema = schema
         self._context_value = context_value
-        self._execution_context_class = execution_context_class
         self._documents = Documents(schema)
 
     async def context(self, connection: Request | WebSocket, params: dict[str, Any]) -> Any:
@@ -134,7 +130,7 @@ class Operations:
                 context_value=context,
                 variable_values=params.get("variables"),
                 operation_name=operation.name,
-                **self._executor(),
+                **{_EXECUTOR: operation.selections},  # type: ignore[arg-type]  # it builds an executor, as a class does
             )
             result = outcome if isinstance(outcome, ExecutionResult) else await outcome
         except Exception as fault:  # noqa: BLE001 - resolvers' faults are in the result: this is the executor's
@@ -152,8 +148,7 @@ class Operations:
                 context_value=context,
                 variable_values=params.get("variables"),
                 operation_name=operation.name,
-                # In graphql-core 3.2, subscriptions take no such class.
-                **(self._executor() if _PLAIN_EXECUTOR else {}),
+                **({} if _IS_3_2 else {_EXECUTOR: operation.selections}),  # type: ignore[arg-type]  # as in `run`
             )
             stream = await outcome if isawaitable(outcome) else outcome
         except Exception as fault:  # noqa: BLE001 - resolvers' faults are in the result: this is the executor's
@@ -161,12 +156,6 @@ class Operations:
         if isinstance(stream, ExecutionResult):
             raise Refused(_answer(stream)["errors"])
         return _answers(cast("AsyncGenerator[ExecutionResult, None]", stream))
-
-    def _executor(self) -> dict[str, Any]:
-        """Return the class that executes, under the argument that the installed graphql-core takes it by."""
-        if _PLAIN_EXECUTOR is None:
-            return {"execution_context_class": self._execution_context_class}
-        return {"executor_class": self._execution_context_class or _PLAIN_EXECUTOR}
 
 
 def refuse(error: ApiError) -> Refused:

@@ -1,18 +1,23 @@
-"""Turns rows into what GraphQL answers with: plain dicts with the schema's field names, for default resolvers."""
+"""Turns rows into what GraphQL answers with, for default resolvers: plain dicts with the schema's field names.
+
+Experiments, of which a page has a thousand, are held by column.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
+import functools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from grid.service.api.columns import Columns, Stored
 from grid.service.api.errors import ApiError
 from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.cluster import RUNNERS
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MINUTE = 60_000_000
 
 Object = dict[str, Any]
 
@@ -32,24 +38,31 @@ def moment(microseconds: int | None) -> str | None:
     """Return a time as the scalar `DateTime` writes it."""
     if microseconds is None:
         return None
-    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
+    minute, within = divmod(microseconds, _MINUTE)
+    digits = str(100_000_000 + within)  # a 1 that keeps the zeros, two digits of seconds and six of microseconds
+    return f"{_minute(minute)}:{digits[1:3]}.{digits[3:]}+00:00"
+
+
+@functools.lru_cache(maxsize=4_096)
+def _minute(number: int) -> str:
+    return (_EPOCH + timedelta(minutes=number)).isoformat(timespec="minutes")[:16]
 
 
 class Statuses:
-    """The statuses of a page of runs: one statement reads all counts, and another, if names are selected, all names."""
+    """The statuses of a page of runs, with or without names; one statement reads those of all when one is requested."""
 
-    def __init__(self, database: Database, rows: Sequence[Row[Any]]) -> None:
+    def __init__(self, database: Database, rows: Sequence[Row[Any]], *, with_names: bool) -> None:
         self._database = database
         self._rows = {row.seq: row for row in rows}
-        # Tasks and not results: resolvers run at the same time, and all but the first wait for what that has begun.
-        self._reading: dict[bool, asyncio.Task[dict[int, list[Object]]]] = {}
+        self._read = self._named if with_names else self._counted
+        # A task and not a result: resolvers run at the same time, and all but the first wait for what that has begun.
+        self._reading: asyncio.Task[dict[int, list[Object]]] | None = None
 
-    async def of(self, run_seq: int, *, with_names: bool) -> Object:
+    async def of(self, run_seq: int) -> Object:
         """Return the fields of a `RunStatus` of one of the runs; counts and names show the same moment."""
-        if with_names not in self._reading:
-            read = self._database.read(self._named if with_names else self._counted)
-            self._reading[with_names] = asyncio.ensure_future(read)
-        groups = (await self._reading[with_names])[run_seq]
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._database.read(self._read))
+        groups = (await self._reading)[run_seq]
         # The revision was read before the statuses: at worst a client asks once more than necessary.
         return {"revision": self._rows[run_seq].revision, "groups": groups}
 
@@ -115,31 +128,107 @@ def run_object(row: Row[Any], statuses: Statuses) -> Object:
     }
 
 
-def experiment_object(row: Row[Any], attempts: Attempts) -> Object:
-    """Return the fields of an `Experiment` except those that come from its attempts."""
-    # The command as a person would type it; the cluster decides which interpreter "python" is.
-    runner = RUNNERS.get(PurePosixPath(row.script).suffix, "python")
-    return {
-        "seq": row.seq,
-        "endings": attempts,
-        "id": row.id,
-        "name": experiment_name(row.run_name, row.index),
-        "runId": row.run_id,
-        "index": row.index,
-        "status": row.status,
-        "attempt": row.attempt,
-        "reason": row.reason,
-        "exitCode": row.exit_code,
-        "signal": row.signal,
-        "parameters": orjson.loads(row.parameters),
-        "invocationCommand": shlex.join([runner, row.script, *orjson.loads(row.arguments)]),
-        "user": {"id": row.user_id, "username": row.username},
-        "project": row.project,
-        "commitSha": row.commit_sha,
-        "createdAt": moment(row.created_at),
-        "startedRunningAt": moment(row.started_at),
-        "finishedAt": moment(row.finished_at),
+def experiment_columns(
+    rows: Sequence[Row[Any]], attempts: Attempts, of_run: Row[Any] | None = None
+) -> Columns | list[Object]:
+    """Return `Experiment`s, by the fields of the schema except those that come from their attempts.
+
+    Parameters
+    ----------
+    rows
+        The experiments.
+    attempts
+        The attempts of these experiments.
+    of_run
+        What all of them have from their run, where their own rows do not say it.
+    """
+    if not rows:
+        return []
+    number = len(rows)
+    stored: dict[str, Sequence[Any]] = dict(zip(rows[0]._fields, zip(*rows, strict=True), strict=True))
+    for name, value in zip(of_run._fields, of_run, strict=True) if of_run else ():
+        stored[name] = [value] * number
+    return Columns({**stored, "attempts": [attempts] * number}, _EXPERIMENT)
+
+
+def experiment_object(row: Row[Any], attempts: Attempts) -> Mapping[str, Any]:
+    """Return the fields of one `Experiment`, whose row names its run."""
+    return experiment_columns([row], attempts)[0]
+
+
+def _stored(column: str) -> Callable[[Stored], Sequence[Any]]:
+    return lambda stored: stored[column]
+
+
+def _moments(column: str) -> Callable[[Stored], Sequence[Any]]:
+    def compute(stored: Stored) -> list[str | None]:
+        # All experiments of a run are created at the same moment.
+        known = {each: moment(each) for each in set(stored[column])}
+        return [known[each] for each in stored[column]]
+
+    return compute
+
+
+def _names(stored: Stored) -> list[str]:
+    return [experiment_name(*each) for each in zip(stored["run_name"], stored["index"], strict=True)]
+
+
+def _parameters(stored: Stored) -> list[orjson.Fragment]:
+    # They are stored as the JSON that is sent.
+    return list(map(orjson.Fragment, stored["parameters"]))
+
+
+def _commands(stored: Stored) -> list[str]:
+    quoted = _Quoted()
+    return [_command(*each, quoted) for each in zip(stored["script"], stored["arguments"], strict=True)]
+
+
+def _command(script: str, arguments: str, quoted: _Quoted) -> str:
+    """Return a command as a person would type it; the cluster decides which interpreter "python" is."""
+    return " ".join([quoted[word] for word in (_runner(script), script, *orjson.loads(arguments))])
+
+
+class _Quoted(dict[str, str]):
+    """Words as a shell takes them. The experiments of a run have most of theirs in common."""
+
+    def __missing__(self, word: str) -> str:
+        quoted = self[word] = shlex.quote(word)
+        return quoted
+
+
+@functools.lru_cache(maxsize=64)
+def _runner(script: str) -> str:
+    return RUNNERS.get(PurePosixPath(script).suffix, "python")
+
+
+def _users(stored: Stored) -> list[Object]:
+    known = {
+        id_: {"id": id_, "username": name} for id_, name in zip(stored["user_id"], stored["username"], strict=True)
     }
+    return [known[each] for each in stored["user_id"]]
+
+
+_EXPERIMENT: Mapping[str, Callable[[Stored], Sequence[Any]]] = {
+    "seq": _stored("seq"),
+    "endings": _stored("attempts"),
+    "id": _stored("id"),
+    "name": _names,
+    "runId": _stored("run_id"),
+    "index": _stored("index"),
+    "status": _stored("status"),
+    "attempt": _stored("attempt"),
+    "reason": _stored("reason"),
+    "exitCode": _stored("exit_code"),
+    "signal": _stored("signal"),
+    "parameters": _parameters,
+    "invocationCommand": _commands,
+    "user": _users,
+    "project": _stored("project"),
+    "commitSha": _stored("commit_sha"),
+    "createdAt": _moments("created_at"),
+    "startedRunningAt": _moments("started_at"),
+    "finishedAt": _moments("finished_at"),
+}
 
 
 def attempt_object(row: Row[Any]) -> Object:
@@ -194,12 +283,16 @@ def instance_type_object(each: InstanceType) -> Object:
 
 
 def page_object(
-    rows: Sequence[Row[Any]], first: int, total: int, node: Callable[[Row[Any]], Object], key: str
+    rows: Sequence[Row[Any]],
+    first: int,
+    total: int,
+    nodes: Callable[[Sequence[Row[Any]]], Sequence[Mapping[str, Any]]],
+    key: str,
 ) -> Object:
     """Return the fields of a connection; `rows` has one row more than the page if another page follows."""
     shown = rows[:first]
     return {
-        "nodes": [node(row) for row in shown],
+        "nodes": nodes(shown),
         "pageInfo": {
             "hasNextPage": len(rows) > first,
             "endCursor": _cursor(getattr(shown[-1], key)) if shown else None,
@@ -230,9 +323,9 @@ def read_page(  # noqa: PLR0913, PLR0917 - all that makes up a page
     connection: Connection, database: Database, run_seq: int, total: int, first: int, after: int | None
 ) -> Object:
     """Return a page of a run's experiments, read within one transaction."""
-    rows = experiment_rows.page(connection, run_seq, first, after)
+    rows, of_run = experiment_rows.page(connection, run_seq, first, after)
     attempts = Attempts(database, [row.seq for row in rows])
-    return page_object(rows, first, total, lambda row: experiment_object(row, attempts), "index")
+    return page_object(rows, first, total, lambda shown: experiment_columns(shown, attempts, of_run), "index")
 
 
 def cancellation_object(ended: list[str], pending: list[str], grace_seconds: float) -> Object:

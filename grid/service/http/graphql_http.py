@@ -43,7 +43,6 @@ def make_graphql_app(
     *,
     context_value: ContextFactory,
     subscriptions: bool = True,
-    execution_context_class: type[Any] | None = None,
 ) -> ASGIApp:
     """Return the ASGI application that answers GraphQL requests at whatever path it is mounted on.
 
@@ -59,8 +58,6 @@ def make_graphql_app(
         `connection_init` has an `authorization`, it replaces the header of that name.
     subscriptions
         Whether to accept WebSockets.
-    execution_context_class
-        The class that executes operations, in place of graphql-core's.
 
     Returns
     -------
@@ -68,7 +65,7 @@ def make_graphql_app(
         It refuses request bodies that are larger than `bodies` allows. The size of a WebSocket's messages is the
         server's to limit.
     """
-    operations = Operations(schema, context_value, execution_context_class)
+    operations = Operations(schema, context_value)
     ariadne = GraphQL(
         schema,
         error_formatter=format_error,

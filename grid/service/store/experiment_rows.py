@@ -59,12 +59,45 @@ _EXPERIMENTS = sa.select(
 ).select_from(experiments.join(runs).join(users))
 
 
-def page(connection: Connection, run_seq: int, first: int, after: int | None) -> Sequence[Row[Any]]:
-    """Return a run's experiments after index ``after``, in order; one more than ``first`` if there are more."""
-    query = _EXPERIMENTS.where(experiments.c.run_seq == run_seq).order_by(experiments.c.index).limit(first + 1)
-    if after is not None:
-        query = query.where(experiments.c.index > after)
-    return connection.execute(query).all()
+_OF_PAGE = (
+    "seq index id status attempt arguments parameters reason exit_code signal created_at started_at finished_at"
+).split()
+_PAGE = (
+    sa.select(*(experiments.c[name] for name in _OF_PAGE))
+    .where(_ALL_OF_RUN)
+    .order_by(experiments.c.index)
+    .limit(sa.bindparam("b_limit"))
+)
+_PAGE_AFTER = _PAGE.where(experiments.c.index > sa.bindparam("b_after"))
+_RUN_OF_PAGE: sa.Select[Any] = (
+    sa.select(
+        runs.c.id.label("run_id"),
+        runs.c.name.label("run_name"),
+        runs.c.user_id,
+        runs.c.project,
+        runs.c.commit_sha,
+        runs.c.script,
+        users.c.name.label("username"),
+    )
+    .select_from(runs.join(users))
+    .where(runs.c.seq == sa.bindparam("b_run_seq"))
+)
+
+
+def page(
+    connection: Connection, run_seq: int, first: int, after: int | None
+) -> tuple[Sequence[Row[Any]], Row[Any] | None]:
+    """Return a run's experiments after index ``after``, in order, and what they have from their run.
+
+    There is one experiment more than ``first`` if there are more. The run is None if it was deleted meanwhile. Both
+    together have the columns of `by_id`, as far as they are shown.
+    """
+    meant = {"b_run_seq": run_seq}
+    of_run = connection.execute(_RUN_OF_PAGE, meant).one_or_none()
+    limited = {**meant, "b_limit": first + 1}
+    if after is None:
+        return connection.execute(_PAGE, limited).all(), of_run
+    return connection.execute(_PAGE_AFTER, {**limited, "b_after": after}).all(), of_run
 
 
 def by_id(connection: Connection, experiment_id: str) -> Row[Any] | None:

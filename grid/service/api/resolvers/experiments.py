@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 from ariadne import MutationType, ObjectType, QueryType
 
+from grid.service.api.compiled import batched
 from grid.service.api.context import Info, readable_owner
 from grid.service.api.projections import (
     Attempts,
@@ -17,6 +21,11 @@ from grid.service.api.resolvers.mutations import to_its_end
 from grid.service.domain.runs import Named, Runs
 from grid.service.store import experiment_rows
 
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+Experiment = Mapping[str, Any]
+
 _query = QueryType()
 _mutation = MutationType()
 _experiment = ObjectType("Experiment")
@@ -25,7 +34,7 @@ BINDABLES = (_query, _mutation, _experiment)
 
 
 @_query.field("experiment")
-async def _experiment_by_id(_: object, info: Info, id: str) -> Object | None:  # noqa: A002 - the schema's word
+async def _experiment_by_id(_: object, info: Info, id: str) -> Experiment | None:  # noqa: A002 - the schema's word
     service = info.context.service
     row = await service.database.read(lambda connection: experiment_rows.by_id(connection, id))
     if row is None or not await service.accounts.may_read(info.context.user, row.user_id):
@@ -34,7 +43,7 @@ async def _experiment_by_id(_: object, info: Info, id: str) -> Object | None:  #
 
 
 @_query.field("experimentByName")
-async def _experiment_by_name(_: object, info: Info, name: str, owner: str | None = None) -> Object | None:
+async def _experiment_by_name(_: object, info: Info, name: str, owner: str | None = None) -> Experiment | None:
     service, user = info.context.service, await readable_owner(info, owner)
     if user is None:
         return None
@@ -42,18 +51,22 @@ async def _experiment_by_name(_: object, info: Info, name: str, owner: str | Non
     return None if row is None else experiment_object(row, Attempts(service.database, [row.seq]))
 
 
-@_experiment.field("attempts")
-async def _attempts(experiment: Object, _: Info) -> list[Object]:
-    return [attempt_object(row) for row in await experiment["endings"].of(experiment["seq"])]
+async def _attempts(experiments: Sequence[Experiment]) -> list[list[Object]]:
+    return [[attempt_object(row) for row in await each["endings"].of(each["seq"])] for each in experiments]
 
 
-@_experiment.field("failure")
-async def _failure(experiment: Object, _: Info) -> Object | None:
-    rows = await experiment["endings"].of(experiment["seq"])
+async def _failures(experiments: Sequence[Experiment]) -> list[Object | None]:
+    return [_failure(each, await each["endings"].of(each["seq"])) for each in experiments]
+
+
+def _failure(experiment: Experiment, endings: Sequence[Row[Any]]) -> Object | None:
     # Only ended attempts are listed, and they are read after the experiment: match the number that it was read with.
-    return next(
-        (failure_object(row) for row in rows if row.number == experiment["attempt"] and experiment["reason"]), None
-    )
+    number = experiment["attempt"] if experiment["reason"] else None
+    return next((failure_object(row) for row in endings if row.number == number), None)
+
+
+_experiment.set_field("attempts", batched(_attempts))
+_experiment.set_field("failure", batched(_failures))
 
 
 @_mutation.field("cancelExperiment")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ariadne import MutationType, ObjectType, QueryType
 
+from grid.service.api.compiled import batched
 from grid.service.api.context import Info, readable_owner
 from grid.service.api.projections import (
     Object,
@@ -23,7 +25,7 @@ from grid.service.domain.runs import Named
 from grid.service.store import attempt_rows, run_rows
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
 _query = QueryType()
 _mutation = MutationType()
@@ -41,7 +43,7 @@ async def _find_run(_: object, info: Info, name: str, owner: str | None = None) 
     if user is None:
         return None
     row = await service.database.read(lambda connection: run_rows.by_name(connection, user.id, name))
-    return None if row is None else run_object(row, Statuses(service.database, [row]))
+    return None if row is None else run_object(row, _statuses(info, [row]))
 
 
 @_query.field("runs")
@@ -52,9 +54,9 @@ async def _page_of_runs(_: object, info: Info, first: int, after: str | None = N
 
     def read(connection: Connection) -> Object:
         rows = run_rows.page(connection, user_id, first, place, without=without)
-        statuses = Statuses(service.database, rows[:first])
+        statuses = _statuses(info, rows[:first])
         total = run_rows.count(connection, user_id)
-        return page_object(rows, first, total, lambda row: run_object(row, statuses), "seq")
+        return page_object(rows, first, total, lambda shown: [run_object(row, statuses) for row in shown], "seq")
 
     return await service.database.read(read)  # type: ignore[no-any-return]
 
@@ -69,9 +71,15 @@ async def _estimate(_: object, info: Info, settings: Object) -> Object:
     }
 
 
-@_run.field("status")
-async def _run_status(run: Object, info: Info) -> Object:
-    return await run["statuses"].of(run["seq"], with_names=selects(info, "names"))  # type: ignore[no-any-return]
+def _statuses(info: Info, rows: Sequence[Row[Any]]) -> Statuses:
+    return Statuses(info.context.service.database, rows, with_names=selects(info, "names"))
+
+
+async def _run_statuses(runs: Sequence[Object]) -> list[Object]:
+    return [await run["statuses"].of(run["seq"]) for run in runs]
+
+
+_run.set_field("status", batched(_run_statuses))
 
 
 @_run.field("experiments")
@@ -96,7 +104,7 @@ async def _failures(run: Object, info: Info) -> list[Object]:
 async def _start_run(_: object, info: Info, input: Object) -> Object:  # noqa: A002 - the schema's word
     service = info.context.service
     row, warnings = await service.runs.start(info.context.user, input)
-    return {"run": run_object(row, Statuses(service.database, [row])), "warnings": warnings}
+    return {"run": run_object(row, _statuses(info, [row])), "warnings": warnings}
 
 
 @_mutation.field("cancelRun")

@@ -35,7 +35,7 @@ async def _watch_run(_: object, info: Info, name: str, owner: str | None = None)
             # It has been deleted in the meantime, or the user may no longer read it.
             if row is None or await readable_owner(info, owner) is None:
                 raise _no_run(name)
-            status = await Statuses(service.database, [row]).of(row.seq, with_names=with_names)
+            status = await Statuses(service.database, [row], with_names=with_names).of(row.seq)
             yield status
             if all(ExperimentStatus(group["status"]).is_terminal for group in status["groups"]):
                 return
