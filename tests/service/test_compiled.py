@@ -296,23 +296,41 @@ def answered(text: str, root: Any, variables: dict[str, Any], executor: Any) -> 
     return data, sorted(orjson.dumps(error.formatted) for error in result.errors or ())
 
 
-@pytest.mark.parametrize("on_the_loop", [1_000, 0])
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(documents(), st.integers(0, 10**9), st.sampled_from([0.0, 0.01, 0.1]), st.booleans(), st.booleans())
-def test_answers_are_those_of_graphql_core(
-    monkeypatch: pytest.MonkeyPatch, on_the_loop: int, text: str, seed: int, odd: float, yes: bool, no: bool
-) -> None:
-    """Whatever is selected of whatever there is, data, errors and the order of the answer are graphql-core's own."""
-    monkeypatch.setattr(execution, "_ON_THE_LOOP", on_the_loop)
-    root = Objects(seed, odd).root()
+def prepared(text: str, seed: int, odd: float) -> dict[str, Any]:
+    """Return what there is, if the document may be executed."""
     try:
         DOCUMENTS.load(text)
     except DocumentRefused as refused:
         assert {error["extensions"]["code"] for error in refused.errors} == {"LIMIT_EXCEEDED"}, text
         reject()  # it asks for the same too often
+    return Objects(seed, odd).root()
+
+
+drawn = given(documents(), st.integers(0, 10**9), st.sampled_from([0.0, 0.01, 0.1]), st.booleans(), st.booleans())
+few = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@few
+@drawn
+def test_answers_are_those_of_graphql_core(text: str, seed: int, odd: float, yes: bool, no: bool) -> None:
+    """Whatever is selected of whatever there is, data, errors and the order of the answer are graphql-core's own."""
+    root = prepared(text, seed, odd)
     # The second time with the selections that were kept, under other values of the variables.
     for variables in ({"yes": yes, "no": no}, {"no": not no}):
         assert answered(text, root, variables, None) == answered(text, root, variables, PLAIN)
+
+
+@few
+@drawn
+def test_answers_from_a_thread(
+    monkeypatch: pytest.MonkeyPatch, text: str, seed: int, odd: float, yes: bool, no: bool
+) -> None:
+    """So are those of lists that leave the event loop; of several errors that lead to one null, others may be told."""
+    monkeypatch.setattr(execution, "_ON_THE_LOOP", 0)
+    root = prepared(text, seed, odd)
+    data, errors = answered(text, root, {"yes": yes, "no": no}, None)
+    expected, expected_errors = answered(text, root, {"yes": yes, "no": no}, PLAIN)
+    assert (data, bool(errors)) == (expected, bool(expected_errors))
 
 
 def calls_of(name: str, action: Callable[[], Any]) -> int:

@@ -93,14 +93,17 @@ class Attempts:
     def __init__(self, database: Database, seqs: Sequence[int]) -> None:
         self._database = database
         self._seqs = seqs
-        self._reading: asyncio.Task[dict[int, list[Row[Any]]]] | None = None
+        self._reading: asyncio.Task[dict[int, list[Object]]] | None = None
 
-    async def of(self, experiment_seq: int) -> list[Row[Any]]:
-        """Return the ended attempts of one of these experiments."""
+    async def of(self, experiment_seq: int) -> list[Object]:
+        """Return the fields of the `Attempt`s of one of these experiments that have ended."""
         if self._reading is None:
-            read = self._database.read(lambda connection: attempt_rows.of_experiments(connection, self._seqs))
-            self._reading = asyncio.ensure_future(read)
+            self._reading = asyncio.ensure_future(self._database.read(self._read))
         return (await self._reading)[experiment_seq]
+
+    def _read(self, connection: Connection) -> dict[int, list[Object]]:
+        found = attempt_rows.of_experiments(connection, self._seqs)
+        return {seq: [attempt_object(row) for row in rows] for seq, rows in found.items()}
 
 
 _UNKNOWN_SETTINGS = {"timeout": None, "maxRetries": 0, "autoResume": False}

@@ -6,6 +6,7 @@ SIGTERM and SIGINT stop it, and running experiments continue unless the options 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -58,6 +59,10 @@ async def serve(options: Options, world: World | None = None) -> None:
         application = Application(options, world)
         with _errors_explained(application):
             await application.open()
+        # What there is by now, code above all, stays to the end. The garbage collector would look through it each time
+        # that it looks through everything, and nothing else runs meanwhile: some 60 ms in place of 10.
+        gc.collect()
+        gc.freeze()
         try:
             async with _announced(application, held, workspace, listening) as url:
                 orders = _Orders(with_experiments=options.stop_experiments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import orjson
 from grid.service.domain import lifecycle, sweeps
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.changes import Changes
-from grid.service.domain.cluster import Cluster
+from grid.service.domain.cluster import Cluster, Resources
 from grid.service.domain.deletions import Deletions
 from grid.service.domain.errors import (
     ClusterMissing,
@@ -162,20 +162,8 @@ class Runs:
             "experiment_count": len(expansion.trials),
             "created_at": at,
         }
-        rows = [
-            {
-                "id": self._world.new_id(),
-                "index": index,
-                "status": ExperimentStatus.QUEUED.value,
-                "attempt": 1,
-                "arguments": orjson.dumps(trial.arguments).decode(),
-                "parameters": orjson.dumps({"Script": given["script"], **trial.parameters}).decode(),
-                "cpus": resources.cpus,
-                "gpus": resources.gpus,
-                "created_at": at,
-            }
-            for index, trial in enumerate(expansion.trials)
-        ]
+        # In a thread: each of up to 10,000 trials is drawn when it is looked at.
+        rows = await asyncio.to_thread(self._rows, expansion.trials, given["script"], resources, at)
 
         def write(connection: Connection) -> Row[Any]:
             # Looked up again where no other write can come between: two requests with one key make one run.
@@ -316,6 +304,22 @@ class Runs:
             seed=seed,
             limit=self._max_experiments,
         )
+
+    def _rows(self, trials: Sequence[sweeps.Trial], script: str, resources: Resources, at: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": self._world.new_id(),
+                "index": index,
+                "status": ExperimentStatus.QUEUED.value,
+                "attempt": 1,
+                "arguments": orjson.dumps(trial.arguments).decode(),
+                "parameters": orjson.dumps({"Script": script, **trial.parameters}).decode(),
+                "cpus": resources.cpus,
+                "gpus": resources.gpus,
+                "created_at": at,
+            }
+            for index, trial in enumerate(trials)
+        ]
 
     def _free_name(self, connection: Connection, user: User, wanted: str) -> str:
         names = [wanted] if wanted else [run_name(self._world.below) for _ in range(_NAME_TRIES)]

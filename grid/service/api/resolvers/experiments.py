@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ariadne import MutationType, ObjectType, QueryType
 
@@ -12,17 +12,12 @@ from grid.service.api.context import Info, readable_owner
 from grid.service.api.projections import (
     Attempts,
     Object,
-    attempt_object,
     cancellation_object,
     experiment_object,
-    failure_object,
 )
 from grid.service.api.resolvers.mutations import to_its_end
 from grid.service.domain.runs import Named, Runs
 from grid.service.store import experiment_rows
-
-if TYPE_CHECKING:
-    from sqlalchemy import Row
 
 Experiment = Mapping[str, Any]
 
@@ -52,17 +47,17 @@ async def _experiment_by_name(_: object, info: Info, name: str, owner: str | Non
 
 
 async def _attempts(experiments: Sequence[Experiment]) -> list[list[Object]]:
-    return [[attempt_object(row) for row in await each["endings"].of(each["seq"])] for each in experiments]
+    return [await each["endings"].of(each["seq"]) for each in experiments]
 
 
 async def _failures(experiments: Sequence[Experiment]) -> list[Object | None]:
     return [_failure(each, await each["endings"].of(each["seq"])) for each in experiments]
 
 
-def _failure(experiment: Experiment, endings: Sequence[Row[Any]]) -> Object | None:
+def _failure(experiment: Experiment, attempts: Sequence[Object]) -> Object | None:
     # Only ended attempts are listed, and they are read after the experiment: match the number that it was read with.
     number = experiment["attempt"] if experiment["reason"] else None
-    return next((failure_object(row) for row in endings if row.number == number), None)
+    return next((each["failure"] for each in attempts if each["number"] == number), None)
 
 
 _experiment.set_field("attempts", batched(_attempts))
