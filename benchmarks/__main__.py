@@ -15,10 +15,12 @@ from benchmarks import client, experiments, interrupt, processes, restart, serve
 BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "imports": (processes.imports, {"pairs": 1}),
     "sessions": (processes.sessions, {"cold": 1, "warm": 1}),
-    "loading": (client.loading, {"experiments": 101, "pairs": 1}),
+    "loading": (client.loading, {"sizes": [101], "pairs": 1}),
     "decoding": (client.decoding, {"number": 1, "pairs": 1}),
     "experiments": (experiments.trivial, {"number": 2, "pairs": 1}),
     "requests": (server.requests, {"clients": 2, "seconds": 0.1, "pairs": 1}),
+    "pages": (server.pages, {"experiments": 11, "clients": 2, "seconds": 0.1, "pairs": 1}),
+    "stalls": (server.stalls, {"experiments": 11, "pairs": 1}),
     "restart": (restart.killed, {"runs": 1, "experiments": 11, "pairs": 1}),
     "stores": (stores.grown, {"runs": 2, "experiments": 4, "share": 2, "pairs": 1}),
     "interrupt": (interrupt.prompt, {"delay": 0.2}),
