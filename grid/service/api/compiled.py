@@ -12,7 +12,7 @@ for all of them, mostly by functions that are not written in Python. Nothing is 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, pairwise, repeat
 from math import isfinite
 from types import NoneType
 from typing import Any
@@ -192,12 +192,14 @@ def _columns_of(objects: Sequence[Any]) -> Callable[[str], Sequence[Any]]:
 
 
 def _rows(type_name: str, fields: dict[str, tuple[str, _Complete | None]]) -> _Complete:
+    keys = tuple(fields)
+
     def complete(objects: Sequence[Any]) -> Sequence[Any]:
         take, number = _columns_of(objects), len(objects)
         columns = [[type_name] * number if finish is None else finish(take(field)) for field, finish in fields.values()]
         if not columns:
             return [{} for _ in objects]
-        return [dict(zip(fields, values, strict=True)) for values in zip(*columns, strict=True)]
+        return list(map(dict, map(zip, repeat(keys), zip(*columns, strict=True))))
 
     return complete
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import graphql
@@ -24,6 +25,9 @@ __all__ = ["CompilingExecutor", "Selections"]
 _ON_THE_LOOP = 1_000
 """How many fields the items of a list may have in all to be answered on the event loop, which takes about a
 millisecond; a longer list is answered in a thread."""
+
+# Of their own: what else runs in threads, such as unpacking an archive, may take them for long.
+_answering = ThreadPoolExecutor(2, thread_name_prefix="grid-answers")
 
 # graphql-core 3.3 has a new name for its executor, and another by default, for incremental delivery, which takes a
 # quarter longer.
@@ -125,7 +129,7 @@ async def _later(compiled: Compiled, items: Sequence[Any], as_before: Callable[[
         prepared = await compiled.prepare(items) if compiled.reads else None
         if len(items) * compiled.size <= _ON_THE_LOOP:
             return compiled.answer(items, prepared)
-        return await asyncio.to_thread(compiled.encoded, items, prepared)
+        return await asyncio.get_running_loop().run_in_executor(_answering, compiled.encoded, items, prepared)
     except Exception:  # noqa: BLE001 - as above
         answer = as_before()
         return await answer if hasattr(answer, "__await__") else answer

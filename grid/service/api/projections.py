@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import functools
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE = 60_000_000
 
 Object = dict[str, Any]
+
+# A JSON list of words that `shlex.quote` leaves as they are. None of them has a quote or a backslash in it.
+_BETWEEN = '","'
+_are_plain = re.compile(rf'\["[\w@%+=:,./-]+(?:{_BETWEEN}[\w@%+=:,./-]+)*"\]', re.ASCII).fullmatch
 
 
 def moment(microseconds: int | None) -> str | None:
@@ -165,9 +170,10 @@ def _stored(column: str) -> Callable[[Stored], Sequence[Any]]:
 
 def _moments(column: str) -> Callable[[Stored], Sequence[Any]]:
     def compute(stored: Stored) -> list[str | None]:
-        # All experiments of a run are created at the same moment.
-        known = {each: moment(each) for each in set(stored[column])}
-        return [known[each] for each in stored[column]]
+        given = stored[column]
+        if len(set(given)) == 1:  # all experiments of a run are created at the same moment
+            return [moment(given[0])] * len(given)
+        return list(map(moment, given))
 
     return compute
 
@@ -188,7 +194,9 @@ def _commands(stored: Stored) -> list[str]:
 
 def _command(script: str, arguments: str, quoted: _Quoted) -> str:
     """Return a command as a person would type it; the cluster decides which interpreter "python" is."""
-    return " ".join([quoted[word] for word in (_runner(script), script, *orjson.loads(arguments))])
+    if _are_plain(arguments):
+        return f"{_runner(script)} {quoted[script]} {arguments[2:-2].replace(_BETWEEN, ' ')}"
+    return " ".join([_runner(script), quoted[script], *map(quoted.__getitem__, orjson.loads(arguments))])
 
 
 class _Quoted(dict[str, str]):
