@@ -124,12 +124,17 @@ def refuse_not_utf8(home: Path) -> None:
 def is_taken(home: Path) -> bool:
     """Return whether a service has a home. One whose lock file was removed has it until it notices, and ends.
 
+    A command that makes the database holds the lock of the file alone, and has no home.
+
     Raises
     ------
     OSError
         If that cannot be read.
     """
-    return locks.is_held(service_folder(home) / LOCK) or locks.is_held(home)
+    if locks.is_held(home):
+        return True
+    owner = Holder.read(service_folder(home) / OWNER)
+    return owner is not None and owner.is_alive() and locks.is_held(service_folder(home) / LOCK)
 
 
 def read_record(home: Path) -> dict[str, Any] | None:
@@ -141,7 +146,7 @@ def read_record(home: Path) -> dict[str, Any] | None:
         If it cannot be read.
     """
     folder = service_folder(home)
-    if not locks.is_held(folder / LOCK):
+    if not (locks.is_held(folder / LOCK) and is_taken(home)):
         return None
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))

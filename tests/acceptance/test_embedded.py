@@ -215,7 +215,7 @@ def test_service_whose_process_cannot_be_seen(grid_home: Path) -> None:
     folder = homes.prepare(grid_home)
     unseen = replace(Holder.of(os.getpid()), pid=2**22 + 1, start="1")
     said = {"url": "http://127.0.0.1:1", "pid": unseen.pid, "start": unseen.start, "boot": unseen.boot}
-    with locks.acquire(folder / homes.LOCK), ThreadPoolExecutor(1) as pool:
+    with locks.acquire(grid_home), locks.acquire(folder / homes.LOCK), ThreadPoolExecutor(1) as pool:
         unseen.write(folder / homes.OWNER)
         (folder / homes.RECORD).write_text(json.dumps({**said, "start": "0", "url": "http://127.0.0.1:2"}))
         found = pool.submit(embedded.find_or_start)

@@ -21,6 +21,7 @@ from tests.support.embedded import owner, record, serving
 from tests.support.environments import clean_environment
 from tests.support.experiments import starter
 from tests.support.processes import is_alive
+from tests.support.services import service_process
 from tests.support.waiting import wait_for_run, wait_until
 
 LOGIN = """
@@ -193,3 +194,14 @@ def test_service_that_does_not_say_where_it_is(tmp_path: Path, command: str) -> 
         said = f"a service, process {os.getpid()}, uses {tmp_path / '.grid'} but does not say where it listens"
         assert said in looked.stdout + looked.stderr
     assert told(tmp_path / ".grid", command).returncode == 3
+
+
+def test_lock_that_a_command_holds(tmp_path: Path) -> None:
+    """What a killed service said of itself is not believed while a command holds the file's lock for a moment."""
+    with service_process(tmp_path, "--cpus", "1") as running:
+        assert homes.read_record(running.home) is not None
+        running.kill()
+        with locks.acquire(running.home / "service" / homes.LOCK):
+            assert homes.read_record(running.home) is None
+            looked = told(running.home, "status")
+            assert (looked.returncode, looked.stdout) == (3, f"no service is running in {running.home}\n")
