@@ -204,3 +204,16 @@ def test_a_database_from_before(tmp_path: Path) -> None:
         found = {(run, word): number for run, word, number in opened.execute("SELECT * FROM status_counts")}
     words = [status.value for status in ExperimentStatus]
     assert found == {(3, word): 2 if word == FAILED else 1 for word in words} | {(7, word): 0 for word in words}
+
+
+def test_connection_that_is_lost(database: Database) -> None:
+    """If a connection is lost in the middle, what is raised is why."""
+
+    def lose(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT 1")
+        with status_counts.written_at_the_end(connection):
+            connection.invalidate()
+            raise ArithmeticError
+
+    with database.engine.connect() as connection, pytest.raises(ArithmeticError):
+        lose(connection)

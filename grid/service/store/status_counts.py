@@ -78,12 +78,13 @@ class Pending:
 @contextmanager
 def written_at_the_end(connection: Connection) -> Iterator[Pending]:
     """Write the changes of counts at the end of the block, or of the outermost such block; none if it raises."""
-    outer: Pending | None = connection.info.get(_PENDING)
-    pending = connection.info[_PENDING] = Pending()
+    kept = connection.info  # a connection that is lost in the block could not be asked for it
+    outer: Pending | None = kept.get(_PENDING)
+    pending = kept[_PENDING] = Pending()
     try:
         yield pending
     finally:
-        connection.info[_PENDING] = outer
+        kept[_PENDING] = outer
     if outer is None:
         _write(connection, pending)
     else:
