@@ -127,7 +127,7 @@ class Compiled:
         """Return what `answer` returns as JSON, which is made piece by piece, so that other threads run in between."""
         answer = self.answer(items, prepared)
         pieces = [orjson.dumps(answer[start : start + _AT_ONCE])[1:-1] for start in range(0, len(answer), _AT_ONCE)]
-        return orjson.Fragment(b"[%b]" % b",".join(pieces))
+        return orjson.Fragment(b"".join((b"[", b",".join(pieces), b"]")))
 
     def _completion(self, type_: Any, place: Any, batches: dict[str, Batch] | None = None) -> _Complete:
         """Return the function that turns values of a type into the answer; with `batches`, fields may be read."""

@@ -136,32 +136,13 @@ def run_object(row: Row[Any], statuses: Statuses) -> Object:
     }
 
 
-def experiment_columns(
-    rows: Sequence[Row[Any]], attempts: Attempts, of_run: Row[Any] | None = None
-) -> Columns | list[Object]:
-    """Return `Experiment`s, by the fields of the schema except those that come from their attempts.
-
-    Parameters
-    ----------
-    rows
-        The experiments.
-    attempts
-        The attempts of these experiments.
-    of_run
-        What all of them have from their run, where their own rows do not say it.
-    """
-    if not rows:
-        return []
-    number = len(rows)
-    stored: dict[str, Sequence[Any]] = dict(zip(rows[0]._fields, zip(*rows, strict=True), strict=True))
-    for name, value in zip(of_run._fields, of_run, strict=True) if of_run else ():
-        stored[name] = [value] * number
-    return Columns({**stored, "attempts": [attempts] * number}, _EXPERIMENT)
-
-
 def experiment_object(row: Row[Any], attempts: Attempts) -> Mapping[str, Any]:
-    """Return the fields of one `Experiment`, whose row names its run."""
-    return experiment_columns([row], attempts)[0]
+    """Return the fields of an `Experiment` except those that come from its attempts."""
+    return _experiments({name: [value] for name, value in zip(row._fields, row, strict=True)}, attempts)[0]
+
+
+def _experiments(stored: Stored, attempts: Attempts) -> Columns:
+    return Columns({**stored, "attempts": [attempts] * len(stored["seq"])}, _EXPERIMENT)
 
 
 def _stored(column: str) -> Callable[[Stored], Sequence[Any]]:
@@ -294,22 +275,17 @@ def instance_type_object(each: InstanceType) -> Object:
 
 
 def page_object(
-    rows: Sequence[Row[Any]],
-    first: int,
-    total: int,
-    nodes: Callable[[Sequence[Row[Any]]], Sequence[Mapping[str, Any]]],
-    key: str,
+    rows: Sequence[Row[Any]], first: int, total: int, node: Callable[[Row[Any]], Object], key: str
 ) -> Object:
     """Return the fields of a connection; `rows` has one row more than the page if another page follows."""
     shown = rows[:first]
-    return {
-        "nodes": nodes(shown),
-        "pageInfo": {
-            "hasNextPage": len(rows) > first,
-            "endCursor": _cursor(getattr(shown[-1], key)) if shown else None,
-        },
-        "totalCount": total,
-    }
+    last = getattr(shown[-1], key) if shown else None
+    return _page([node(row) for row in shown], total, last, has_more=len(rows) > first)
+
+
+def _page(nodes: Sequence[Mapping[str, Any]], total: int, last: int | None, *, has_more: bool) -> Object:
+    cursor = None if last is None else _cursor(last)
+    return {"nodes": nodes, "pageInfo": {"hasNextPage": has_more, "endCursor": cursor}, "totalCount": total}
 
 
 def _cursor(place: int) -> str:
@@ -334,9 +310,12 @@ def read_page(  # noqa: PLR0913, PLR0917 - all that makes up a page
     connection: Connection, database: Database, run_seq: int, total: int, first: int, after: int | None
 ) -> Object:
     """Return a page of a run's experiments, read within one transaction."""
-    rows, of_run = experiment_rows.page(connection, run_seq, first, after)
-    attempts = Attempts(database, [row.seq for row in rows])
-    return page_object(rows, first, total, lambda shown: experiment_columns(shown, attempts, of_run), "index")
+    columns = experiment_rows.page(connection, run_seq, first, after)
+    has_more = len(columns["seq"]) > first
+    shown = {name: values[:first] for name, values in columns.items()} if has_more else columns
+    experiments = _experiments(shown, Attempts(database, shown["seq"]))
+    last = shown["index"][-1] if shown["index"] else None
+    return _page(experiments, total, last, has_more=has_more)
 
 
 def cancellation_object(ended: list[str], pending: list[str], grace_seconds: float) -> Object:

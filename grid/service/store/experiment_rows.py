@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Row
 
 from grid.service.store import removal_rows, status_counts
+from grid.service.store.sqlite import ByColumn
 from grid.service.store.tables import attempts, events, experiments, runs, users
 from grid.shared.wire import ACTIVE, UNFINISHED, ExperimentStatus
 
@@ -68,7 +69,8 @@ _PAGE = (
     .order_by(experiments.c.index)
     .limit(sa.bindparam("b_limit"))
 )
-_PAGE_AFTER = _PAGE.where(experiments.c.index > sa.bindparam("b_after"))
+_FIRST_PAGE = ByColumn(_PAGE)
+_PAGE_AFTER = ByColumn(_PAGE.where(experiments.c.index > sa.bindparam("b_after")))
 _RUN_OF_PAGE: sa.Select[Any] = (
     sa.select(
         runs.c.id.label("run_id"),
@@ -84,20 +86,22 @@ _RUN_OF_PAGE: sa.Select[Any] = (
 )
 
 
-def page(
-    connection: Connection, run_seq: int, first: int, after: int | None
-) -> tuple[Sequence[Row[Any]], Row[Any] | None]:
-    """Return a run's experiments after index ``after``, in order, and what they have from their run.
+def page(connection: Connection, run_seq: int, first: int, after: int | None) -> dict[str, Sequence[Any]]:
+    """Return the columns of a run's experiments after index ``after``, in order, and of what they have from their run.
 
-    There is one experiment more than ``first`` if there are more. The run is None if it was deleted meanwhile. Both
-    together have the columns of `by_id`, as far as they are shown.
+    There is one experiment more than ``first`` if there are more. The columns are those of `by_id`, as far as they are
+    shown.
     """
-    meant = {"b_run_seq": run_seq}
-    of_run = connection.execute(_RUN_OF_PAGE, meant).one_or_none()
-    limited = {**meant, "b_limit": first + 1}
+    meant = {"b_run_seq": run_seq, "b_limit": first + 1}
+    of_run = connection.execute(_RUN_OF_PAGE, {"b_run_seq": run_seq}).one_or_none()
     if after is None:
-        return connection.execute(_PAGE, limited).all(), of_run
-    return connection.execute(_PAGE_AFTER, {**limited, "b_after": after}).all(), of_run
+        columns = _FIRST_PAGE.read(connection, meant)
+    else:
+        columns = _PAGE_AFTER.read(connection, {**meant, "b_after": after})
+    number = len(columns["seq"])
+    if of_run is not None:  # it was not deleted meanwhile
+        columns |= {name: [value] * number for name, value in zip(of_run._fields, of_run, strict=True)}
+    return columns
 
 
 def by_id(connection: Connection, experiment_id: str) -> Row[Any] | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine, event
 
@@ -186,3 +187,31 @@ def is_in_transaction(connection: Connection) -> bool:
     """Return whether the transaction is still open: after some errors SQLite ends it by itself, and undoes it all."""
     driver: Any = connection.connection.driver_connection
     return connection.dialect.name != "sqlite" or bool(driver.in_transaction)
+
+
+class ByColumn:
+    """A statement whose rows are wanted by column.
+
+    The driver hands over SQLite's rows one by one, and takes and gives back the interpreter's lock for each: where
+    other threads are busy, each row may wait for them. As JSON, all rows are handed over at once.
+
+    Parameters
+    ----------
+    statement
+        The statement. Its values are texts, whole numbers and nulls. Its rows are limited in number: then SQLite makes
+        all of them, in their order, before it puts them together.
+    """
+
+    def __init__(self, statement: sa.Select[Any]) -> None:
+        self._statement = statement
+        rows = statement.subquery()
+        self._names = rows.c.keys()
+        self._as_json = sa.select(*(sa.func.json_group_array(column) for column in rows.c))
+
+    def read(self, connection: Connection, meant: dict[str, Any]) -> dict[str, Sequence[Any]]:
+        """Return the values of each column, in the order of the rows."""
+        if connection.dialect.name == "sqlite":
+            columns = map(orjson.loads, connection.execute(self._as_json, meant).one())
+            return dict(zip(self._names, columns, strict=True))
+        rows = connection.execute(self._statement, meant).all()
+        return dict(zip(self._names, zip(*rows, strict=True) if rows else [()] * len(self._names), strict=True))

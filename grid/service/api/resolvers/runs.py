@@ -56,7 +56,7 @@ async def _page_of_runs(_: object, info: Info, first: int, after: str | None = N
         rows = run_rows.page(connection, user_id, first, place, without=without)
         statuses = _statuses(info, rows[:first])
         total = run_rows.count(connection, user_id)
-        return page_object(rows, first, total, lambda shown: [run_object(row, statuses) for row in shown], "seq")
+        return page_object(rows, first, total, lambda row: run_object(row, statuses), "seq")
 
     return await service.database.read(read)  # type: ignore[no-any-return]
 
