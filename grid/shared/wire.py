@@ -36,6 +36,10 @@ MAX_DESCRIPTION = 200
 MAX_SNAPSHOT_BYTES = 2 * 1024**3
 """The largest archive of source code."""
 
+MAX_SNAPSHOT_DEPTH = 200
+"""How many names a path in it may have: far more than source code needs, and few enough for every program that walks
+over a working copy."""
+
 RUN_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 """The pattern of the whole name of a run."""
 

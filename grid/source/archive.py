@@ -24,6 +24,8 @@ __all__ = ["pack"]
 
 _MTIME = 315_532_800  # 1980-01-01, the earliest time that every archive format can express
 
+_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
 
 class _HashingFile:
     """Counts and hashes what goes through it into a file."""
@@ -125,11 +127,16 @@ def _add(tar: tarfile.TarFile, root: Path, path: str, kind: int) -> None:
             member.linkname = _link_target(root, path)
             tar.addfile(member)
         else:
-            with open(source, "rb") as file:
+            # What was a file may be a pipe or a link by now: neither is waited for or followed.
+            with open(os.open(source, _FILE), "rb") as file:
                 status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise OSError
                 member.size = status.st_size
                 member.mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
                 tar.addfile(member, file)
+    except FileNotFoundError:
+        pass  # somebody has removed it since it was found: it is no longer part of the source code
     except OSError as error:
         reason = error.strerror or "it changed while it was read"
         msg = f"cannot read {source}: {reason}; make it readable, or exclude it in .gridignore (with localdir=True)"

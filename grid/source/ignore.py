@@ -5,13 +5,16 @@ Nothing is read here except ignore files, and nothing is written; :mod:`grid.sou
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grid.errors import SourceError
+from grid.shared.wire import MAX_SNAPSHOT_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
 
 IGNORE_FILES = (".gridignore", ".gitignore")
 """The names of ignore files: if the folder has the first, the second is not read."""
+
+_MAX_SHOWN = 300
+"""How many characters of a path a message shows."""
+_NAMES_SHOWN = 3
+"""How many names of a path that is too deep a message shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ def walk(root: Path, *, ignore_name: str | None = None) -> Tree:
     Raises
     ------
     SourceError
-        If a folder or an ignore file cannot be read.
+        If a folder or an ignore file cannot be read, or something lies deeper than can be sent.
     """
     entries: list[Entry] = []
     special: list[str] = []
@@ -85,6 +93,7 @@ def walk(root: Path, *, ignore_name: str | None = None) -> Tree:
             path = prefix + name
             if name == ".git" or _is_excluded(files, path, is_folder=stat.S_ISDIR(mode)):
                 continue
+            check_depth(path, str(root))
             if stat.S_ISDIR(mode):
                 entries.append(Entry(path, stat.S_IFDIR, 0))
                 waiting.append((os.path.join(folder, name), f"{path}/", files))
@@ -98,18 +107,45 @@ def walk(root: Path, *, ignore_name: str | None = None) -> Tree:
     return Tree(tuple(entries), tuple(sorted(special)))
 
 
+def check_depth(path: str, root: str) -> None:
+    """Refuse a path, relative to the root of a snapshot, that lies deeper than services accept.
+
+    Raises
+    ------
+    SourceError
+        If it does. The message names its outermost folders, which is enough to exclude them.
+    """
+    if path.count("/") >= MAX_SNAPSHOT_DEPTH:
+        shown = "/".join(path.split("/", _NAMES_SHOWN)[:_NAMES_SHOWN])
+        msg = (
+            f"{os.path.join(root, shown)}/… lies more than {MAX_SNAPSHOT_DEPTH} folders deep, which cannot be sent; "
+            "exclude it in .gridignore (with localdir=True), or move it elsewhere"
+        )
+        raise SourceError(msg)
+
+
 def _scan(folder: str) -> list[tuple[str, int, int]]:
-    """Return name, mode and size of what a folder holds; all at once, so that no folder stays open on the way down."""
+    """Return name, mode and size of what a folder holds; all at once, so that no folder stays open on the way down.
+
+    What somebody removes meanwhile is left out.
+    """
     found = []
     path = folder
     try:
         with os.scandir(folder) as scan:
             for item in scan:
                 path = item.path
-                status = item.stat(follow_symlinks=False)
-                found.append((item.name, status.st_mode, status.st_size))
+                with suppress(FileNotFoundError):
+                    status = item.stat(follow_symlinks=False)
+                    found.append((item.name, status.st_mode, status.st_size))
+    except FileNotFoundError:
+        return []
     except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}; make it readable, or exclude it in .gridignore"
+        shown = path if len(path) <= _MAX_SHOWN else f"{path[:_MAX_SHOWN]}…"
+        advice = "make it readable, or exclude it in .gridignore"
+        if error.errno == errno.ENAMETOOLONG:
+            advice = "move it elsewhere, or exclude it in .gridignore"
+        msg = f"cannot read {shown}: {error.strerror}; {advice}"
         raise SourceError(msg) from error
     return found
 

@@ -16,7 +16,7 @@ from grid.errors import SourceError
 from grid.shared.wire import MAX_SNAPSHOT_BYTES
 from grid.source import git
 from grid.source.archive import pack
-from grid.source.ignore import IGNORE_FILES, walk
+from grid.source.ignore import IGNORE_FILES, check_depth, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -132,6 +132,7 @@ def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
     for line in git.ask("ls-tree", "-r", "-z", "-l", "--full-tree", repository.commit, cwd=folder).split("\0")[:-1]:
         facts, _, path = line.partition("\t")
         _, kind, _, size = facts.split()
+        check_depth(path, repository.root)
         if kind == "commit":
             submodules.append(path)
         else:

@@ -10,8 +10,10 @@ import sys
 import pytest
 
 from grid.errors import SourceError
+from grid.service.system.removal import remove
 from grid.source.snapshot import snapshot
 from tests.support.source_trees import content, git, members, paths, write
+from tests.support.trees import make_deep
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="modes, links and sockets are POSIX"),
@@ -149,6 +151,18 @@ def test_a_commit_that_git_cannot_write_out_is_refused(repository):
     git(repository, "config", "filter.absent.required", "true")
     with pytest.raises(SourceError, match=r"git cannot read the commit: .*smudge filter absent failed.*localdir=True"):
         snapshot(str(repository / "code" / "train.py"), localdir=False)
+
+
+def test_a_commit_of_many_nested_folders_is_refused(repository):
+    """Folders that lie too deep to be sent are named, and nothing is written out to find that."""
+    make_deep(repository / "made", depth=1_200, name="d")
+    try:
+        git(repository, "add", "-A")
+        git(repository, "commit", "-q", "-m", "deep")
+        with pytest.raises(SourceError, match=r"/made/d/d/… lies more than 200 folders deep"):
+            snapshot(str(repository / "code" / "train.py"), localdir=False)
+    finally:
+        remove(str(repository / "made"))  # pytest itself cannot
 
 
 def test_difficult_names_are_packed(repository):

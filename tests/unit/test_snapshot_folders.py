@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,12 @@ from pathlib import Path
 import pytest
 
 from grid.errors import SourceError
+from grid.service.system.removal import remove
+from grid.source.archive import pack
+from grid.source.ignore import walk
 from grid.source.snapshot import snapshot
 from tests.support.source_trees import git, members, paths, write
+from tests.support.trees import make_deep
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="modes, links and sockets are POSIX"),
@@ -166,6 +171,65 @@ def test_a_file_that_cannot_be_read_is_named(monkeypatch):
         with _without_privileges(*user), pytest.raises(SourceError, match=r"cannot read /.*/folder: Permission denied"):
             snapshot(str(root / "train.py"), localdir=True)
         assert os.listdir(archives) == []
+
+
+def test_thousands_of_nested_folders(folder):
+    """What lies too deep to be sent is named by its outermost folders; excluded, it is in nobody's way."""
+    make_deep(folder / "made", name="deep")
+    try:
+        with pytest.raises(SourceError, match=r"folder/made/deep/deep/… lies more than 200 folders deep.*exclude it"):
+            snapshot(str(folder / "train.py"), localdir=True)
+        write(folder, _dot_gridignore="made/\n")
+        assert paths(folder / "train.py", localdir=True) == [".gridignore", "train.py"]
+    finally:
+        remove(str(folder / "made"))  # pytest itself cannot
+
+
+def test_paths_that_are_too_long(folder):
+    """A path that is longer than the system takes is named as far as it can be read."""
+    make_deep(folder / "made", depth=30, name="n" * 200)
+    try:
+        with pytest.raises(SourceError, match=r"cannot read /.*/made/n+.*…: File name too long; move it elsewhere"):
+            snapshot(str(folder / "train.py"), localdir=True)
+    finally:
+        remove(str(folder / "made"))
+
+
+def test_what_vanishes_or_changes_its_kind_meanwhile(folder):
+    """A file that was removed since the walk is left out; one that is a pipe or a link by now is refused at once."""
+    write(folder, gone="x", kept="x")
+    tree = walk(folder)
+    (folder / "gone").unlink()
+    archive, *_ = pack(folder, tree)
+    try:
+        assert list(members(archive)) == ["kept", "train.py"]
+    finally:
+        archive.unlink()
+    for change in (lambda: os.mkfifo(folder / "kept"), lambda: os.symlink("/etc/hostname", folder / "kept")):
+        (folder / "kept").unlink()
+        change()
+        with pytest.raises(SourceError, match=r"cannot read /.*/kept: "):
+            pack(folder, tree)
+
+
+def test_folders_that_vanish_while_it_walks(folder):
+    """A folder in which another program makes and removes things is packed as it is found."""
+    ended = threading.Event()
+
+    def change():
+        while not ended.is_set():
+            for number in range(50):
+                write(folder / "busy", **{f"{number}__file": "x"})
+            shutil.rmtree(folder / "busy")
+
+    script = threading.Thread(target=change)
+    script.start()
+    try:
+        for _ in range(20):
+            assert "train.py" in paths(folder / "train.py", localdir=True)
+    finally:
+        ended.set()
+        script.join()
 
 
 def test_an_archive_that_cannot_be_written_is_not_blamed_on_the_source(folder, monkeypatch, tmp_path):

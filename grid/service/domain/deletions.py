@@ -33,8 +33,8 @@ class Deletions:
     """Deletes rows together with the files that belong to them.
 
     The rows go in one transaction, which also lists whose files must be removed. Only then are the files removed: if
-    the service is killed in between, it finds the list at its next start. What the disk refuses stays on the list, and
-    is tried again with the next deletion and at the next start.
+    the service is killed in between, it finds the list at its next start. What cannot be removed stays on the list, is
+    said in the log once, and is tried again with the next deletion and at the next start.
     """
 
     def __init__(self, database: Database, executor: Executor, snapshots: Snapshots) -> None:
@@ -43,6 +43,8 @@ class Deletions:
         self._snapshots = snapshots
         self._removing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._refused: set[int] = set()
+        """The entries of the list of which the log says already that their files cannot be removed."""
 
     def open(self) -> None:
         """Begin to remove the files that an earlier service has left on the list."""
@@ -135,14 +137,25 @@ class Deletions:
                         await self._database.write(functools.partial(removal_rows.was_removed, rows=gone))
             except DatabaseUnavailable:
                 _log.exception("deleted files cannot be removed from the disk now; trying again later")
+            except Exception:  # noqa: BLE001 - nobody waits for this task's end: the log has to say it
+                _log.exception("a fault has ended the removal of deleted files; trying again later")
 
     async def _is_gone(self, row: Row[Any]) -> bool:
+        """Remove the files of one row; return whether that was done. Nothing about one keeps the others."""
         try:
             if row.kind == "snapshot":
                 await self._snapshots.remove(row.name)
             else:
                 await self._executor.remove(row.name, row.attempts)
-        except OSError:
-            _log.exception("the files of the %s %s cannot be removed; trying again later", row.kind, row.name)
+        except DatabaseUnavailable:
+            raise  # it would be the same for every other
+        except Exception as error:  # noqa: BLE001 - whatever a script has left there
+            if row.seq not in self._refused:
+                self._refused.add(row.seq)
+                message = (
+                    "the files of the %s %s cannot be removed: %s; trying again with each deletion and at each start"
+                )
+                _log.error(message, row.kind, row.name, error, exc_info=None if isinstance(error, OSError) else error)
             return False
+        self._refused.discard(row.seq)
         return True

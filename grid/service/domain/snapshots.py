@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import os
 import re
-import shutil
 import weakref
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -28,11 +28,13 @@ from grid.service.domain.errors import (
 from grid.service.domain.unpacking import unpack
 from grid.service.store import snapshot_rows
 from grid.service.store.database import Database
-from grid.service.system import failpoints
+from grid.service.system import failpoints, removal
 from grid.service.system.durable import sync_folder, sync_tree
 from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER, Workspace, remove_tree
 from grid.service.system.world import World
 from grid.shared.wire import MAX_SNAPSHOT_BYTES
+
+_log = logging.getLogger(__name__)
 
 _UPLOAD_SECONDS = 15 * 60
 """How long an address stays valid: an upload must begin within this time."""
@@ -118,8 +120,8 @@ class Snapshots:
                 await self._database.write(lambda connection: snapshot_rows.insert(connection, digest, int(size), at))
                 await failpoints.reached_async("snapshot.recorded")
         finally:
-            archive.unlink(missing_ok=True)
-            await asyncio.to_thread(shutil.rmtree, tree, ignore_errors=True)
+            for left in (archive, tree):
+                await asyncio.to_thread(_discard, left)
 
     async def remove(self, digest: str) -> None:
         """Remove the tree of a snapshot that is no longer recorded; do nothing if it is recorded, or gone already.
@@ -146,6 +148,13 @@ class Snapshots:
 
     def _signature(self, digest: str, size: int, expires: int) -> str:
         return hmac.new(self._secret, f"PUT\n{digest}\n{size}\n{expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def _discard(left: Path) -> None:
+    try:
+        removal.remove(str(left))
+    except OSError as error:
+        _log.warning("what is left of an upload cannot be removed: %s; trying again at the next start", error)
 
 
 async def _save(archive: Path, body: AsyncIterator[bytes], size: int, digest: str) -> None:

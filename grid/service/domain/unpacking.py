@@ -17,13 +17,12 @@ from typing import NoReturn
 
 from grid.service.domain.errors import LinkLeadsOut, MemberRefused, NotAnArchive
 from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER
+from grid.shared.wire import MAX_SNAPSHOT_DEPTH
 
 __all__ = ["unpack"]
 
 MAX_MEMBERS = 200_000
 """Of files, links and folders, including the folders that are named only in the path of another member."""
-MAX_DEPTH = 200
-"""Of nested folders: what removes a tree does so recursively."""
 MAX_HEADER_BYTES = 64 * 1024
 """Of a header that only describes the next one; a path has at most 4,096 bytes."""
 
@@ -74,7 +73,7 @@ def unpack(archive: Path, folder: Path) -> None:
                     _refuse(member, f"the archive has more than {MAX_MEMBERS:,} files and folders")
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         raise NotAnArchive from error
-    for path, folders, names in os.walk(folder):
+    for path, folders, names in os.walk(folder, onerror=_raise):
         for name in (*folders, *names):
             link = os.path.join(path, name)
             # Where a chain of links leads is known only now, when everything is in its place.
@@ -152,8 +151,8 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\0" in member.name:
         _refuse(member, "it would be written outside the folder")
-    if len(path.parts) > MAX_DEPTH:
-        _refuse(member, f"it lies more than {MAX_DEPTH} folders deep")
+    if len(path.parts) > MAX_SNAPSHOT_DEPTH:
+        _refuse(member, f"it lies more than {MAX_SNAPSHOT_DEPTH} folders deep")
     target, made = folder, 1
     for part in path.parts if member.isdir() else path.parts[:-1]:
         target /= part
@@ -210,6 +209,11 @@ def _leads_out(link: str, root: str) -> bool:
                 return True
             ahead += reversed(target.split("/"))
     return False
+
+
+def _raise(error: OSError) -> NoReturn:
+    # By default a folder that cannot be read is passed over, and so would be its links.
+    raise error
 
 
 def _refuse(member: tarfile.TarInfo, why: str) -> NoReturn:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 
 def sync_file(path: str | os.PathLike[str]) -> None:
@@ -24,12 +25,16 @@ def sync_tree(folder: Path) -> None:
 
     Call it when everything is written: the first sync then flushes most of the other files too.
     """
-    for path, _, names in os.walk(folder):
+    for path, _, names in os.walk(folder, onerror=_raise):
         for name in names:
             file = Path(path, name)
             if not file.is_symlink():  # a link is a name and nothing else: its folder's sync covers it
                 sync_file(file)
         sync_folder(path)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error  # by default a folder that cannot be read is passed over
 
 
 def _sync(path: str | os.PathLike[str], flags: int) -> None:

@@ -6,15 +6,17 @@ The supervisor is the exception: it is told its folder, and takes the names in i
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import logging
 import os
 import secrets
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from grid.service.system import attempt_files, failpoints
+from grid.service.system import attempt_files, failpoints, removal
 from grid.shared import homes
+
+_log = logging.getLogger(__name__)
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
@@ -114,8 +116,14 @@ class Workspace:
 
     def clear_incoming(self) -> None:
         """Remove the unfinished uploads of a service that was killed. No other service may be using this home."""
-        shutil.rmtree(self.incoming)
-        self.incoming.mkdir(mode=PRIVATE_FOLDER)
+        folder = removal.open_folder(str(self.incoming))
+        try:
+            removal.empty(folder)
+        except OSError as error:
+            # Nobody uses their names again, so they are in nobody's way.
+            _log.warning("an unfinished upload in %s cannot be removed: %s", self.incoming, error)
+        finally:
+            os.close(folder)
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -195,27 +203,37 @@ class Workspace:
 
 
 def remove_tree(tree: Path, aside: Path) -> None:
-    """Remove a tree, or what is left of one: it leaves its place in one step, so nobody ever sees half of it there."""
-    for _ in range(2):  # the first round removes what an earlier call had no time to remove
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                shutil.rmtree(aside)
-            except PermissionError:
-                # A script may have made its own folders read-only.
-                _open_folders(aside)
-                shutil.rmtree(aside)
-        with contextlib.suppress(FileNotFoundError):
-            failpoints.reached("file.aside.before")
-            tree.rename(aside)
-            failpoints.reached("file.aside.after")
+    """Remove a tree, or what is left of one: it leaves its place in one step, so nobody ever sees half of it there.
 
+    Parameters
+    ----------
+    tree
+        What to remove: usually a folder. It need not exist.
+    aside
+        Where to move it first, on the same disk; what an earlier call has left there is removed, too.
 
-def _open_folders(folder: Path) -> None:
-    folder.chmod(PRIVATE_FOLDER)
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                _open_folders(Path(entry.path))
+    Raises
+    ------
+    OSError
+        If something of it cannot be moved or removed. Everything else is gone then, and a later call tries again.
+    """
+    failpoints.reached("file.aside.before")
+    try:
+        removal.move(str(tree), str(aside))
+    except FileNotFoundError:
+        if os.path.lexists(tree):
+            raise  # there is no folder to move it into
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # An earlier call had no time for what is there, or could not remove it: that keeps no tree in its place.
+        folder = removal.open_folder(str(aside))
+        try:
+            removal.move(str(tree), os.urandom(16).hex(), dst_dir_fd=folder)
+        finally:
+            os.close(folder)
+    failpoints.reached("file.aside.after")
+    removal.remove(str(aside))
 
 
 def put_link(path: Path, text: str) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import filecmp
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
+
+from grid.service.system import removal
+from grid.service.system.walking import Place, walk
 
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file
 _CHUNK = 1 << 20
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class Copier:
@@ -30,113 +34,147 @@ class Copier:
     def copy(self, snapshot: str, work: str) -> None:
         """Make the working copy from a snapshot."""
         os.mkdir(work, 0o700)
-        for entry, path in self._entries(snapshot):
-            target = f"{work}/{path}"
-            if entry.is_symlink():
-                os.symlink(os.readlink(entry.path), target)
-            elif entry.is_dir():
-                os.mkdir(target, 0o700)
-            else:
-                self._copy_file(entry.path, target, private=True)
+        with closing(Place(snapshot)) as source, closing(Place(work)) as target:
+
+            def enter() -> list[str]:
+                self._check()
+                folders = []
+                for entry in source.entries():
+                    if entry.is_symlink():
+                        os.symlink(os.readlink(entry.name, dir_fd=source.folder), entry.name, dir_fd=target.folder)
+                    elif entry.is_dir():
+                        os.mkdir(entry.name, 0o700, dir_fd=target.folder)
+                        folders.append(entry.name)
+                    else:
+                        self._copy_file(source, entry.name, target, private=True)
+                return folders
+
+            walk([source, target], enter, lambda _: None, refused=_raise)
 
     def overlay(self, earlier: str, work: str) -> None:
         """Put what an earlier attempt left into the working copy, replacing what is there; leave the original as it is.
 
-        Only files, links and folders are copied: a socket or a pipe is of no use without its process.
+        Only files, links and folders are copied: a socket or a pipe is of no use without its process. What is mounted
+        somewhere in the folder is not what the attempt has left: there an empty folder is made.
         """
-        folders = []
-        for entry, path in self._entries(earlier):
-            target, status = f"{work}/{path}", entry.stat(follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                if not _is_folder(target):
-                    _remove(target)
-                    os.mkdir(target, 0o700)
-                folders.append((target, status))
-            elif stat.S_ISLNK(status.st_mode):
-                _remove(target)
-                os.symlink(os.readlink(entry.path), target)
-                os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
-            elif stat.S_ISREG(status.st_mode):
-                _remove(target)
-                self._copy_file(entry.path, target, private=False)
-        for target, status in reversed(folders):  # only when nothing more is put into them
-            os.chmod(target, status.st_mode & 0o777)
-            os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+        with (
+            closing(Place(earlier, is_strange=True, is_insisting=True)) as source,
+            closing(Place(work)) as target,
+        ):
+            folders: list[dict[str, os.stat_result]] = []  # of the current folder and those around it
 
-    def _entries(self, root: str) -> Iterator[tuple[os.DirEntry[str], str]]:
-        """Yield everything below a folder with its relative path, each folder before its content."""
-        pending = [""]
-        while pending:
-            relative = pending.pop()
-            self._check()
-            with os.scandir(f"{root}/{relative}") as entries:
-                for entry in entries:
-                    path = f"{relative}/{entry.name}" if relative else entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(path)
-                    yield entry, path
+            def enter() -> list[str]:
+                self._check()
+                folders.append({})
+                for entry in source.entries():
+                    with suppress(FileNotFoundError):  # something removes it at this moment
+                        status = entry.stat(follow_symlinks=False)
+                        if self._overlay(source, entry.name, status, target):
+                            folders[-1][entry.name] = status
+                return list(folders[-1])
 
-    def _copy_file(self, source: str, target: str, *, private: bool) -> None:
+            def leave(name: str) -> None:
+                folders.pop()
+                finish(name)
+
+            def finish(name: str) -> None:
+                status = folders[-1][name]  # set only when nothing more is put into it
+                os.chmod(name, status.st_mode & 0o777, dir_fd=target.folder)
+                os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target.folder)
+
+            def refused(name: str, error: OSError) -> None:
+                if error.errno not in (errno.EXDEV, errno.ENOENT):
+                    raise error
+                finish(name)
+
+            walk([source, target], enter, leave, refused=refused)
+
+    def _overlay(self, source: Place, name: str, status: os.stat_result, target: Place) -> bool:
+        """Copy one entry; return whether it is a folder, which then is there without what this copy puts into it."""
+        times = (status.st_atime_ns, status.st_mtime_ns)
+        if stat.S_ISDIR(status.st_mode):
+            if not _is_folder(name, target):
+                removal.remove(name, dir_fd=target.folder)
+                os.mkdir(name, 0o700, dir_fd=target.folder)
+            return True
+        if stat.S_ISLNK(status.st_mode):
+            text = os.readlink(name, dir_fd=source.folder)
+            removal.remove(name, dir_fd=target.folder)
+            os.symlink(text, name, dir_fd=target.folder)
+            os.utime(name, ns=times, dir_fd=target.folder, follow_symlinks=False)
+        elif stat.S_ISREG(status.st_mode):
+            self._copy_file(source, name, target, private=False)
+        return False
+
+    def _copy_file(self, source: Place, name: str, target: Place, *, private: bool) -> None:
         """Copy a file with its modification time; of its mode keep all, or, if `private`, the owner's execute bit."""
-        with open(source, "rb") as reader, open(target, "xb") as writer:
+        with open(source.open_file(name), "rb") as reader:
             status = os.fstat(reader.fileno())
-            if self._clone:
-                try:
-                    fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
-                except OSError:
-                    self._clone = False  # nor will it work for the next one
-            if not self._clone:
-                while chunk := reader.read(_CHUNK):
-                    writer.write(chunk)
-                    if len(chunk) == _CHUNK:
-                        self._check()
-            mode = 0o700 if status.st_mode & 0o100 else 0o600
-            os.fchmod(writer.fileno(), mode if private else status.st_mode & 0o777)
-        os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
+            if not private:
+                removal.remove(name, dir_fd=target.folder)
+            with open(os.open(name, _NEW, 0o600, dir_fd=target.folder), "wb") as writer:
+                if self._clone:
+                    try:
+                        fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+                    except OSError:
+                        self._clone = False  # nor will it work for the next one
+                if not self._clone:
+                    while chunk := reader.read(_CHUNK):
+                        writer.write(chunk)
+                        if len(chunk) == _CHUNK:
+                            self._check()
+                mode = 0o700 if status.st_mode & 0o100 else 0o600
+                os.fchmod(writer.fileno(), mode if private else status.st_mode & 0o777)
+        os.utime(name, ns=(status.st_mtime_ns, status.st_mtime_ns), dir_fd=target.folder)
 
 
 def remove_unchanged(snapshot: str, work: str) -> None:
-    """Remove from the working copy what still equals the snapshot; never follow a link that the script has made."""
-    folders, pending = [], [""]
-    while pending:
-        relative = pending.pop()
-        folder = f"{work}{relative}"
-        with suppress(OSError):  # the script has changed it, in whatever way
-            if not _is_folder(folder):
-                continue
-            folders.append(folder)
-            with os.scandir(f"{snapshot}{relative}") as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(f"{relative}/{entry.name}")
-                    elif _is_unchanged(entry, f"{folder}/{entry.name}"):
-                        os.unlink(f"{folder}/{entry.name}")
-    for folder in reversed(folders[1:]):
-        with suppress(OSError):  # something is left in it
-            os.rmdir(folder)
+    """Remove from the working copy what still equals the snapshot; never follow a link that the script has made.
+
+    What it cannot look at stays: the script has changed it, in whatever way. So does what is mounted there.
+    """
+    with suppress(OSError), closing(Place(snapshot)) as source, closing(Place(work, is_strange=True)) as target:
+
+        def enter() -> list[str]:
+            folders = []
+            for entry in source.entries():
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                elif _is_unchanged(source, entry, target):
+                    with suppress(OSError):
+                        os.unlink(entry.name, dir_fd=target.folder)
+            return folders
+
+        def leave(name: str) -> None:
+            with suppress(OSError):  # something is left in it
+                os.rmdir(name, dir_fd=target.folder)
+
+        walk([source, target], enter, leave, refused=lambda *_: None)
 
 
-def _is_unchanged(source: os.DirEntry[str], target: str) -> bool:
+def _is_unchanged(source: Place, entry: os.DirEntry[str], target: Place) -> bool:
+    name = entry.name
     with suppress(OSError):
-        if source.is_symlink():
-            return os.readlink(target) == os.readlink(source.path)
-        # Not shallow: a script may restore the modification time of a file that it has changed.
-        return stat.S_ISREG(os.lstat(target).st_mode) and filecmp.cmp(source.path, target, shallow=False)
+        if entry.is_symlink():
+            return os.readlink(name, dir_fd=target.folder) == os.readlink(name, dir_fd=source.folder)
+        # Whatever its time says: a script may restore the modification time of a file that it has changed.
+        with open(source.open_file(name), "rb") as ours, open(target.open_file(name), "rb") as theirs:
+            status = os.fstat(theirs.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size != os.fstat(ours.fileno()).st_size:
+                return False
+            while chunk := ours.read(_CHUNK):
+                if theirs.read(_CHUNK) != chunk:
+                    return False
+            return True
     return False
 
 
-def _is_folder(path: str) -> bool:
+def _is_folder(name: str, place: Place) -> bool:
     try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
+        return stat.S_ISDIR(os.lstat(name, dir_fd=place.folder).st_mode)
     except FileNotFoundError:
         return False
 
 
-def _remove(path: str) -> None:
-    if _is_folder(path):
-        import shutil  # noqa: PLC0415 - large, and hardly ever needed: the spawner must stay small
-
-        shutil.rmtree(path)
-    else:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+def _raise(_: str, error: OSError) -> None:
+    raise error

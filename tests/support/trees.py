@@ -1,0 +1,96 @@
+"""Trees as scripts may leave them: deep, with strange names, closed, with something mounted in them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+DEEP = 3_000
+STRANGE = b"not-utf-8-\xff\xfe"
+
+
+def make_deep(root: Path, depth: int = DEEP, name: str = "folder") -> None:
+    """Make a folder with this many nested ones, each with a file and a link; its paths are longer than any may be."""
+    root.mkdir()
+    folder = os.open(root, os.O_RDONLY)
+    for number in range(depth):
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=folder))
+        os.symlink(f"../{number}", "link", dir_fd=folder)
+        os.mkdir(name, dir_fd=folder)
+        folder = _down(folder, name)
+    os.close(os.open("innermost", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=folder))
+    os.close(folder)
+
+
+def innermost_of(root: Path, depth: int = DEEP, name: str = "folder") -> list[str]:
+    """What the innermost folder of such a tree holds, in order."""
+    folder = os.open(root, os.O_RDONLY)
+    for _ in range(depth):
+        folder = _down(folder, name)
+    try:
+        return sorted(os.listdir(folder))
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def bound(folder: Path, to: Path) -> Iterator[None]:
+    """Mount one folder on another, which is on the same disk; the test is skipped if it may not."""
+    try:
+        subprocess.run(["mount", "--bind", str(folder), str(to)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only the superuser can mount")
+    place = to.stat()
+    try:
+        yield
+    finally:
+        # It may have been moved with the folders around it.
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            points = [line.split(" ")[4] for line in file]
+        for point in points:
+            if os.path.lexists(point) and os.path.samestat(os.stat(point), place):
+                subprocess.run(["umount", "--lazy", point], check=True)
+
+
+def as_somebody(do: Callable[[Path], None]) -> None:
+    """Call a function with a folder of its own, as a user whom modes stop: the superuser is stopped by none."""
+    with tempfile.TemporaryDirectory(prefix="grid-test-") as folder:
+        os.chmod(folder, 0o777)  # noqa: S103 - for that user
+        child = os.fork()
+        if child == 0:
+            _become_somebody_and(do, Path(folder))
+        _, status = os.waitpid(child, 0)
+        assert status == 0, "see the traceback above"
+        subprocess.run(["chmod", "-R", "u+rwx", folder], check=True)
+
+
+def _become_somebody_and(do: Callable[[Path], None], folder: Path) -> None:
+    code = 1
+    try:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            if sys.platform == "linux":
+                ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: else /proc/self is the superuser's
+        do(folder)
+        code = 0
+    except BaseException:  # noqa: BLE001 - whatever it is, the test shows it
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _down(folder: int, name: str) -> int:
+    inner = os.open(name, os.O_RDONLY, dir_fd=folder)
+    os.close(folder)
+    return inner
