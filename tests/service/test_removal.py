@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +15,14 @@ import pytest
 
 from grid.service.system import removal
 from grid.service.system.workspace import Workspace, remove_tree
-from tests.support.trees import STRANGE, as_somebody, bound, make_deep
+from tests.support.trees import STRANGE, as_somebody, bound, make_deep, nothing_left
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    """Leave nothing that pytest cannot remove."""
+    with nothing_left(tmp_path):
+        yield
 
 
 def test_deep_folders(tmp_path: Path) -> None:

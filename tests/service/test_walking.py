@@ -7,6 +7,7 @@ import shutil
 import socket
 import stat
 import threading
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -15,7 +16,14 @@ import pytest
 from grid.service.executors.supervisor.working_copy import Copier, remove_unchanged
 from grid.service.system.removal import remove
 from grid.service.system.walking import Place
-from tests.support.trees import DEEP, STRANGE, as_somebody, bound, innermost_of, make_deep
+from tests.support.trees import DEEP, STRANGE, as_somebody, bound, innermost_of, make_deep, nothing_left
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    """Leave nothing that pytest cannot remove."""
+    with nothing_left(tmp_path):
+        yield
 
 
 def copier() -> Copier:
@@ -33,25 +41,21 @@ def test_deep_folders(tmp_path: Path) -> None:
     snapshot, work, earlier, again = (tmp_path / name for name in ("snapshot", "work", "earlier", "again"))
     make_deep(snapshot)
     make_deep(earlier)
-    try:
-        copier().copy(str(snapshot), str(work))
-        assert innermost_of(work) == ["innermost"]
-        again.mkdir()
-        for folder in (work, again):
-            copier().overlay(str(earlier), str(folder))
-            assert innermost_of(folder) == ["innermost"]
-        with closing(Place(str(work))) as place:
-            for _ in range(DEEP):
-                place.down("folder")
-            os.close(os.open("made", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=place.folder))
-        for folder in (work, again):
-            remove_unchanged(str(snapshot), str(folder))
-        assert innermost_of(work) == ["made"]
-        assert list(work.iterdir()) == [work / "folder"]
-        assert list(again.iterdir()) == []
-    finally:
-        for folder in (snapshot, work, earlier, again):  # pytest itself cannot
-            remove(str(folder))
+    copier().copy(str(snapshot), str(work))
+    assert innermost_of(work) == ["innermost"]
+    again.mkdir()
+    for folder in (work, again):
+        copier().overlay(str(earlier), str(folder))
+        assert innermost_of(folder) == ["innermost"]
+    with closing(Place(str(work))) as place:
+        for _ in range(DEEP):
+            place.down("folder")
+        os.close(os.open("made", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=place.folder))
+    for folder in (work, again):
+        remove_unchanged(str(snapshot), str(folder))
+    assert innermost_of(work) == ["made"]
+    assert list(work.iterdir()) == [work / "folder"]
+    assert list(again.iterdir()) == []
 
 
 def test_strange_names(tmp_path: Path) -> None:

@@ -31,6 +31,24 @@ def make_deep(root: Path, depth: int = DEEP, name: str = "folder") -> None:
     os.close(folder)
 
 
+@contextmanager
+def nothing_left(folder: Path) -> Iterator[None]:
+    """Remove what is in a folder at the end, whatever happens: pytest itself cannot remove what is so deep."""
+    try:
+        yield
+    finally:
+        subprocess.run(["rm", "-rf", *map(str, folder.iterdir())], check=True)
+
+
+def make_nested(root: str, depth: int, name: str) -> int:
+    """Make nested folders in one that exists; return a descriptor of the innermost."""
+    folder = os.open(root, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=folder)
+        folder = _down(folder, name)
+    return folder
+
+
 def innermost_of(root: Path, depth: int = DEEP, name: str = "folder") -> list[str]:
     """What the innermost folder of such a tree holds, in order."""
     folder = os.open(root, os.O_RDONLY)

@@ -10,10 +10,9 @@ import sys
 import pytest
 
 from grid.errors import SourceError
-from grid.service.system.removal import remove
 from grid.source.snapshot import snapshot
 from tests.support.source_trees import content, git, members, paths, write
-from tests.support.trees import make_deep
+from tests.support.trees import make_deep, nothing_left
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="modes, links and sockets are POSIX"),
@@ -155,14 +154,12 @@ def test_a_commit_that_git_cannot_write_out_is_refused(repository):
 
 def test_a_commit_of_many_nested_folders_is_refused(repository):
     """Folders that lie too deep to be sent are named, and nothing is written out to find that."""
-    make_deep(repository / "made", depth=1_200, name="d")
-    try:
+    with nothing_left(repository):
+        make_deep(repository / "made", depth=1_200, name="d")
         git(repository, "add", "-A")
         git(repository, "commit", "-q", "-m", "deep")
         with pytest.raises(SourceError, match=r"/made/d/d/… lies more than 200 folders deep"):
             snapshot(str(repository / "code" / "train.py"), localdir=False)
-    finally:
-        remove(str(repository / "made"))  # pytest itself cannot
 
 
 def test_difficult_names_are_packed(repository):

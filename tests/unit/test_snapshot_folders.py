@@ -16,12 +16,11 @@ from pathlib import Path
 import pytest
 
 from grid.errors import SourceError
-from grid.service.system.removal import remove
 from grid.source.archive import pack
 from grid.source.ignore import walk
 from grid.source.snapshot import snapshot
 from tests.support.source_trees import git, members, paths, write
-from tests.support.trees import make_deep
+from tests.support.trees import make_deep, nothing_left
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="modes, links and sockets are POSIX"),
@@ -175,24 +174,20 @@ def test_a_file_that_cannot_be_read_is_named(monkeypatch):
 
 def test_thousands_of_nested_folders(folder):
     """What lies too deep to be sent is named by its outermost folders; excluded, it is in nobody's way."""
-    make_deep(folder / "made", name="deep")
-    try:
+    with nothing_left(folder):
+        make_deep(folder / "made", name="deep")
         with pytest.raises(SourceError, match=r"folder/made/deep/deep/… lies more than 200 folders deep.*exclude it"):
             snapshot(str(folder / "train.py"), localdir=True)
         write(folder, _dot_gridignore="made/\n")
         assert paths(folder / "train.py", localdir=True) == [".gridignore", "train.py"]
-    finally:
-        remove(str(folder / "made"))  # pytest itself cannot
 
 
 def test_paths_that_are_too_long(folder):
     """A path that is longer than the system takes is named as far as it can be read."""
-    make_deep(folder / "made", depth=30, name="n" * 200)
-    try:
+    with nothing_left(folder):
+        make_deep(folder / "made", depth=30, name="n" * 200)
         with pytest.raises(SourceError, match=r"cannot read /.*/made/n+.*…: File name too long; move it elsewhere"):
             snapshot(str(folder / "train.py"), localdir=True)
-    finally:
-        remove(str(folder / "made"))
 
 
 def test_what_vanishes_or_changes_its_kind_meanwhile(folder):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 _READ_BYTES = 1024 * 1024
 _TRACEBACK_BYTES = 256 * 1024
@@ -71,7 +74,10 @@ def last_lines(output: Path) -> tuple[str, str | None]:
     """
     try:
         content, is_cut = _tail(output)
-    except OSError:
+    except FileNotFoundError:
+        return "", None
+    except OSError as error:
+        _log.warning("the output %s cannot be read: %s", output, error.strerror)
         return "", None
     lines = [_shown(line) for line in content.decode("utf-8", "replace").split("\n")]
     if is_cut and len(lines) > 1:

@@ -10,8 +10,10 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection
+from contextlib import closing, suppress
+
+from grid.service.system.walking import Place, walk
 
 OFF = "GRID_NO_CGROUPS"
 """The environment variable of the service that turns control groups off."""
@@ -48,10 +50,13 @@ class Cgroup:
     def members(self) -> list[int]:
         """Return the pids in the group and in the groups that the script has made below it."""
         found: list[int] = []
-        for folder, _, _ in os.walk(self.path):
+
+        def enter(place: Place) -> None:
             # A threaded group does not list its processes; the group around it does.
-            with suppress(OSError), open(f"{folder}/cgroup.procs", "rb") as file:
-                found += map(int, file.read().split())
+            with suppress(OSError), open(place.open_file("cgroup.procs"), "rb") as file:
+                found.extend(map(int, file.read().split()))
+
+        self._walk(enter, lambda *_: None)
         # Processes of another pid namespace are shown as 0, and a signal to 0 would go to our own process group.
         return [pid for pid in found if pid != 0]
 
@@ -77,10 +82,25 @@ class Cgroup:
         with suppress(OSError):
             os.rmdir(self.path)
             return True
-        for folder, _, _ in os.walk(self.path, topdown=False):
-            with suppress(OSError):
-                os.rmdir(folder)
+
+        def leave(place: Place, name: str) -> None:
+            with suppress(OSError):  # a process is in it
+                os.rmdir(name, dir_fd=place.folder)
+
+        self._walk(lambda _: None, leave)
+        with suppress(OSError):
+            os.rmdir(self.path)
         return not os.path.exists(self.path)
+
+    def _walk(self, enter: Callable[[Place], None], leave: Callable[[Place, str], None]) -> None:
+        """Go through the group and those below it, which a script may have nested deeper than any path reaches."""
+        with suppress(OSError), closing(Place(self.path)) as place:  # it, or one of them, is removed at this moment
+
+            def entered() -> list[str]:
+                enter(place)
+                return [entry.name for entry in place.entries() if entry.is_dir(follow_symlinks=False)]
+
+            walk([place], entered, lambda name: leave(place, name), refused=lambda *_: None)
 
     def oom_kills(self) -> int | None:
         """Return how many of its processes the kernel has killed for want of memory; None if that is not counted."""

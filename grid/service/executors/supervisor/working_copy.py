@@ -108,24 +108,35 @@ class Copier:
 
     def _copy_file(self, source: Place, name: str, target: Place, *, private: bool) -> None:
         """Copy a file with its modification time; of its mode keep all, or, if `private`, the owner's execute bit."""
-        with open(source.open_file(name), "rb") as reader:
-            status = os.fstat(reader.fileno())
+        reader = source.open_file(name)
+        try:
+            status = os.fstat(reader)
             if not private:
                 removal.remove(name, dir_fd=target.folder)
-            with open(os.open(name, _NEW, 0o600, dir_fd=target.folder), "wb") as writer:
-                if self._clone:
-                    try:
-                        fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
-                    except OSError:
-                        self._clone = False  # nor will it work for the next one
-                if not self._clone:
-                    while chunk := reader.read(_CHUNK):
-                        writer.write(chunk)
+            writer = os.open(name, _NEW, 0o600, dir_fd=target.folder)
+            try:
+                if not self._is_cloned(reader, writer):
+                    while chunk := os.read(reader, _CHUNK):
+                        left = memoryview(chunk)
+                        while left:
+                            left = left[os.write(writer, left) :]
                         if len(chunk) == _CHUNK:
                             self._check()
                 mode = 0o700 if status.st_mode & 0o100 else 0o600
-                os.fchmod(writer.fileno(), mode if private else status.st_mode & 0o777)
+                os.fchmod(writer, mode if private else status.st_mode & 0o777)
+            finally:
+                os.close(writer)
+        finally:
+            os.close(reader)
         os.utime(name, ns=(status.st_mtime_ns, status.st_mtime_ns), dir_fd=target.folder)
+
+    def _is_cloned(self, reader: int, writer: int) -> bool:
+        if self._clone:
+            try:
+                fcntl.ioctl(writer, _FICLONE, reader)
+            except OSError:
+                self._clone = False  # nor will it work for the next one
+        return self._clone
 
 
 def remove_unchanged(snapshot: str, work: str) -> None:
