@@ -44,6 +44,7 @@ STATE = (
     "SELECT * FROM runs ORDER BY seq",
     "SELECT * FROM removals ORDER BY kind, name",
     "SELECT * FROM clusters ORDER BY name",
+    "SELECT * FROM uploads ORDER BY digest, user_id",
     "SELECT * FROM users ORDER BY id",
     "SELECT * FROM api_keys ORDER BY digest",
     "SELECT * FROM memberships ORDER BY team_id, user_id",
@@ -169,13 +170,16 @@ ROWS = {
     "Query.clusters": open_to_all("{ clusters { name } }"),
     "Query.cluster": open_to_all('{ cluster(name: "local") { name } }'),
     "Query.estimate": open_to_all('{ estimate(settings: {entrypoint: "run.py"}) { hourlyCost } }'),
-    "Mutation.createSnapshot": open_to_all(
-        "mutation($digest: String!) { createSnapshot(input: {digest: $digest, sizeBytes: 1}) { digest } }",
+    "Mutation.createSnapshot": Row(
+        "mutation($digest: String!) { createSnapshot(input: {digest: $digest, sizeBytes: 1}) { stored } }",
         lambda target: {"digest": target.snapshot},
+        lambda value, _: not value["stored"], lambda value, _: value["stored"], lambda value, _: value["stored"],
+        f"{FAILS}# announced\n",
     ),
-    "Mutation.startRun": open_to_all(
+    "Mutation.startRun": Row(
         "mutation($input: StartRunInput!) { startRun(input: $input) { run { name } } }",
         lambda target: {"input": start_input(target)},
+        "INVALID_SNAPSHOT", anything, anything, f"{FAILS}# started\n",
     ),
     "Mutation.cancelRun": Row(
         "mutation($name: String!, $owner: String)"
@@ -206,7 +210,10 @@ ROWS = {
         lambda target: {"id": target.experiment_id},
         not_deleted, "FORBIDDEN", lambda value, _: value == {"deleted": True},
     ),
-    "Mutation.pauseCluster": open_to_all('mutation { pauseCluster(name: "local") { name } }'),
+    "Mutation.pauseCluster": Row(
+        'mutation { pauseCluster(name: "local") { name } }', lambda _: {}, "FORBIDDEN", "FORBIDDEN", anything, WAITS
+    ),
+    # It is not paused: there is nothing to do, and nothing that anybody could do wrong.
     "Mutation.resumeCluster": open_to_all('mutation { resumeCluster(name: "local") { name } }'),
     "Subscription.runStatusChanged": Row(
         WATCH, lambda target: {"name": target.run, "owner": target.owner}, "RUN_NOT_FOUND", anything, anything
@@ -258,6 +265,7 @@ def aim(people: People, tmp_path: Path) -> Iterator[Callable[[str], Target]]:
 
     yield aim
     (tmp_path / "go-on").touch()
+    ask(people.service.endpoint, 'mutation { resumeCluster(name: "local") { name } }')
     ask(people.owner, 'mutation { resumeCluster(name: "local") { name } }')
 
 
@@ -371,7 +379,7 @@ def test_who_may_do_what(people: People, aim: Callable[[str], Target], operation
 @pytest.mark.parametrize("operation", [name for name, row in ROWS.items() if row.stranger is not anything])
 def test_a_stranger_cannot_tell_what_is_there(people: People, aim: Callable[[str], Target], operation: str) -> None:
     """What a stranger may not read is answered exactly like what does not exist."""
-    target = aim(FAILS)
+    target = aim(f"{FAILS}# {operation}\n")
     none = replace(
         target,
         owner="nobody",
@@ -379,10 +387,12 @@ def test_a_stranger_cannot_tell_what_is_there(people: People, aim: Callable[[str
         run_id="0" * 32,
         experiment="no-such-run-exp0",
         experiment_id="1" * 32,
+        snapshot="2" * 64,
     )
 
     def answer_about(what: Target) -> str:
         text = json.dumps(attempt(people, operation, what, people.stranger.authorization))
+        text = text.replace(what.snapshot, "(snapshot)")
         for name in ("experiment", "run", "owner"):
             text = text.replace(getattr(what, name), f"({name})").replace(getattr(what, f"{name}_id"), f"({name} id)")
         return text

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,59 @@ def test_keys_are_asked_for_each_time(tmp_path: Path) -> None:
             application.accounts.close()
 
     asyncio.run(play())
+
+
+def test_a_fault_of_the_quick_way_is_said_and_mended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """If keys cannot be looked up directly they are looked up all the same; the log says so once, and when they can."""
+
+    async def play() -> None:
+        async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
+            user = await application.add_user("somebody", "key")
+            for _ in range(2):
+                caplog.clear()
+                application.accounts._keys._query._driver.close()
+                for _ in range(3):
+                    assert await application.accounts.authenticate("somebody", "key") == user
+                said = [(each.levelname, each.message) for each in caplog.records]
+                assert [level for level, _ in said] == ["ERROR", "INFO"], said
+                assert "looked up directly: Cannot operate on a closed database" in said[0][1]
+                assert "can be looked up directly again" in said[1][1]
+
+    with caplog.at_level("INFO", "grid.service.store.user_rows"):
+        asyncio.run(play())
+
+
+SECRET = {"WANDB_API_KEY": "w", "HF_TOKEN": "h", "PGPASSWORD": "p", "aws_secret_access_key": "a", "SENTRY_DSN": "s"}
+PLAIN = {"TOKENIZERS_PARALLELISM": "false", "DATA_ROOT": "/data", "KEYBOARD": "de", "PWD": "/", "AUTHOR": "ada"}
+
+
+def test_secrets_of_a_run_are_its_owners(service: ServiceProcess, start: Start) -> None:
+    """A teammate reads a run's environment, but not the values of variables whose names look like secrets."""
+    with pause_of(service):
+        run = start("")
+        settings = "{ run(name: %s, owner: %s) { settings { environment } } }"
+        with database_of(service) as connection:
+            (text,) = connection.execute("SELECT settings FROM runs WHERE id = ?", [run.id]).fetchone()
+            changed = json.dumps({**json.loads(text), "environment": SECRET | PLAIN})
+            connection.execute("UPDATE runs SET settings = ? WHERE id = ?", [changed, run.id])
+        operated(service.home, "teams", "add", "keepers")
+        operated(service.home, "teams", "join", "keepers", service.username)
+        teammate = add_user(service, "keeper", "keepers")
+        masked = dict.fromkeys(SECRET, "***")
+        for endpoint, expected in ((service.endpoint, SECRET | PLAIN), (teammate, masked | PLAIN)):
+            query = settings % (json.dumps(run.name), json.dumps(service.username))
+            assert ask(endpoint, query)["data"]["run"]["settings"]["environment"] == expected
+        run.cancel()
+
+
+@contextmanager
+def pause_of(service: ServiceProcess) -> Iterator[None]:
+    """Let nothing new start meanwhile."""
+    ask(service.endpoint, PAUSE)
+    try:
+        yield
+    finally:
+        ask(service.endpoint, PAUSE.replace("pause", "resume"))
 
 
 def test_a_key_is_read_where_nobody_can_change_it(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_tree_is_drawn() -> None:
     [
         (errors.Unauthenticated(), {"code": "UNAUTHENTICATED"}),
         (errors.NotOwner("run", "r", "you"), {"code": "FORBIDDEN"}),
+        (errors.PauseRefused("local", "it is not yours"), {"code": "FORBIDDEN"}),
         (errors.SnapshotTooLarge(3, 2), {"code": "LIMIT_EXCEEDED"}),
         (errors.InvalidSize(0, 2), {"code": "INVALID_ARGUMENT"}),
         (SweepError("--lr is wrong", "--lr"), {"flag": "--lr", "code": "INVALID_SWEEP"}),

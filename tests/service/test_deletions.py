@@ -41,7 +41,7 @@ HOLD = "import os, sys, time\nprint('ready', flush=True)\nwhile not os.path.exis
 
 def content_of(service: ServiceProcess) -> dict[str, list[tuple[Any, ...]]]:
     """Everything that the database holds about runs, by table."""
-    tables = ("runs", "experiments", "events", "attempts", "retries", "snapshots", "removals")
+    tables = ("runs", "experiments", "events", "attempts", "retries", "snapshots", "uploads", "removals")
     with database_of(service) as connection:
         return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in tables}  # noqa: S608
 
@@ -287,6 +287,7 @@ def test_one_of_many(service: ServiceProcess, failed: Run) -> None:
         "attempts": 2,
         "retries": 0,
         "snapshots": 0,
+        "uploads": 0,
         "removals": 0,
     }
     assert failed.status() == {"FAILED": [first.name, third.name]}

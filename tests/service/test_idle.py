@@ -111,7 +111,8 @@ def test_upload_keeps_a_service_from_stopping(tmp_path: Path) -> None:
                 looked.append(await application.is_idle())
                 return {"type": "http.request", "body": b"", "more_body": False}
 
-            upload = await application.service.snapshots.announce("0" * 64, 1)
+            user = await application.add_user("somebody", "key")
+            upload = await application.service.snapshots.announce(user.id, "0" * 64, 1)
             assert upload is not None
             await put(application, upload.path, receive)
             assert looked == [False]

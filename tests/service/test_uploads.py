@@ -12,6 +12,7 @@ import random
 import shutil
 import sqlite3
 import tarfile
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
@@ -21,18 +22,22 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from grid import Run
+from grid.chain.endpoint import Endpoint
 from grid.errors import SourceError
 from grid.service.domain.errors import UploadExpired
+from grid.service.domain.snapshots import Upload
 from grid.service.http.app import Application, opened
+from grid.service.store import snapshot_rows
 from grid.service.store.tables import snapshots as rows
 from grid.service.system.settings import Options
 from grid.service.system.world import World
 from grid.shared.wire import MAX_SNAPSHOT_BYTES
 from tests.support.disks import small_disk
 from tests.support.experiments import database_of
+from tests.support.people import add_user, operated
 from tests.support.requests import ask, code_of, requests
 from tests.support.services import ServiceProcess, service_process
-from tests.support.waiting import wait_for_run
+from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 
@@ -114,6 +119,62 @@ def test_upload(service: ServiceProcess, session: object) -> None:
         "uploadPath": None,
         "expiresAt": None,
     }
+
+
+def start_with(endpoint: Endpoint, digest: str) -> dict[str, Any]:
+    """Start a run of source code that is named by nothing but its digest."""
+    return ask(endpoint, START, key=uuid.uuid4().hex, digest=digest, script="run.py")
+
+
+def test_source_code_of_somebody_else(service: ServiceProcess) -> None:
+    """Who knows a digest cannot run the source code, nor learn that it is here; who has it sends it, and can."""
+    content = archive("print('whose is it')")
+    digest, unknown = digest_of(content), digest_of(b"unknown")
+    assert put(service, upload_path(service, content), content) == 204
+    stranger = add_user(service, "stranger")
+    refused, nothing = (start_with(stranger, each) for each in (digest, unknown))
+    assert code_of(refused) == "INVALID_SNAPSHOT"
+    assert refused["errors"][0]["message"].replace(digest, unknown) == nothing["errors"][0]["message"]
+    answer = ask(stranger, ANNOUNCE, digest=digest, size=len(content))["data"]["createSnapshot"]
+    assert answer["stored"] is False
+    path = answer["uploadPath"]
+    # To name another user in the address makes it another address.
+    user = parse_qs(urlsplit(path).query)["user"][0]
+    assert put(service, path.replace(user, service.endpoint.user_id), content) == 403
+    assert put(service, path, content[:-1] + b"x") == 400
+    assert code_of(start_with(stranger, digest)) == "INVALID_SNAPSHOT"
+    assert put(service, path, content) == 204
+    assert ask(stranger, ANNOUNCE, digest=digest, size=len(content))["data"]["createSnapshot"]["stored"] is True
+    for endpoint in (stranger, service.endpoint):
+        assert start_with(endpoint, digest)["data"]
+
+
+def test_source_code_of_a_teammate(service: ServiceProcess, session: object) -> None:
+    """Who may read a run may start one of its source code, without sending it, for as long as they may read it."""
+    content = archive("print('ours')")
+    digest = digest_of(content)
+    operated(service.home, "teams", "add", "readers")
+    owner, teammate = (add_user(service, name, "readers") for name in ("writes", "reads"))
+    path = ask(owner, ANNOUNCE, digest=digest, size=len(content))["data"]["createSnapshot"]["uploadPath"]
+    assert put(service, path, content) == 204
+    # What was uploaded and not run yet is nobody else's.
+    assert code_of(start_with(teammate, digest)) == "INVALID_SNAPSHOT"
+    run = start_with(owner, digest)["data"]["startRun"]["run"]["name"]
+    assert ask(teammate, ANNOUNCE, digest=digest, size=len(content))["data"]["createSnapshot"]["stored"] is True
+    operated(service.home, "teams", "leave", "readers", "reads")
+    assert code_of(start_with(teammate, digest)) == "INVALID_SNAPSHOT"
+    operated(service.home, "teams", "join", "readers", "reads")
+    own = start_with(teammate, digest)["data"]["startRun"]["run"]["name"]
+    operated(service.home, "teams", "leave", "readers", "reads")
+    assert start_with(teammate, digest)["data"]
+    for endpoint, name in ((owner, run), (teammate, own)):
+        wait_until(lambda endpoint=endpoint, name=name: is_ended(endpoint, name), "the end of the run")
+
+
+def is_ended(endpoint: Endpoint, name: str) -> bool:
+    """Whether a run of one experiment has ended."""
+    answer = ask(endpoint, "query($name: String!) { run(name: $name) { status { groups { status } } } }", name=name)
+    return answer["data"]["run"]["status"]["groups"] == [{"status": "SUCCEEDED"}]
 
 
 def test_uploading_again(service: ServiceProcess) -> None:
@@ -269,15 +330,16 @@ def test_expired_address(tmp_path: Path) -> None:
     async def play() -> None:
         async with opened(Options(home=tmp_path / "home", cpus=1), clock) as application:
             snapshots = application.service.snapshots
-            given = await snapshots.announce(digest, len(content))
+            user = await application.add_user("somebody", "key")
+            given = await snapshots.announce(user.id, digest, len(content))
             assert given is not None
             query = {name: values[0] for name, values in parse_qs(urlsplit(given.path).query).items()}
             clock.at = given.expires_at + 1
             with pytest.raises(UploadExpired, match="has expired"):
-                await snapshots.receive(digest, query["size"], query["expires"], query["signature"], body())
+                await snapshots.receive(digest, query, body())
             assert not await snapshots.is_stored(digest)
             clock.at = given.expires_at
-            await snapshots.receive(digest, query["size"], query["expires"], query["signature"], body())
+            await snapshots.receive(digest, query, body())
             assert await snapshots.is_stored(digest)
 
     asyncio.run(play())
@@ -324,13 +386,19 @@ class Place:
     """The snapshots of an application that is open, past HTTP."""
 
     def __init__(self, application: Application) -> None:
+        self.application = application
         self.home = application.options.home
         self.snapshots = application.service.snapshots
         self.database = application.database
 
+    async def announce(self, content: bytes) -> Upload | None:
+        """Announce an archive, as a user of the application."""
+        user = await self.application.add_user("somebody", "key")
+        return await self.snapshots.announce(user.id, digest_of(content), len(content))
+
     async def upload(self, content: bytes) -> None:
         """Announce an archive and upload it."""
-        given = await self.snapshots.announce(digest_of(content), len(content))
+        given = await self.announce(content)
         assert given is not None
         await self.send(given.path, content)
 
@@ -341,11 +409,11 @@ class Place:
             yield content
 
         query = {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
-        await self.snapshots.receive(digest_of(content), query["size"], query["expires"], query["signature"], body())
+        await self.snapshots.receive(digest_of(content), query, body())
 
     async def forget(self, digest: str) -> None:
         """Delete the record of a snapshot."""
-        await self.database.write(lambda connection: connection.execute(rows.delete().where(rows.c.digest == digest)))
+        await self.database.write(lambda connection: snapshot_rows.delete_unused(connection, digest))
 
     def tree(self, digest: str) -> Path:
         """The folder of a snapshot's tree."""
@@ -408,7 +476,7 @@ def test_removing_while_the_same_is_uploaded(tmp_path: Path) -> None:
     digest, chance = digest_of(content), random.Random(20261122)
 
     async def play(place: Place) -> None:
-        given = await place.snapshots.announce(digest, len(content))
+        given = await place.announce(content)
         assert given is not None
         for _ in range(30):
             work = [place.send(given.path, content), place.send(given.path, content), place.snapshots.remove(digest)]

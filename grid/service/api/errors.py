@@ -67,6 +67,7 @@ class _Row(NamedTuple):
 TABLE: Mapping[type[BaseException], _Row] = {
     errors.Unauthenticated: _Row(ErrorCode.UNAUTHENTICATED),
     errors.NotOwner: _Row(ErrorCode.FORBIDDEN),
+    errors.PauseRefused: _Row(ErrorCode.FORBIDDEN),
     errors.InvalidValue: _Row(ErrorCode.INVALID_ARGUMENT),
     errors.InvalidDigest: _Row(ErrorCode.INVALID_ARGUMENT),
     errors.InvalidSize: _Row(ErrorCode.INVALID_ARGUMENT),

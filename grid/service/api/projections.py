@@ -22,6 +22,7 @@ from grid.service.api.columns import Columns, Stored
 from grid.service.api.errors import ApiError
 from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.cluster import RUNNERS
+from grid.service.domain.masking import masked
 from grid.service.store import attempt_rows, experiment_rows, status_counts
 from grid.service.store.database import Database
 from grid.shared.wire import ErrorCode, ExperimentStatus, experiment_name
@@ -115,8 +116,15 @@ _UNKNOWN_SETTINGS = {"timeout": None, "maxRetries": 0, "autoResume": False}
 """What runs have that were started by an earlier version, which did not know these."""
 
 
-def run_object(row: Row[Any], statuses: Statuses) -> Object:
-    """Return the fields of a `Run` except its connections; those that are not selected may be null."""
+def _settings(row: Row[Any], viewer_id: str) -> Object:
+    settings = {**_UNKNOWN_SETTINGS, **orjson.loads(row.settings)}
+    if row.user_id != viewer_id:
+        settings["environment"] = masked(settings.get("environment") or {})
+    return settings
+
+
+def run_object(row: Row[Any], statuses: Statuses, viewer_id: str) -> Object:
+    """Return the fields of a `Run` except its connections, as a viewer may see them; null where not selected."""
     deleted = orjson.loads(row.deleted_indices)
     return {
         "seq": row.seq,
@@ -132,7 +140,7 @@ def run_object(row: Row[Any], statuses: Statuses) -> Object:
         "createdAt": moment(row.created_at),
         "experimentCount": row.experiment_count - len(deleted),
         "deletedIndices": deleted,
-        "settings": row.settings and {**_UNKNOWN_SETTINGS, **orjson.loads(row.settings)},
+        "settings": row.settings and _settings(row, viewer_id),
     }
 
 

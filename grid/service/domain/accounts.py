@@ -41,6 +41,8 @@ class Accounts:
         self._database = database
         self._world = world
         self._keys = user_rows.Keys(database)
+        self.operator_id: str | None = None
+        """The user whom the service adds for itself: the system account, who owns the home and everything in it."""
 
     def close(self) -> None:
         """Close the connection that looks up keys."""
@@ -98,7 +100,7 @@ class Accounts:
         return await self._database.read(lambda connection: team_rows.is_shared_by(connection, viewer.id, owner_id))
 
     async def ensure(self, name: str, key: str | Callable[[], str]) -> User:
-        """Return the user of that name, adding one if there is none, and give them the key.
+        """Return the operator, the user of that name, adding one if there is none, and give them the key.
 
         If a user already has the key it stays theirs, and they are returned: an account may change its name. To read
         the key from a file, pass a function: it is called while no other process can change keys.
@@ -117,7 +119,9 @@ class Accounts:
             user_rows.insert_key(connection, digest, user.id, at)
             return user
 
-        return await self._database.write(write)
+        user = await self._database.write(write)
+        self.operator_id = user.id
+        return user
 
 
 class Directory:

@@ -7,6 +7,7 @@ The code that a client gets for each is not known here: the API has a table of t
     DomainError
     ├── Unauthenticated
     ├── NotOwner
+    ├── PauseRefused
     ├── InvalidValue
     ├── InvalidDigest
     ├── InvalidSize
@@ -69,6 +70,18 @@ class NotOwner(DomainError):
         self.kind = kind
         self.name = name
         self.owner = owner
+
+
+class PauseRefused(DomainError):
+    """A user may neither pause nor resume the cluster now."""
+
+    def __init__(self, cluster: str, why: str) -> None:
+        super().__init__(
+            f"you may not pause or resume the cluster {cluster!r} now: {why}. Its operator may, and users may pause it "
+            "while an experiment of theirs is running, and resume what they have paused"
+        )
+        self.cluster = cluster
+        self.why = why
 
 
 class AccountError(DomainError):
@@ -279,7 +292,7 @@ class SnapshotRefused(DomainError):
 
 
 class SnapshotMissing(SnapshotRefused):
-    """A run needs a snapshot that is not stored."""
+    """A run needs a snapshot that is not stored, or that its user has neither uploaded nor may read."""
 
     def __init__(self, digest: str) -> None:
         super().__init__(f"the snapshot {digest[:_LONGEST_ID]!r} is not stored; createSnapshot says where to upload it")

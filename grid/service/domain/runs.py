@@ -136,7 +136,7 @@ class Runs:
         await asyncio.to_thread(self._count, settings)
         seed = settings["seed"] if settings.get("seed") is not None else self._world.below(2**31)
         expansion = await asyncio.to_thread(self._expand, settings, seed)
-        if not await self._snapshots.is_stored(given["snapshot"]):
+        if not await self._snapshots.may_use(user.id, given["snapshot"]):
             raise SnapshotMissing(given["snapshot"])
         if not self._snapshots.holds(given["snapshot"], given["script"]):
             raise InvalidValue("script", given["script"], "the path of a file in the snapshot")
@@ -169,8 +169,8 @@ class Runs:
             # Looked up again where no other write can come between: two requests with one key make one run.
             made = run_rows.by_key(connection, user.id, key)
             if made is None:
-                if not snapshot_rows.is_stored(connection, given["snapshot"]):
-                    # The last run that had it was deleted in the meantime.
+                if not snapshot_rows.may_use(connection, user.id, given["snapshot"]):
+                    # The last run that had it was deleted in the meantime, or its owner has left the team.
                     raise SnapshotMissing(given["snapshot"])
                 name = self._free_name(connection, user, given.get("name") or "")
                 made = run_rows.by_seq(connection, run_rows.insert(connection, {**run, "name": name}, rows))

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -62,18 +62,27 @@ class Snapshots:
         # One for each digest whose tree is being put into its place or taken away.
         self._moving: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def announce(self, digest: str, size_bytes: float) -> Upload | None:
-        """Return where to upload an archive, or None if its content is stored already."""
+    async def announce(self, user_id: str, digest: str, size_bytes: float) -> Upload | None:
+        """Return where a user can upload an archive; None if its content is here and they may use it.
+
+        A digest alone is no proof: it is known to whoever has seen it, in a log, or as the commit of a run. So somebody
+        else's content is uploaded again, and nobody learns that it was here.
+        """
         if not _DIGEST.fullmatch(digest):
             raise InvalidDigest(digest)
         if not 1 <= size_bytes <= MAX_SNAPSHOT_BYTES or size_bytes != int(size_bytes):
             raise (SnapshotTooLarge if size_bytes > MAX_SNAPSHOT_BYTES else InvalidSize)(size_bytes, MAX_SNAPSHOT_BYTES)
-        if await self.is_stored(digest):
+        if await self.may_use(user_id, digest):
             return None
         expires_at = self._world.now() + _UPLOAD_SECONDS * 1_000_000
-        query = {"size": int(size_bytes), "expires": expires_at}
-        query["signature"] = self._signature(digest, **query)  # type: ignore[assignment]
+        query = {"user": user_id, "size": str(int(size_bytes)), "expires": str(expires_at)}
+        query["signature"] = self._signature(digest, **query)
         return Upload(f"/snapshots/{digest}?{urlencode(query)}", expires_at)
+
+    async def may_use(self, user_id: str, digest: str) -> bool:
+        """Return whether the content is here, and a user has uploaded it or may read a run that has it."""
+        may = await self._database.read(lambda connection: snapshot_rows.may_use(connection, user_id, digest))
+        return may and self._workspace.snapshot(digest).is_dir()
 
     async def is_stored(self, digest: str) -> bool:
         """Return whether the content with this digest is here: recorded, and not removed behind the service's back."""
@@ -88,8 +97,15 @@ class Snapshots:
         """Return whether a stored snapshot has a file of this path."""
         return os.path.isfile(self._workspace.snapshot(digest) / script)
 
-    async def receive(self, digest: str, size: str, expires: str, signature: str, body: AsyncIterator[bytes]) -> None:
+    async def receive(self, digest: str, query: Mapping[str, str], body: AsyncIterator[bytes]) -> None:
         """Receive an archive at the address that `announce` returned, check it and keep its tree.
+
+        Parameters
+        ----------
+        digest, query
+            What the address says.
+        body
+            The archive, in pieces.
 
         Raises
         ------
@@ -101,9 +117,10 @@ class Snapshots:
         OSError
             If the disk refuses it. Nothing is then kept.
         """
+        user_id, size, expires, signature = (query.get(name, "") for name in ("user", "size", "expires", "signature"))
         numbers = _WHOLE_NUMBER.fullmatch(size) and _WHOLE_NUMBER.fullmatch(expires)
         if not (numbers and _DIGEST.fullmatch(digest)) or not hmac.compare_digest(
-            self._signature(digest, int(size), int(expires)).encode(), signature.encode()
+            self._signature(digest, user_id, size, expires).encode(), signature.encode()
         ):
             raise UploadRefused
         if self._world.now() > int(expires):
@@ -117,7 +134,9 @@ class Snapshots:
                 await self._keep(digest, tree)
                 await failpoints.reached_async("snapshot.placed")
                 at = self._world.now()
-                await self._database.write(lambda connection: snapshot_rows.insert(connection, digest, int(size), at))
+                await self._database.write(
+                    lambda connection: snapshot_rows.insert(connection, digest, int(size), user_id, at)
+                )
                 await failpoints.reached_async("snapshot.recorded")
         finally:
             for left in (archive, tree):
@@ -146,8 +165,9 @@ class Snapshots:
     def _lock(self, digest: str) -> asyncio.Lock:
         return self._moving.setdefault(digest, asyncio.Lock())
 
-    def _signature(self, digest: str, size: int, expires: int) -> str:
-        return hmac.new(self._secret, f"PUT\n{digest}\n{size}\n{expires}".encode(), hashlib.sha256).hexdigest()
+    def _signature(self, digest: str, user: str, size: str, expires: str) -> str:
+        text = f"PUT\n{digest}\n{user}\n{size}\n{expires}"
+        return hmac.new(self._secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def _discard(left: Path) -> None:

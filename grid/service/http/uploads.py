@@ -35,15 +35,8 @@ async def receive(snapshots: Snapshots, request: Request) -> Response:
     Response
         204 if the archive is stored; otherwise an error in the form of GraphQL's errors.
     """
-    query = request.query_params
     try:
-        await snapshots.receive(
-            request.scope["path"].rpartition("/")[2],
-            query.get("size", ""),
-            query.get("expires", ""),
-            query.get("signature", ""),
-            request.stream(),
-        )
+        await snapshots.receive(request.scope["path"].rpartition("/")[2], request.query_params, request.stream())
     except (DomainError, DatabaseUnavailable) as error:
         refusal = translated(error)
         if refusal is None:

@@ -176,6 +176,12 @@ def is_any_unfinished(connection: Connection) -> bool:
     return bool(connection.execute(sa.select(sa.exists().where(experiments.c.status.in_(UNFINISHED)))).scalar())
 
 
+def has_active(connection: Connection, user_id: str) -> bool:
+    """Return whether one of a user's experiments holds resources."""
+    active = sa.select(experiments.c.seq).join_from(experiments, runs).where(experiments.c.status.in_(ACTIVE))
+    return connection.execute(active.where(runs.c.user_id == user_id).limit(1)).scalar() is not None
+
+
 def unfinished_of(connection: Connection, run_seq: int) -> int:
     """Return how many experiments of a run have not ended."""
     query = sa.select(sa.func.count()).select_from(experiments)

@@ -10,8 +10,8 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from grid.service.store import experiment_rows, removal_rows, status_counts
-from grid.service.store.tables import attempts, events, experiments, retries, runs, snapshots, users
+from grid.service.store import experiment_rows, removal_rows, snapshot_rows, status_counts
+from grid.service.store.tables import attempts, events, experiments, retries, runs, users
 
 _REVISION = (
     sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)).where(events.c.run_seq == runs.c.seq).scalar_subquery()
@@ -106,6 +106,4 @@ def delete(connection: Connection, run: Row[Any]) -> None:
     connection.execute(sa.delete(experiments).where(of_run))
     status_counts.remove(connection, run.seq)
     connection.execute(sa.delete(runs).where(runs.c.seq == run.seq))
-    unused = (snapshots.c.digest == run.snapshot) & ~sa.exists().where(runs.c.snapshot == run.snapshot)
-    removal_rows.add(connection, sa.select(sa.literal("snapshot"), snapshots.c.digest, sa.literal(0)).where(unused))
-    connection.execute(sa.delete(snapshots).where(unused))
+    snapshot_rows.delete_unused(connection, run.snapshot)

@@ -134,8 +134,16 @@ def make_engine(url: URL, *, connections: int) -> Engine:
     return engine
 
 
+DriverError = sqlite3.Error
+"""What the driver raises."""
+
+
 class Unanswered(Exception):
-    """A direct query has no answer now."""
+    """A direct query has no answer now, because another program has locked the database."""
+
+
+class Broken(Exception):
+    """A direct query can no longer be asked, for a reason that does not pass by itself."""
 
 
 class DirectQuery:
@@ -169,13 +177,19 @@ class DirectQuery:
         Raises
         ------
         Unanswered
-            If the database is locked or cannot be read: ask in the ordinary way, which waits and explains.
+            If the database is locked: ask in the ordinary way, which waits.
+        Broken
+            If anything else is wrong: ask in the ordinary way, which explains, and make another query.
         """
         try:
             # All rows are fetched, so that the statement ends: an open one would see the same data for ever.
             rows = self._driver.execute(self._text, values).fetchall()
         except sqlite3.Error as error:
-            raise Unanswered from error
+            # The lowest byte is the primary code. An error of the driver itself has none.
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise Unanswered from error
+            raise Broken(str(error)) from error
         return rows[0] if rows else None
 
     def close(self) -> None:

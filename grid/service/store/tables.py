@@ -77,6 +77,8 @@ clusters = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("paused", Boolean, nullable=False),
+    # The user who has paused it; null if it is not paused, or was by an earlier version.
+    Column("paused_by", String(64)),
 )
 
 snapshots = Table(
@@ -84,6 +86,15 @@ snapshots = Table(
     metadata,
     Column("digest", String(64), primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    # Who has sent which snapshot, and so has its content, whoever else has sent the same.
+    Column("digest", ForeignKey("snapshots.digest"), primary_key=True),
+    Column("user_id", ForeignKey("users.id"), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from grid.service.store import sqlite
 from grid.service.store.database import Database
 from grid.service.store.faults import AlreadyThere
 from grid.service.store.tables import api_keys, users
+
+_log = logging.getLogger(__name__)
 
 _BY_KEY: sa.Select[Any] = (
     sa.select(users.c.id, users.c.name, users.c.disabled_at)
@@ -30,15 +33,39 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._query = sqlite.DirectQuery.of(database.engine, _BY_KEY)
+        self._trouble: str | None = None
 
     async def owner(self, digest: str) -> Sequence[Any] | None:
         """Return the id, the name and the time of disabling of the user whose key has this digest."""
         if self._query is not None:
             try:
-                return self._query.first(digest)
+                found = self._query.first(digest)
             except sqlite.Unanswered:
-                pass  # asked again below, which waits for locks and explains errors
+                pass  # asked again below, which waits
+            except sqlite.Broken as error:
+                self._replace(self._query, error)  # and asked again below, which explains what is wrong
+            else:
+                self._works()
+                return found
         return await self._database.read(lambda connection: by_key(connection, digest))
+
+    def _replace(self, broken: sqlite.DirectQuery, error: sqlite.Broken) -> None:
+        """Make another query for the next request. The log shows when trouble begins and ends, not every request."""
+        if self._trouble != str(error):
+            self._trouble = str(error)
+            message = "keys of %s cannot be looked up directly: %s; until they can, each request takes longer"
+            _log.error(message, self._database.name, error)
+        try:
+            another = sqlite.DirectQuery.of(self._database.engine, _BY_KEY)
+        except (sa.exc.SQLAlchemyError, sqlite.DriverError):
+            return  # the log says what is wrong, and the next request tries again
+        broken.close()
+        self._query = another
+
+    def _works(self) -> None:
+        if self._trouble is not None:
+            self._trouble = None
+            _log.info("keys of %s can be looked up directly again", self._database.name)
 
     def close(self) -> None:
         """Close the connection."""

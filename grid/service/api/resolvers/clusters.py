@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ariadne import MutationType, ObjectType, QueryType
 
-from grid.service.api.context import Info, Service
+from grid.service.api.context import Context, Info
 from grid.service.api.projections import Object, instance_type_object
 from grid.service.api.resolvers.mutations import to_its_end
 from grid.service.domain.cluster import Cluster
 from grid.service.domain.errors import ClusterMissing
+from grid.service.domain.pauses import set_paused
 from grid.service.store import cluster_rows
 
 _query = QueryType()
@@ -44,22 +45,23 @@ def _instance_types(_: Object, info: Info) -> list[Object]:
 @_mutation.field("pauseCluster")
 @to_its_end
 async def _pause_cluster(_: object, info: Info, name: str) -> Object:
-    return await _set_paused(info.context.service, name, paused=True)
+    return await _set_paused(info.context, name, paused=True)
 
 
 @_mutation.field("resumeCluster")
 @to_its_end
 async def _resume_cluster(_: object, info: Info, name: str) -> Object:
-    return await _set_paused(info.context.service, name, paused=False)
+    return await _set_paused(info.context, name, paused=False)
 
 
 def _cluster_object(cluster: Cluster) -> Object:
     return {"name": cluster.name, "cpus": cluster.resources.cpus, "gpus": cluster.resources.gpus}
 
 
-async def _set_paused(service: Service, name: str, *, paused: bool) -> Object:
+async def _set_paused(context: Context, name: str, *, paused: bool) -> Object:
+    service = context.service
     if name != service.cluster.name:
         raise ClusterMissing(name, service.cluster.name)
-    await service.database.write(lambda connection: cluster_rows.set_paused(connection, name, paused=paused))
+    await set_paused(service.database, service.accounts, context.user, name, paused=paused)
     service.scheduler.wake()
     return _cluster_object(service.cluster)

@@ -43,7 +43,7 @@ async def _find_run(_: object, info: Info, name: str, owner: str | None = None) 
     if user is None:
         return None
     row = await service.database.read(lambda connection: run_rows.by_name(connection, user.id, name))
-    return None if row is None else run_object(row, _statuses(info, [row]))
+    return None if row is None else run_object(row, _statuses(info, [row]), info.context.user.id)
 
 
 @_query.field("runs")
@@ -56,7 +56,7 @@ async def _page_of_runs(_: object, info: Info, first: int, after: str | None = N
         rows = run_rows.page(connection, user_id, first, place, without=without)
         statuses = _statuses(info, rows[:first])
         total = run_rows.count(connection, user_id)
-        return page_object(rows, first, total, lambda row: run_object(row, statuses), "seq")
+        return page_object(rows, first, total, lambda row: run_object(row, statuses, user_id), "seq")
 
     return await service.database.read(read)  # type: ignore[no-any-return]
 
@@ -104,7 +104,7 @@ async def _failures(run: Object, info: Info) -> list[Object]:
 async def _start_run(_: object, info: Info, input: Object) -> Object:  # noqa: A002 - the schema's word
     service = info.context.service
     row, warnings = await service.runs.start(info.context.user, input)
-    return {"run": run_object(row, _statuses(info, [row])), "warnings": warnings}
+    return {"run": run_object(row, _statuses(info, [row]), info.context.user.id), "warnings": warnings}
 
 
 @_mutation.field("cancelRun")

@@ -16,7 +16,8 @@ BINDABLES = (_mutation,)
 @_mutation.field("createSnapshot")
 @to_its_end
 async def _create_snapshot(_: object, info: Info, input: Object) -> Object:  # noqa: A002 - the schema's word
-    upload = await info.context.service.snapshots.announce(input["digest"], input["sizeBytes"])
+    context = info.context
+    upload = await context.service.snapshots.announce(context.user.id, input["digest"], input["sizeBytes"])
     return {
         "digest": input["digest"],
         "stored": upload is None,
