@@ -223,6 +223,11 @@ def _owner(home: Path) -> int | None:
         return None
 
 
+def is_no_space(error: OSError) -> bool:
+    """Return whether an error says that a disk has no room for what was to be written."""
+    return error.errno in _NO_SPACE
+
+
 def _user(number: int) -> str:
     import pwd  # noqa: PLC0415 - not everywhere
 

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid._version import __version__
 from grid.service.command import options
+from grid.service.command.own_key import START_SECONDS, KeyFiles, settled
+from grid.service.command.printing import OutputFile, print_text
 from grid.service.system.settings import OptionError, TryLater
 from grid.shared import homes, locks
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
     from grid.service.domain.accounts import Directory, User
     from grid.service.system.workspace import Workspace
@@ -33,7 +35,6 @@ _T = TypeVar("_T")
 _Running = Callable[[Path], "dict[str, Any] | None"]
 
 _REFUSED = 1
-_START_SECONDS = 30.0
 
 
 def add_commands(commands: Any, running: _Running) -> None:
@@ -114,9 +115,30 @@ class _Operator:
         """Return the record of the service that is running in the home; None if there is none."""
         return self._running(self.workspace.home)
 
-    def transact(self, statements: Callable[[Connection, Directory], _T]) -> _T:
-        """Run statements in one transaction, which is committed before this returns."""
-        return asyncio.run(self._database.write(lambda connection: statements(connection, self.directory)))
+    def transact(self, statements: Callable[[Connection, Directory], _T], said: Callable[[_T], str]) -> _T:
+        """Run statements in one transaction, which is committed before this returns, and print what was done.
+
+        A file may be on a disk that has no room for what is printed, and a key cannot be printed again. So into a file
+        it is printed before the commit; if that cannot be done, nothing is, and nothing is left in the file. Anything
+        else takes it afterwards: nobody may keep the database waiting by not reading from a pipe.
+        """
+        output = OutputFile.of(sys.stdout)
+
+        def write(connection: Connection) -> _T:
+            result = statements(connection, self.directory)
+            if output is not None:
+                print_text(said(result), "nothing was changed")
+            return result
+
+        try:
+            result = asyncio.run(self._database.write(write))
+        except BaseException:
+            if output is not None:
+                output.undo()
+            raise
+        if output is None:
+            print_text(said(result), "what it says is done")
+        return result
 
     @property
     def key_file(self) -> Path:
@@ -154,13 +176,11 @@ def _run(action: _Action, home: Path, given: argparse.Namespace, running: _Runni
     except AccountError as error:
         sys.stderr.write(f"error: {error}\n")
         return _REFUSED
-    except homes.HomeRefused as error:
-        raise OptionError(str(error)) from error
     except DatabaseUnavailable as error:
         message = f"the database cannot be used: it {error.fault.words}; {error.fault.advice}. Then run this again"
         raise (TryLater if error.fault.passes else OptionError)(message) from error
     except OSError as error:
-        raise OptionError(str(homes.explained(error, home))) from error
+        raise homes.explained(error, home) from error
     return 0
 
 
@@ -169,63 +189,51 @@ def _run(action: _Action, home: Path, given: argparse.Namespace, running: _Runni
 
 def _add_user(operator: _Operator) -> None:
     key = operator.world.key()
-    user = operator.transact(lambda connection, directory: directory.add_user(connection, operator.given.user, key))
-    _print_credentials(operator, user, key)
+    operator.transact(
+        lambda connection, directory: directory.add_user(connection, operator.given.user, key),
+        lambda user: _credentials(operator, user, key),
+    )
+    _explain_credentials(operator, operator.given.user)
 
 
 def _rotate(operator: _Operator) -> None:
     key = operator.world.key()
+    files = KeyFiles(operator.workspace, operator.running, key)
 
     def write(connection: Connection, directory: Directory) -> tuple[User, bool]:
-        from grid.service.domain.errors import AccountError  # noqa: PLC0415
-        from grid.service.system.workspace import write_private  # noqa: PLC0415
-
         is_own = operator.is_own(connection, directory.user(connection, operator.given.user))
         user = directory.replace_keys(connection, operator.given.user, key)
         if is_own:
             # Within the transaction: a service that starts meanwhile also reads the file within one, so it can neither
-            # bring back the old key nor miss the new one. If the commit fails, its next start accepts the new key.
-            try:
-                write_private(operator.key_file, key.encode())
-            except OSError as error:
-                message = f"cannot write {operator.key_file}: {error.strerror}; nothing was changed"
-                raise AccountError(message) from error
+            # bring back the old key nor miss the new one.
+            files.replace()
         return user, is_own
 
-    user, is_own = operator.transact(write)
-    if is_own:
-        _tell_service(operator, key)
-    _print_credentials(operator, user, key)
+    with files:
+        user, is_own = operator.transact(write, lambda result: _credentials(operator, result[0], key))
+        if is_own:
+            files.tell_service()
+    _explain_credentials(operator, user.name)
     if is_own:
         sys.stderr.write(f"This is the key of {operator.workspace.home} itself: login() there uses the new one.\n")
 
 
-def _tell_service(operator: _Operator, key: str) -> None:
-    """Put the new key where logins find it, if a service is running; wait for one that is starting."""
-    from grid.service.system.workspace import write_private  # noqa: PLC0415
-
-    try:
-        with _settled(operator.workspace, operator.running) as record:
-            if record is not None and record["api_key"] != key:
-                content = json.dumps({**record, "api_key": key}, indent=2)
-                write_private(operator.workspace.service / homes.RECORD, content.encode())
-    except locks.StillHeld:
-        home = operator.workspace.home
-        sys.stderr.write(
-            f"warning: the service of {home} has been starting for {_START_SECONDS:g} s, and may still\n"
-            "give login() the old key: stop it (python -m grid.service stop); the next login() starts it again.\n"
-        )
+def _credentials(operator: _Operator, user: User, key: str) -> str:
+    return json.dumps({"UserID": user.id, "APIKey": key, "URL": _url(operator)}, indent=2) + "\n"
 
 
-def _print_credentials(operator: _Operator, user: User, key: str) -> None:
+def _url(operator: _Operator) -> str:
     record = operator.running()
-    url = operator.given.url or (record["url"] if record else "")
-    sys.stdout.write(json.dumps({"UserID": user.id, "APIKey": key, "URL": url}, indent=2) + "\n")
-    sys.stdout.flush()
+    return str(operator.given.url or (record["url"] if record else ""))
+
+
+def _explain_credentials(operator: _Operator, name: str) -> None:
     # The name is safe to print: it was checked, or comes from the database.
-    missing = "" if url else 'No service is running, and --url was not given: fill in its address under "URL".\n'
+    missing = (
+        "" if _url(operator) else 'No service is running, and --url was not given: fill in its address under "URL".\n'
+    )
     sys.stderr.write(
-        f"{user.name} saves this as ~/.grid/credentials.json (chmod 600), or passes it to login() as user_id, api_key\n"
+        f"{name} saves this as ~/.grid/credentials.json (chmod 600), or passes it to login() as user_id, api_key\n"
         f"and url. The key is stored nowhere else and will not be shown again.\n{missing}"
     )
 
@@ -243,69 +251,81 @@ def _disable(operator: _Operator) -> None:
             raise AccountError(message)
         directory.disable(connection, operator.given.user)
 
-    operator.transact(write)
-    sys.stdout.write(f"disabled {operator.given.user}: their keys are refused; their runs continue and are kept\n")
+    said = f"disabled {operator.given.user}: their keys are refused; their runs continue and are kept\n"
+    operator.transact(write, lambda _: said)
 
 
 def _enable(operator: _Operator) -> None:
-    operator.transact(lambda connection, directory: directory.enable(connection, operator.given.user))
-    sys.stdout.write(f"enabled {operator.given.user}\n")
+    user = operator.given.user
+    operator.transact(lambda connection, directory: directory.enable(connection, user), lambda _: f"enabled {user}\n")
 
 
 def _list_users(operator: _Operator) -> None:
     from grid.service.store import team_rows, user_rows  # noqa: PLC0415
 
-    users, memberships = operator.transact(
-        lambda connection, _: (user_rows.all_users(connection), team_rows.all_memberships(connection))
+    def table(read: tuple[Sequence[Row[Any]], Sequence[Row[Any]]]) -> str:
+        users, memberships = read
+        rows = [
+            (
+                user.name,
+                user.id,
+                _moment(user.created_at),
+                "active" if user.disabled_at is None else "disabled",
+                ",".join(each.team for each in memberships if each.user == user.name) or "-",
+            )
+            for user in users
+        ]
+        return _table(("NAME", "ID", "CREATED", "STATE", "TEAMS"), rows)
+
+    operator.transact(
+        lambda connection, _: (user_rows.all_users(connection), team_rows.all_memberships(connection)), table
     )
-    rows = [
-        (
-            user.name,
-            user.id,
-            _moment(user.created_at),
-            "active" if user.disabled_at is None else "disabled",
-            ",".join(each.team for each in memberships if each.user == user.name) or "-",
-        )
-        for user in users
-    ]
-    _print_table(("NAME", "ID", "CREATED", "STATE", "TEAMS"), rows)
 
 
 # Teams
 
 
 def _add_team(operator: _Operator) -> None:
-    operator.transact(lambda connection, directory: directory.add_team(connection, operator.given.team))
-    sys.stdout.write(f"added the team {operator.given.team}\n")
+    team = operator.given.team
+    operator.transact(
+        lambda connection, directory: directory.add_team(connection, team), lambda _: f"added the team {team}\n"
+    )
 
 
 def _join(operator: _Operator) -> None:
     given = operator.given
-    operator.transact(lambda connection, directory: directory.join(connection, given.team, given.user))
-    sys.stdout.write(f"{given.user} is in {given.team}\n")
+    operator.transact(
+        lambda connection, directory: directory.join(connection, given.team, given.user),
+        lambda _: f"{given.user} is in {given.team}\n",
+    )
 
 
 def _leave(operator: _Operator) -> None:
     given = operator.given
-    operator.transact(lambda connection, directory: directory.leave(connection, given.team, given.user))
-    sys.stdout.write(f"{given.user} is no longer in {given.team}\n")
+    operator.transact(
+        lambda connection, directory: directory.leave(connection, given.team, given.user),
+        lambda _: f"{given.user} is no longer in {given.team}\n",
+    )
 
 
 def _list_teams(operator: _Operator) -> None:
     from grid.service.store import team_rows  # noqa: PLC0415
 
-    teams, memberships = operator.transact(
-        lambda connection, _: (team_rows.all_teams(connection), team_rows.all_memberships(connection))
+    def table(read: tuple[Sequence[Row[Any]], Sequence[Row[Any]]]) -> str:
+        teams, memberships = read
+        rows = [
+            (
+                team.name,
+                _moment(team.created_at),
+                ",".join(each.user for each in memberships if each.team == team.name) or "-",
+            )
+            for team in teams
+        ]
+        return _table(("NAME", "CREATED", "USERS"), rows)
+
+    operator.transact(
+        lambda connection, _: (team_rows.all_teams(connection), team_rows.all_memberships(connection)), table
     )
-    rows = [
-        (
-            team.name,
-            _moment(team.created_at),
-            ",".join(each.user for each in memberships if each.team == team.name) or "-",
-        )
-        for team in teams
-    ]
-    _print_table(("NAME", "CREATED", "USERS"), rows)
 
 
 # What several commands need
@@ -315,7 +335,7 @@ def _list_teams(operator: _Operator) -> None:
 def _unchanged(workspace: Workspace, running: Callable[[], dict[str, Any] | None]) -> Iterator[None]:
     """Keep services from starting, so that a database is made or migrated only once, and not beneath a running one."""
     try:
-        with _settled(workspace, running) as record:
+        with settled(workspace, running) as record:
             if record is not None and record["version"] != __version__:
                 message = (
                     f"the service of {workspace.home} has version {record['version']}, and this is {__version__}: "
@@ -324,41 +344,15 @@ def _unchanged(workspace: Workspace, running: Callable[[], dict[str, Any] | None
                 raise OptionError(message)
             yield
     except locks.StillHeld:
-        message = f"the service of {workspace.home} has been starting for {_START_SECONDS:g} s: see its log"
+        message = f"the service of {workspace.home} has been starting for {START_SECONDS:g} s: see its log"
         raise OptionError(message) from None
-
-
-@contextmanager
-def _settled(workspace: Workspace, running: Callable[[], dict[str, Any] | None]) -> Iterator[dict[str, Any] | None]:
-    """Wait for a service that is starting; yield the record of the one that is running.
-
-    If none is running, that is None, and none can start meanwhile, because its lock is held here.
-    """
-    record: dict[str, Any] | None = None
-
-    def runs() -> bool:
-        nonlocal record
-        record = running()
-        return record is not None
-
-    try:
-        lock = locks.acquire(workspace.service / homes.LOCK, seconds=_START_SECONDS, unless=runs)
-    except locks.StillHeld:
-        if record is None:
-            raise
-    else:
-        with lock:
-            yield None
-        return
-    yield record
 
 
 def _moment(at: int) -> str:
     return datetime.fromtimestamp(at // 1_000_000, UTC).isoformat()
 
 
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write(line.rstrip() + "\n")
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows))
+    return "".join(f"{line.rstrip()}\n" for line in lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -44,13 +45,19 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         try:
             homes.refuse_not_utf8(home)
-            return int(given.command(home, given))
+            code = int(given.command(home, given))
+            sys.stdout.flush()
         except OSError as error:
+            if homes.is_no_space(error):
+                sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - what is left would be tried again
+                message = f"{error.strerror}: make room on that disk, and run this again"
+                return _refused(NoSpace(message), EXIT_TRY_LATER)
             if given.command is _serve:  # a fault of a service: its keeper starts another
                 raise
             raise homes.explained(error, home) from error
     except (HomeRefused, OptionError) as error:
         return _refused(error, EXIT_TRY_LATER if isinstance(error, (NoSpace, TryLater)) else EXIT_REFUSED)
+    return code
 
 
 def _refused(error: Exception, code: int) -> int:
