@@ -86,7 +86,7 @@ class AuthenticationFailed(GridError, PermissionError):
 
 
 class PermissionDenied(GridError, PermissionError):
-    """The viewer may read it, but only its owner may change it."""
+    """The viewer may see it, and not change it: it is another user's, or the cluster, which is everybody's."""
 
 
 class InvalidArgument(GridError, ValueError):

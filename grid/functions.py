@@ -332,6 +332,8 @@ def pause_cluster(cluster: str) -> None:
     ------
     ClusterNotFound
         If there is no such cluster.
+    PermissionDenied
+        If you are not its operator, and no experiment of yours is running. Of an embedded service you are the operator.
 
     Examples
     --------
@@ -356,6 +358,8 @@ def resume_cluster(cluster: str) -> None:
     ------
     ClusterNotFound
         If there is no such cluster.
+    PermissionDenied
+        If its operator has paused it, or another user while no experiment of yours is running.
 
     Examples
     --------

@@ -22,7 +22,7 @@ def group() -> Iterator[Cgroup]:
     assert made.make()
     yield made
     made.kill(spared=())
-    subprocess.run(["find", made.path, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"], check=False)
+    subprocess.run(["find", made.path, "-depth", "-type", "d", "-execdir", "rmdir", "{}", ";"], check=False)
 
 
 def test_nested_groups(group: Cgroup) -> None:

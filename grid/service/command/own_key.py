@@ -13,7 +13,6 @@ from grid.service.command.printing import refusal
 from grid.service.system.workspace import Workspace, write_private
 from grid.shared import homes, locks
 
-"""What the service reads at its start, in its folder of the home."""
 START_SECONDS = 30.0
 """How long to wait for a service that is starting."""
 
