@@ -88,37 +88,38 @@ def test_strange_names(tmp_path: Path) -> None:
     assert names_in(outside) == ["kept"]
 
 
+def leave_closed(folder: Path, mode: int) -> None:
+    """What the test below does, as another user."""
+    snapshot, earlier, work = folder / "snapshot", folder / "earlier", folder / "work"
+    for each in (snapshot, earlier):
+        for inner in ("b/c", "b/empty", "d"):
+            (each / "a" / inner).mkdir(parents=True)
+        for file in ("a/b/file", "a/b/c/file", "a/d/file", "file"):
+            (each / file).write_text("same")
+    closed = ("a/b/c/file", "a/b/c", "a/b/empty", "a/b", "a")
+    for name in closed:
+        (earlier / name).chmod(mode)
+    copier().copy(str(snapshot), str(work))
+    copier().overlay(str(earlier), str(work))
+    for each in (earlier, work):
+        found = []
+        for name in reversed(closed):
+            found.append(stat.S_IMODE((each / name).lstat().st_mode))
+            (each / name).chmod(0o700)
+        assert found == [mode] * 5
+    assert names_in(work) == names_in(earlier) == names_in(snapshot)
+    (work / "a" / "b").chmod(mode)
+    remove_unchanged(str(snapshot), str(work))
+    (work / "a" / "b").chmod(0o700)
+    assert names_in(work)[:2] == ["a", "a/b"]
+    assert "file" not in names_in(work)
+    assert "a/d" not in names_in(work)
+
+
 @pytest.mark.parametrize("mode", [0, 0o500, 0o300, 0o600])
 def test_closed_folders(mode: int) -> None:
     """What a script has closed for itself is carried over with its modes and stays as it was."""
-
-    def play(folder: Path) -> None:
-        snapshot, earlier, work = folder / "snapshot", folder / "earlier", folder / "work"
-        for each in (snapshot, earlier):
-            for inner in ("b/c", "b/empty", "d"):
-                (each / "a" / inner).mkdir(parents=True)
-            for file in ("a/b/file", "a/b/c/file", "a/d/file", "file"):
-                (each / file).write_text("same")
-        closed = ("a/b/c/file", "a/b/c", "a/b/empty", "a/b", "a")
-        for name in closed:
-            (earlier / name).chmod(mode)
-        copier().copy(str(snapshot), str(work))
-        copier().overlay(str(earlier), str(work))
-        for each in (earlier, work):
-            found = []
-            for name in reversed(closed):
-                found.append(stat.S_IMODE((each / name).lstat().st_mode))
-                (each / name).chmod(0o700)
-            assert found == [mode] * 5
-        assert names_in(work) == names_in(earlier) == names_in(snapshot)
-        (work / "a" / "b").chmod(mode)
-        remove_unchanged(str(snapshot), str(work))
-        (work / "a" / "b").chmod(0o700)
-        assert names_in(work)[:2] == ["a", "a/b"]
-        assert "file" not in names_in(work)
-        assert "a/d" not in names_in(work)
-
-    as_somebody(play)
+    as_somebody(leave_closed, mode)
 
 
 def test_what_is_mounted(tmp_path: Path) -> None:

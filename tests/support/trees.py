@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -79,36 +80,37 @@ def bound(folder: Path, to: Path) -> Iterator[None]:
                 subprocess.run(["umount", "--lazy", point], check=True)
 
 
-def as_somebody(do: Callable[[Path], None]) -> None:
-    """Call a function with a folder of its own, as a user whom modes stop: the superuser is stopped by none."""
+def as_somebody(do: Callable[[Path, int], None], mode: int) -> None:
+    """Call a module's function with a folder of its own, as a user whom modes stop: none stops the superuser."""
     with tempfile.TemporaryDirectory(prefix="grid-test-") as folder:
         os.chmod(folder, 0o777)  # noqa: S103 - for that user
-        child = os.fork()
-        if child == 0:
-            _become_somebody_and(do, Path(folder))
-        _, status = os.waitpid(child, 0)
-        assert status == 0, "see the traceback above"
+        command = [sys.executable, "-m", "tests.support.trees", inspect.getfile(do), do.__name__, folder, str(mode)]
+        told = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
         subprocess.run(["chmod", "-R", "u+rwx", folder], check=True)
+        assert told.returncode == 0, told.stderr
 
 
-def _become_somebody_and(do: Callable[[Path], None], folder: Path) -> None:
-    code = 1
-    try:
-        if os.geteuid() == 0:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            if sys.platform == "linux":
-                ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: else /proc/self is the superuser's
-        do(folder)
-        code = 0
-    except BaseException:  # noqa: BLE001 - whatever it is, the test shows it
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+def main(file: str, name: str, folder: str, mode: str) -> None:
+    """Do that, in a process of its own, which has imported everything before it becomes somebody else."""
+    spec = spec_from_file_location("called", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: else /proc/self is the superuser's
+    getattr(module, name)(Path(folder), int(mode))
 
 
 def _down(folder: int, name: str) -> int:
     inner = os.open(name, os.O_RDONLY, dir_fd=folder)
     os.close(folder)
     return inner
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -13,7 +13,7 @@ import os
 import stat
 from contextlib import suppress
 
-from grid.service.system.walking import FOLDER, permit
+from grid.service.system.walking import FOLDER, mount_of, permit
 
 PRIVATE_FOLDER = 0o700
 
@@ -35,7 +35,8 @@ def remove(path: str, *, dir_fd: int | None = None) -> None:
     Raises
     ------
     OSError
-        If something of it cannot be removed: the first of these errors. Everything else is gone.
+        If something of it cannot be removed: the first of these errors. Everything else is gone. With EBUSY, and with
+        nothing removed, if something is mounted there.
     """
     try:
         if not stat.S_ISDIR(os.lstat(path, dir_fd=dir_fd).st_mode):
@@ -45,6 +46,8 @@ def remove(path: str, *, dir_fd: int | None = None) -> None:
     except FileNotFoundError:
         return
     try:
+        if _is_mounted(folder):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
         empty(folder)
     finally:
         os.close(folder)
@@ -119,6 +122,15 @@ def open_folder(path: str, *, dir_fd: int | None = None) -> int:
         if os.fstat(folder).st_mode & PRIVATE_FOLDER != PRIVATE_FOLDER:
             os.fchmod(folder, PRIVATE_FOLDER)
     return folder
+
+
+def _is_mounted(folder: int) -> bool:
+    """Return whether a folder is where another disk, or another part of the same one, is mounted."""
+    around = os.open("..", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return mount_of(around) != mount_of(folder)
+    finally:
+        os.close(around)
 
 
 def _leave_nothing(inner: int, name: str, top: int, failures: list[OSError]) -> list[str]:

@@ -198,6 +198,9 @@ def permit(path: str, mode: int, *, dir_fd: int | None = None, is_exact: bool = 
         if stat.S_ISLNK(status.st_mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         os.chmod(f"/proc/self/fd/{found}", mode if is_exact else before | mode)
+    except FileNotFoundError:
+        # Where /proc is missing this cannot be done; what it is about is there.
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
     finally:
         os.close(found)
     return before
