@@ -46,7 +46,7 @@ _ANY_SPAWNER = Change(
 # As if the script had removed its folder: a supervisor does not make a working copy where there is one.
 _OVER_WHAT_IS_THERE = (
     Change("working_copy.py", "os.mkdir(work, 0o700)", "os.path.exists(work) or os.mkdir(work, 0o700)"),
-    Change("working_copy.py", 'open(target, "xb")', 'open(target, "wb")'),
+    Change("working_copy.py", "os.O_CREAT | os.O_EXCL", "os.O_CREAT | os.O_TRUNC"),
 )
 
 BUGS = {
