@@ -385,7 +385,7 @@ def test_kept_selections_are_bounded_by_the_text() -> None:
         variables = {name: bool(number >> place & 1) for place, name in enumerate(names)}
         assert answered(text, root, variables, None) == answered(text, root, variables, PLAIN)
     selections = DOCUMENTS.load(text).operation(None).selections
-    assert 0 < selections._size <= len(text) // 4
+    assert 0 < selections._size <= len(text) // 8
     assert len(selections._kept) <= selections._size
 
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Document", "DocumentRefused", "Documents", "Operation"]
 
 _MAX_DOCUMENTS = 1_000
-# A parsed document takes at most some 300 bytes for each character of its text, so this bounds the cache to about
-# 150 MB whatever clients send. Real documents have about 500 characters.
+# A parsed document takes at most some 300 bytes for each character of its text, and its compiled selections 100, so
+# this bounds the cache to about 200 MB whatever clients send. Real documents have about 500 characters.
 _MAX_CHARACTERS = 512 * 1024
 # How many characters of a name a message shows.
 _SHOWN = 200

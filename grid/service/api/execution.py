@@ -42,13 +42,13 @@ class Selections:
     document
         The document, valid.
     characters
-        How long its text is. The selections that are kept have at most a field for every few characters of it, so that
-        they grow like the documents, which are limited.
+        How long its text is. The selections that are kept have at most a field, which takes some 750 bytes, for every
+        eight characters of it, so that they are limited as the documents are.
     """
 
     def __init__(self, document: DocumentNode, characters: int) -> None:
         self._document = document
-        self._most = characters // 4
+        self._most = characters // 8
         self._kept: dict[Any, Compiled | None] = {}
         self._size = 0
         self._deciding: tuple[str, ...] | None = None
