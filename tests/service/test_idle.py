@@ -124,12 +124,17 @@ def test_upload_keeps_a_service_from_stopping(tmp_path: Path) -> None:
 
 
 def test_calls_without_a_key_do_not_keep_a_service_alive(tmp_path: Path) -> None:
-    """Only a request of a user counts as a call."""
+    """Only a request of a user counts as a call, and an upload to an address that was signed for one."""
+
+    async def receive() -> dict[str, Any]:
+        pytest.fail("the body was read")
 
     async def play() -> None:
         async with opened(Options(home=tmp_path / "home", cpus=1, idle_seconds=60)) as application:
             await application.add_user("somebody", "key")
             application.last_call -= 61
+            await put(application, "/snapshots/" + "0" * 64 + "?size=1&expires=9&signature=0", receive)
+            assert await application.is_idle()
             for key, idle in (("wrong", True), ("key", False)):
                 await post(application, "somebody", key)
                 assert await application.is_idle() == idle

@@ -63,8 +63,13 @@ class Application:
         Raises
         ------
         OptionError
-            If the database or the catalogue of instance types cannot be used.
+            If the database or the catalogue of instance types cannot be used. Nothing stays open then.
         """
+        async with contextlib.AsyncExitStack() as parts:
+            await self._open(parts, starting=starting)
+            self._parts = parts.pop_all()
+
+    async def _open(self, parts: contextlib.AsyncExitStack, *, starting: bool) -> None:
         options = self.options
         try:
             catalogue = Catalogue.read(options.instance_types or DEFAULT_PATH)
@@ -75,6 +80,7 @@ class Application:
         workspace.prepare()
         await asyncio.to_thread(workspace.clear_incoming)
         self.database = Database(options.database or workspace.database)
+        parts.push_async_callback(asyncio.to_thread, self.database.close)
         if options.database:
             await pair(self.database, workspace)
         secret = await self.database.write(
@@ -90,7 +96,9 @@ class Application:
         scheduler = Scheduler(self.database, cluster, executor, changes, self.world)
         snapshots = Snapshots(workspace, self.database, self.world, secret)
         self.accounts = Accounts(self.database, self.world)
+        parts.callback(self.accounts.close)
         self.deletions = Deletions(self.database, executor, snapshots)
+        parts.push_async_callback(self.deletions.close)
         self.service = Service(
             options=options,
             database=self.database,
@@ -112,16 +120,14 @@ class Application:
             accounts=self.accounts,
             changes=changes,
         )
+        parts.push_async_callback(scheduler.close)
         await scheduler.open(starting=starting)
         self.deletions.open()
         self.asgi = self._make_asgi()
 
     async def close(self) -> None:
         """Start no more experiments and release everything; running experiments continue."""
-        await self.service.scheduler.close()
-        await self.deletions.close()
-        self.accounts.close()
-        await asyncio.to_thread(self.database.close)
+        await self._parts.aclose()
 
     async def stop_experiments(self) -> None:
         """Start no more experiments, end all running ones, and return when their ends are recorded."""
@@ -185,10 +191,12 @@ class Application:
     async def _upload(self, request: Request) -> Response:
         self.uploads += 1  # an upload may take longer than the idle time
         try:
-            return await uploads.receive(self.service.snapshots, request)
+            response = await uploads.receive(self.service.snapshots, request)
         finally:
             self.uploads -= 1
+        if response.status_code != HTTPStatus.FORBIDDEN:  # somebody without a signed address keeps no service awake
             self.last_call = time.monotonic()
+        return response
 
 
 @contextlib.asynccontextmanager
