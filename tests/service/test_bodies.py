@@ -88,15 +88,24 @@ def test_body_is_read_no_further_than_allowed(
     assert_too_large(exchange)
 
 
-def test_application_does_not_see_what_was_announced_too_large() -> None:
-    """A length above the limit is answered before the application is called."""
+def test_what_was_announced_too_large_is_not_read() -> None:
+    """A length above the limit is answered as soon as the application begins to read: no byte of it is received."""
+    exchange = Exchange(11, 1, b"11")
+    asyncio.run(limit_body(echo, 10)(exchange.scope, exchange.receive, exchange.send))
+    assert exchange.read == 0
+    assert_too_large(exchange)
 
-    async def app(_scope: Any, _receive: Any, _send: Any) -> None:
-        pytest.fail("the application was called")
+
+def test_application_that_reads_nothing_decides_alone() -> None:
+    """An application that refuses the client's key does so whatever the length of the body."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body", "body": b"no"})
 
     exchange = Exchange(11, 1, b"11")
     asyncio.run(limit_body(app, 10)(exchange.scope, exchange.receive, exchange.send))
-    assert_too_large(exchange)
+    assert (exchange.read, exchange.sent[0]["status"]) == (0, 401)
 
 
 def test_body_within_the_limit_passes() -> None:

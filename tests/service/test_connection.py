@@ -25,7 +25,7 @@ CLOSE = "Connection: close"
 EARLY = {
     "announced too large": (["POST", KEY, LENGTH], 413),
     "found too large": (["POST", KEY, CHUNKED], 413),
-    "announced too large, without a key": (["POST", WRONG, LENGTH, CLOSE], 413),
+    "announced too large, without a key": (["POST", WRONG, LENGTH, CLOSE], 401),
     "no key, in chunks": (["POST", WRONG, CHUNKED, CLOSE], 401),
     "no key, connection kept": (["POST", WRONG, CHUNKED], 401),
     "no such method": (["PUT", KEY, CHUNKED, CLOSE], 405),
@@ -107,7 +107,7 @@ def test_client_that_listens_hears_the_end_at_once(url: str, case: str) -> None:
 @pytest.mark.parametrize("limit", ["SECONDS", "BYTES"])
 def test_no_client_is_read_from_for_ever(url: str, monkeypatch: pytest.MonkeyPatch, case: str, limit: str) -> None:
     """A client that never stops sending is cut off after a time, and after an amount."""
-    monkeypatch.setattr(f"grid.service.http.connection._LINGER_{limit}", {"SECONDS": 0.05, "BYTES": 1 << 20}[limit])
+    monkeypatch.setattr(f"grid.service.http.connection.LINGER_{limit}", {"SECONDS": 0.05, "BYTES": 1 << 20}[limit])
     lines, _ = EARLY[case]
     with opened(url, lines) as connection, pytest.raises((ConnectionResetError, BrokenPipeError)):
         send(connection, lines, 100_000)
@@ -143,7 +143,7 @@ def test_connection_goes_on_behind_a_refusal() -> None:
 @pytest.mark.parametrize("case", sorted(EARLY.keys() - {"no key, connection kept"}))
 def test_silent_client_is_not_waited_for(url: str, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     """A client that has its answer, and neither sends on nor closes, is let go of after a time."""
-    monkeypatch.setattr("grid.service.http.connection._LINGER_SECONDS", 0.05)
+    monkeypatch.setattr("grid.service.http.connection.LINGER_SECONDS", 0.05)
     lines, _ = EARLY[case]
     with opened(url, lines) as connection:
         send(connection, lines, 17 if CHUNKED in lines and CLOSE not in lines else 0)
@@ -171,3 +171,27 @@ def test_application_hears_that_a_body_will_not_come() -> None:
         connection.sendall(b"zz\r\n")
         assert read_all(connection).startswith(b"HTTP/1.1 400 ")
         wait_until(lambda: heard[-1] == "http.disconnect", "the word that nothing more will come")
+
+
+def test_trailers_are_no_headers() -> None:
+    """What follows a body is dropped: the application acts on the headers that came before it, and on no others."""
+    heard: list[tuple[bytes, bytes]] = []
+
+    async def listen(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        heard.extend(scope["headers"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    with serving(listen) as url, opened(url, ["POST", CHUNKED]) as connection:
+        for _ in range(2):
+            heard.clear()
+            connection.sendall(b"1\r\nx\r\n0\r\nAuthorization: Basic good\r\nHost: evil.example\r\n\r\n")
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 204 ")
+            names = [name for name, _ in heard]
+            assert names == [b"host", b"content-type", b"transfer-encoding"]
+            address = urlsplit(url)
+            head = f"POST {address.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{CHUNKED}\r\n"
+            connection.sendall(head.encode() + b"\r\n")
+        connection.shutdown(socket.SHUT_WR)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -187,6 +188,19 @@ def test_connections_are_closed_with_the_protocols_codes(
             assert ws.close_code == code
 
     asyncio.run(go())
+
+
+def test_silent_clients_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not greet in time is told so."""
+    monkeypatch.setattr("grid.service.http.graphql_ws._INIT_TIME", timedelta(seconds=0.05))
+
+    async def go(url: str) -> None:
+        async with socket(url, GOOD) as ws:
+            received = await ws.receive(timeout=60)
+            assert (ws.close_code, received.extra) == (4408, "Connection initialisation timeout")
+
+    with toy_service() as url:
+        asyncio.run(go(url))
 
 
 def test_other_subprotocols_are_not_accepted(url: str) -> None:

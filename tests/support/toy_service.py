@@ -17,6 +17,7 @@ from ariadne import MutationType, QueryType, SubscriptionType, make_executable_s
 from grid.service.api.errors import ApiError
 from grid.service.http.connection import HttpProtocol
 from grid.service.http.graphql_http import make_graphql_app
+from grid.service.http.websocket import WebSocketProtocol
 from grid.shared.wire import ErrorCode
 
 if TYPE_CHECKING:
@@ -177,7 +178,15 @@ async def context(connection: Any, params: dict[str, Any]) -> str:
 def serving(app: Any, **settings: Any) -> Iterator[str]:
     """Serve an application on a free port of this machine, as the service does, with messages of up to 64 KiB."""
     config = uvicorn.Config(
-        app, http=HttpProtocol, port=0, log_config=None, lifespan="off", ws_max_size=65536, **settings
+        app,
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+        ws_per_message_deflate=False,
+        port=0,
+        log_config=None,
+        lifespan="off",
+        ws_max_size=65536,
+        **settings,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphql import GraphQLError
@@ -15,10 +16,11 @@ from graphql import GraphQLError
 from grid.service.domain import errors
 from grid.service.domain.sweeps import SweepError
 from grid.service.store.faults import DatabaseUnavailable
+from grid.service.system.repeats import Repeats
 from grid.shared.wire import ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Hashable, Mapping
 
     from graphql import Node
 
@@ -27,6 +29,10 @@ __all__ = ["TABLE", "ApiError", "coded", "format_error", "internal", "translated
 _log = logging.getLogger(__name__)
 
 _MAX_CHARACTERS = 2_000
+
+_repeats = Repeats(10)
+_references: dict[Hashable, str] = {}
+"""The reference under which a fault of each kind was logged last. A kind is a way through the code: they are few."""
 
 
 class ApiError(GraphQLError):
@@ -145,6 +151,9 @@ def coded(error: GraphQLError, code: ErrorCode) -> dict[str, Any]:
 def internal(fault: BaseException) -> dict[str, Any]:
     """Log an internal fault, and give the client nothing but a reference to its place in the log.
 
+    The first ten of a kind within a minute are logged. Those after them have the reference of the tenth: one broken
+    table would otherwise let anybody fill the disk.
+
     Parameters
     ----------
     fault
@@ -155,8 +164,13 @@ def internal(fault: BaseException) -> dict[str, Any]:
     dict
         The error as it appears in an answer: without path, trace or the message of the fault.
     """
-    reference = secrets.token_hex(4)
-    _log.error("internal error, reference %s", reference, exc_info=fault)
+    kind = (type(fault), *((frame.f_code, line) for frame, line in traceback.walk_tb(fault.__traceback__)))
+    left_out = _repeats.note(kind)
+    reference = _references.get(kind) if left_out is None else None
+    if reference is None:
+        reference = _references[kind] = secrets.token_hex(4)
+        more = f" ({left_out:,} more of this kind since the one before)" if left_out else ""
+        _log.error("internal error, reference %s%s", reference, more, exc_info=fault)
     return {
         "message": f"internal error, reference {reference}",
         "extensions": {"code": ErrorCode.INTERNAL.value, "reference": reference},

@@ -22,6 +22,8 @@ from grid.service.command.shutdown import end_experiments
 from grid.service.http.app import Application
 from grid.service.http.connection import HttpProtocol
 from grid.service.http.guards import is_loopback
+from grid.service.http.logs import limit_logs
+from grid.service.http.websocket import WebSocketProtocol
 from grid.service.store import experiment_rows
 from grid.service.store.faults import DatabaseUnavailable, StatementFailed
 from grid.service.system.settings import MAX_BODY_BYTES, OptionError, Options, TryLater
@@ -56,6 +58,7 @@ async def serve(options: Options, world: World | None = None) -> None:
     world = world or World()
     workspace = Workspace(options.home)
     with taken(workspace, kept_by=options.kept_by) as held, _socket(options) as listening:
+        limit_logs()
         application = Application(options, world)
         with _errors_explained(application):
             await application.open()
@@ -84,8 +87,11 @@ async def _serve_until_stopped(
             uvicorn.Config(
                 application.asgi,
                 http=HttpProtocol,
+                ws=WebSocketProtocol,
+                ws_per_message_deflate=False,  # some bytes of a client's would become a thousand times as many
                 access_log=False,  # addresses of uploads are secrets
                 log_config=None,
+                log_level=logging.WARNING,  # below that it reports every WebSocket, with its address
                 lifespan="off",
                 server_header=False,
                 ws_max_size=MAX_BODY_BYTES,

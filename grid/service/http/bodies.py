@@ -24,9 +24,13 @@ class _BodyTooLarge(Exception):
 def limit_body(app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> ASGIApp:
     """Wrap an ASGI application so that no request body is read beyond a limit.
 
-    The client gets status 413 and a coded error as soon as the length that it announces, or what it has sent, exceeds
-    the limit. The application receives no more of the body, and the connection is closed. The server must keep reading
-    for a while, as `HttpProtocol` does: otherwise a client that is still sending is reset before it reads the answer.
+    When the application begins to read the body, the client gets status 413 and a coded error if the length that it
+    announces exceeds the limit, and later as soon as what it has sent does. The application receives no more of the
+    body, and the connection is closed. Before it begins to read, the application decides alone: it may refuse the
+    client's key.
+
+    The server must keep reading for a while, as `HttpProtocol` does: otherwise a client that is still sending is reset
+    before it reads the answer.
 
     Parameters
     ----------
@@ -45,18 +49,15 @@ def limit_body(app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> ASGIApp:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > max_bytes:
-                await _refuse_body(send, max_bytes)
-                return
-        received = 0
+        announced, received = _announced(scope), 0
         exceeded = answered = False
 
         async def counting() -> Message:
             nonlocal received, exceeded
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > max_bytes:
+            if announced <= max_bytes:
+                message = await receive()
+                received += len(message.get("body", b""))
+            if max(announced, received) > max_bytes:
                 exceeded = True
                 raise _BodyTooLarge
             return message
@@ -74,6 +75,12 @@ def limit_body(app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> ASGIApp:
             await _refuse_body(send, max_bytes)
 
     return limited
+
+
+def _announced(scope: Scope) -> int:
+    return max(
+        (int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()), default=0
+    )
 
 
 async def _refuse_body(send: Send, max_bytes: int) -> None:

@@ -2,7 +2,7 @@
 
 Connections are closed gracefully. Closing one while the client is still sending resets it, and a reset makes the client
 lose an answer that it has not read yet. So the service closes only its own direction, keeps reading for a while, and
-discards what comes.
+discards what comes. `websocket` does the same.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["HttpProtocol"]
+__all__ = ["LINGER_BYTES", "LINGER_SECONDS", "MAX_HEAD_BYTES", "HttpProtocol"]
 
 MAX_HEAD_BYTES = 64 * 1024
 
-_LINGER_SECONDS = 30.0
+LINGER_SECONDS = 30.0
 """How long the service keeps reading once it has answered."""
-_LINGER_BYTES = 64 * 1024**2
+LINGER_BYTES = 64 * 1024**2
 """How much it then reads at most: several times the largest body that a request may have."""
+
+_SLICE_BYTES = 4 * 1024
+"""How much is parsed at once: each request in it takes a hundred times its shortest form until it is answered."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -29,11 +33,16 @@ class HttpProtocol(HttpToolsProtocol):
 
     uvicorn's reads an address and headers of any size, this one at most `MAX_HEAD_BYTES`. If a request is answered
     before it has arrived completely, uvicorn's reads the rest without a limit, or nothing at all if the connection will
-    be closed; this one reads it for a while.
+    be closed; this one reads it for a while. uvicorn's parses the requests behind one that is not answered yet, however
+    many there are; this one leaves them as they came. uvicorn's adds the trailers of a body to the headers of its
+    request, which the application may have acted on already; this one drops them.
     """
 
     _wrapped: _WrappedTransport
+    _unparsed: bytearray
     _head = 0
+    _is_in_head = False
+    _is_handed_over = False
     _unread = 0
     """Bytes that came since the parser last reported something: it reports a header only when it is complete."""
     _has_more = False
@@ -46,8 +55,10 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Wrap the transport, which uvicorn would close as soon as it has answered."""
         super().connection_made(transport)
-        self._wrapped = _WrappedTransport(transport, self._close)
+        self._unparsed = bytearray()
+        self._wrapped = _WrappedTransport(transport, self._close, self._go_on)
         self.transport = cast("asyncio.Transport", self._wrapped)
+        self.flow = FlowControl(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop the limit: there is nothing left to read."""
@@ -57,6 +68,8 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Hand over the bare transport: a WebSocket has messages of its own for its end."""
         self.transport = self._wrapped.transport
+        self._is_handed_over = True
+        self._unparsed.clear()  # no client may send anything before it is answered
         super().handle_websocket_upgrade()
 
     def shutdown(self) -> None:
@@ -71,15 +84,12 @@ class HttpProtocol(HttpToolsProtocol):
         """Parse what came, unless nothing will be answered any longer."""
         if self._limit is not None:
             self._behind += len(data)
-            if self._behind > _LINGER_BYTES:
+            if self._behind > LINGER_BYTES:
                 self._wrapped.transport.abort()
                 return
-        if self._wrapped.is_ending:
-            return
-        self._unread += len(data)
-        super().data_received(data)
-        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The address or the headers of the request are too large.")
+        if not self._wrapped.is_ending:
+            self._unparsed += data
+            self._parse()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed, and expect more of it to come."""
@@ -89,6 +99,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start to count the head of a request."""
         self._head = 0
+        self._is_in_head = True
         self._has_more = True
         self._unset_keepalive_if_required()
         super().on_message_begin()
@@ -99,12 +110,14 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header, which may also follow the body."""
+        """Count a header; drop it if it follows the body."""
         self._count(name, value)
-        super().on_header(name, value)
+        if self._is_in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Start to answer: the head is complete."""
+        self._is_in_head = False
         self._unread = 0
         super().on_headers_complete()
 
@@ -129,10 +142,43 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             self._start_limit()
+        self._parse()
+
+    def _parse(self) -> None:
+        """Parse what has come, until the application has enough to do: what is left waits, and no more is read."""
+        if self._is_handed_over:
+            return
+        parsed = 0
+        while (
+            len(self._unparsed) > parsed
+            and not self.pipeline
+            and not self.flow.read_paused
+            and not self.transport.is_closing()
+        ):
+            part = bytes(self._unparsed[parsed : parsed + _SLICE_BYTES])
+            parsed += len(part)
+            self._unread += len(part)
+            super().data_received(part)
+            if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The address or the headers of the request are too large.")
+        del self._unparsed[:parsed]
+        self._set_reading()
+
+    def _go_on(self) -> None:
+        # Not at once: uvicorn calls this in the middle of its work.
+        self.loop.call_soon(self._parse)
+
+    def _set_reading(self) -> None:
+        transport = self._wrapped.transport
+        if self._wrapped.is_ending or not (self._unparsed or self.pipeline or self.flow.read_paused):
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
     def _close(self) -> None:
         """Close a connection that gets no further answers, once nothing more is expected from its client."""
         transport = self._wrapped.transport
+        self._unparsed.clear()
         if self._has_more and not transport.is_closing():
             if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # as above
                 # An application that waits for the rest of a body must hear that it will not come.
@@ -141,14 +187,14 @@ class HttpProtocol(HttpToolsProtocol):
             with suppress(OSError):  # the client has reset it, which the transport is about to learn
                 transport.write_eof()
             self._start_limit()
-            self.flow.resume_reading()
+            self._set_reading()
         else:
             transport.close()
 
     def _start_limit(self) -> None:
         self._stop_limit()
         self._behind = 0
-        self._limit = self.loop.call_later(_LINGER_SECONDS, self._wrapped.transport.abort)
+        self._limit = self.loop.call_later(LINGER_SECONDS, self._wrapped.transport.abort)
 
     def _stop_limit(self) -> None:
         if self._limit is not None:
@@ -164,12 +210,17 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class _WrappedTransport:
-    """A transport as uvicorn sees it: once closed, it writes nothing more, and `HttpProtocol` decides when it ends."""
+    """A transport as uvicorn sees it: once closed, it writes nothing more.
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+    `HttpProtocol` decides when it ends, and when it reads on.
+    """
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], go_on: Callable[[], None]) -> None:
         self.transport = transport
         self.is_ending = False
         self._close = close
+        self.resume_reading = go_on
+        self.pause_reading = transport.pause_reading
 
     def write(self, data: bytes) -> None:
         if not self.is_ending:

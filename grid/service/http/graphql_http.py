@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from http import HTTPStatus
-from logging import Logger
+from logging import Logger, NullHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -36,6 +36,9 @@ __all__ = ["make_graphql_app"]
 
 _JSON = "application/json"
 _GRAPHQL_JSON = "application/graphql-response+json"
+
+_SILENT = Logger("ariadne")  # noqa: LOG001 - outside the tree
+_SILENT.addHandler(NullHandler())  # one without a handler writes to stderr
 
 
 def make_graphql_app(
@@ -69,8 +72,8 @@ def make_graphql_app(
     ariadne = GraphQL(
         schema,
         error_formatter=format_error,
-        # `format_error` logs what matters: a logger outside the tree keeps Ariadne from logging everything again.
-        logger=Logger("ariadne"),  # noqa: LOG001
+        # `format_error` logs what matters: a logger that leads nowhere keeps Ariadne from logging everything again.
+        logger=_SILENT,
         http_handler=_HttpHandler(operations),
         websocket_handler=WebSocketHandler(operations),
     )

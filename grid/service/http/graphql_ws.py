@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from ariadne.asgi.handlers import GraphQLTransportWSHandler
 from ariadne.types import Operation as Running
-from graphql import OperationType
+from graphql import GraphQLError, OperationType
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from grid.service.api.documents import Operation
-from grid.service.api.errors import ApiError
+from grid.service.api.errors import ApiError, format_error
 from grid.service.api.operations import Operations, Refused, checked, dump, refuse
+from grid.service.http.websocket import LET_IN
 from grid.shared.wire import ErrorCode
 
 if TYPE_CHECKING:
@@ -91,6 +92,17 @@ class WebSocketHandler(GraphQLTransportWSHandler):
         Loads and executes operations.
     """
 
+    _KINDS = frozenset(
+        {
+            GraphQLTransportWSHandler.GQL_CONNECTION_INIT,
+            GraphQLTransportWSHandler.GQL_PING,
+            GraphQLTransportWSHandler.GQL_PONG,
+            GraphQLTransportWSHandler.GQL_SUBSCRIBE,
+            GraphQLTransportWSHandler.GQL_COMPLETE,
+        }
+    )
+    """What a client may send."""
+
     def __init__(self, operations: Operations) -> None:
         super().__init__(connection_init_wait_timeout=_INIT_TIME)
         self._operations = operations
@@ -111,27 +123,42 @@ class WebSocketHandler(GraphQLTransportWSHandler):
     async def handle_connection_init_timeout(self, websocket: Any, client_context: Any) -> None:
         """Wait for `connection_init`, in a task that ends with the connection."""
         websocket.init_timeout = asyncio.current_task()
-        await super().handle_connection_init_timeout(websocket, client_context)
+        await asyncio.sleep(self.connection_init_wait_timeout.total_seconds())
+        if not client_context.connection_init_received:
+            await websocket.close(4408, "Connection initialisation timeout")
+
+    async def handle_websocket_message(self, websocket: Any, message: dict[str, Any], client_context: Any) -> None:
+        """Act on a message; the first one must be `connection_init`, and what follows must wait for its answer."""
+        kind = message["type"]
+        if kind not in self._KINDS:
+            await websocket.close(4400, "Invalid message received")
+        elif kind != self.GQL_CONNECTION_INIT and not client_context.connection_acknowledged:
+            await websocket.close(4401, "Unauthorized")
+        else:
+            await super().handle_websocket_message(websocket, message, client_context)
 
     async def handle_websocket_connection_init_message(self, websocket: Any, message: Any, client_context: Any) -> None:
         """Let the client in, or close the connection with the reason."""
-        if not client_context.connection_init_received:
-            payload = message.get("payload")
-            authorization = payload.get("authorization") if isinstance(payload, dict) else None
-            if isinstance(authorization, str):
-                headers = [header for header in websocket.scope["headers"] if header[0] != b"authorization"]
-                websocket.scope["headers"] = [*headers, (b"authorization", authorization.encode("latin-1", "replace"))]
-            if not await self._is_let_in(websocket):
-                return
-        await super().handle_websocket_connection_init_message(websocket, message, client_context)
+        if client_context.connection_init_received:
+            await websocket.close(4429, "Too many initialisation requests")
+            return
+        client_context.connection_init_received = True
+        payload = message.get("payload")
+        authorization = payload.get("authorization") if isinstance(payload, dict) else None
+        if isinstance(authorization, str):
+            headers = [header for header in websocket.scope["headers"] if header[0] != b"authorization"]
+            websocket.scope["headers"] = [*headers, (b"authorization", authorization.encode("latin-1", "replace"))]
+        if not await self._is_let_in(websocket):
+            return
+        if LET_IN in websocket.scope.get("extensions", {}):
+            websocket.scope["extensions"][LET_IN]["call"]()
+        client_context.connection_acknowledged = True
+        await websocket.send_json({"type": self.GQL_CONNECTION_ACK})
 
     async def handle_websocket_subscribe(
         self, websocket: Any, data: Any, operation_id: Any, client_context: Any
     ) -> None:
         """Start an operation of any kind, or answer with what is wrong with it."""
-        if not client_context.connection_acknowledged:
-            await websocket.close(4401, "Unauthorized")
-            return
         if not isinstance(operation_id, str) or not operation_id:
             await websocket.close(4400, "Invalid message received")
             return
@@ -176,10 +203,14 @@ class WebSocketHandler(GraphQLTransportWSHandler):
     ) -> AsyncGenerator[dict[str, Any], None]:
         # A connection may live for days, and its user may be disabled in the meantime.
         async with aclosing(stream):
-            async for answer in stream:
-                if not await self._is_let_in(websocket):
-                    return
-                yield answer
+            try:
+                async for answer in stream:
+                    if not await self._is_let_in(websocket):
+                        return
+                    yield answer
+            except Exception as fault:  # noqa: BLE001 - Ariadne would log a refusal as if it were a fault
+                error = fault if isinstance(fault, GraphQLError) else GraphQLError(str(fault), original_error=fault)
+                yield {"errors": [format_error(error)]}
 
     async def _answer_once(
         self, document: DocumentNode, operation: Operation, params: dict[str, Any], context: Any

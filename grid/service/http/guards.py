@@ -17,6 +17,7 @@ import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
+from uvicorn.protocols.utils import ClientDisconnected
 
 from grid.service.api.errors import ApiError, coded, internal
 from grid.service.system.settings import Options
@@ -69,7 +70,7 @@ def guarded(app: ASGIApp, options: Options) -> ASGIApp:
 
         try:
             await app(scope, receive, watching)
-        except (ClientDisconnect, WebSocketDisconnect):
+        except (ClientDisconnect, WebSocketDisconnect, ClientDisconnected):
             return  # the client has disconnected
         except Exception as fault:  # noqa: BLE001 - any fault of the application
             error = internal(fault)
