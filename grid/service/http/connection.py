@@ -25,7 +25,7 @@ LINGER_BYTES = 64 * 1024**2
 """How much it then reads at most: several times the largest body that a request may have."""
 
 _SLICE_BYTES = 4 * 1024
-"""How much is parsed at once: each request in it takes a hundred times its shortest form until it is answered."""
+"""How much is parsed at once: until it is answered, a request that is small takes many times its size."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -39,7 +39,7 @@ class HttpProtocol(HttpToolsProtocol):
     """
 
     _wrapped: _WrappedTransport
-    _unparsed: bytearray
+    _unparsed = b""
     _head = 0
     _is_in_head = False
     _is_handed_over = False
@@ -55,7 +55,6 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Wrap the transport, which uvicorn would close as soon as it has answered."""
         super().connection_made(transport)
-        self._unparsed = bytearray()
         self._wrapped = _WrappedTransport(transport, self._close, self._go_on)
         self.transport = cast("asyncio.Transport", self._wrapped)
         self.flow = FlowControl(self.transport)
@@ -63,13 +62,15 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop the limit: there is nothing left to read."""
         self._stop_limit()
+        self._unparsed = b""
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
         """Hand over the bare transport: a WebSocket has messages of its own for its end."""
         self.transport = self._wrapped.transport
         self._is_handed_over = True
-        self._unparsed.clear()  # no client may send anything before it is answered
+        self._wrapped.set_reading(to=True)
+        self._unparsed = b""  # no client may send anything before it is answered
         super().handle_websocket_upgrade()
 
     def shutdown(self) -> None:
@@ -88,7 +89,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self._wrapped.transport.abort()
                 return
         if not self._wrapped.is_ending:
-            self._unparsed += data
+            self._unparsed = self._unparsed + data if self._unparsed else data
             self._parse()
 
     def send_400_response(self, msg: str) -> None:
@@ -142,26 +143,23 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             self._start_limit()
-        self._parse()
+        if self._unparsed or not self._wrapped.is_reading:
+            self._parse()
 
     def _parse(self) -> None:
         """Parse what has come, until the application has enough to do: what is left waits, and no more is read."""
-        if self._is_handed_over:
-            return
+        unparsed = memoryview(self._unparsed)
         parsed = 0
-        while (
-            len(self._unparsed) > parsed
-            and not self.pipeline
-            and not self.flow.read_paused
-            and not self.transport.is_closing()
+        while parsed < len(self._unparsed) and not (
+            self.pipeline or self.flow.read_paused or self._wrapped.transport.is_closing()
         ):
-            part = bytes(self._unparsed[parsed : parsed + _SLICE_BYTES])
+            part = unparsed[parsed : parsed + _SLICE_BYTES]
             parsed += len(part)
             self._unread += len(part)
-            super().data_received(part)
+            super().data_received(part)  # type: ignore[arg-type]  # the parser takes it, and nothing else sees it
             if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The address or the headers of the request are too large.")
-        del self._unparsed[:parsed]
+        self._unparsed = self._unparsed[parsed:]
         self._set_reading()
 
     def _go_on(self) -> None:
@@ -169,16 +167,15 @@ class HttpProtocol(HttpToolsProtocol):
         self.loop.call_soon(self._parse)
 
     def _set_reading(self) -> None:
-        transport = self._wrapped.transport
-        if self._wrapped.is_ending or not (self._unparsed or self.pipeline or self.flow.read_paused):
-            transport.resume_reading()
-        else:
-            transport.pause_reading()
+        if self._is_handed_over:
+            return
+        is_busy = self._unparsed or self.pipeline or self.flow.read_paused
+        self._wrapped.set_reading(to=self._wrapped.is_ending or not is_busy)
 
     def _close(self) -> None:
         """Close a connection that gets no further answers, once nothing more is expected from its client."""
         transport = self._wrapped.transport
-        self._unparsed.clear()
+        self._unparsed = b""
         if self._has_more and not transport.is_closing():
             if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # as above
                 # An application that waits for the rest of a body must hear that it will not come.
@@ -219,12 +216,20 @@ class _WrappedTransport:
         self.transport = transport
         self.is_ending = False
         self._close = close
+        self.is_reading = True
         self.resume_reading = go_on
-        self.pause_reading = transport.pause_reading
 
     def write(self, data: bytes) -> None:
         if not self.is_ending:
             self.transport.write(data)
+
+    def pause_reading(self) -> None:
+        self.set_reading(to=False)
+
+    def set_reading(self, *, to: bool) -> None:
+        if to != self.is_reading:
+            self.is_reading = to
+            (self.transport.resume_reading if to else self.transport.pause_reading)()
 
     def is_closing(self) -> bool:
         return self.is_ending or self.transport.is_closing()
