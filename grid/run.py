@@ -55,7 +55,7 @@ class Run(RunArguments):
     cpus, gpus
         CPUs and GPUs for each experiment; 0 for the instance type's.
     memory
-        Memory for each experiment, such as ``"16G"``.
+        Memory for each experiment, such as ``"16G"``, in powers of 1024; empty for no claim to any.
     datastore_name, datastore_version, datastore_mount_dir
         A datastore, its version and where it is mounted.
     scratch_size, scratch_mount_path

@@ -25,6 +25,7 @@ from grid.definition.checks import (
     check_environment,
     check_flag,
     check_instance_type,
+    check_memory,
     check_name,
     check_number,
     check_script_args,
@@ -252,7 +253,9 @@ class RunArguments:
         config=ConfigKey("compute.train.cpus", 70),
     )
     gpus = Argument[int](0, check_number, cpus.doc, config=ConfigKey("compute.train.gpus", 80))
-    memory = Argument[str]("", check_text, 'Memory for each experiment, such as ``"16G"``.')
+    memory = Argument[str](
+        "", check_memory, 'Memory for each experiment, such as ``"16G"``, in powers of 1024; empty for no claim to any.'
+    )
     datastore_name = Argument[str](
         "",
         check_text,

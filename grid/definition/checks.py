@@ -13,10 +13,12 @@ from grid.shared.wire import (
     MAX_DESCRIPTION,
     MAX_SCRIPT_ARGS,
     MAX_TIMEOUT_SECONDS,
+    MEMORY_FORM,
     RESERVED_VARIABLES,
     RUN_NAME,
     SCRIPT_SUFFIXES,
     VARIABLE_NAME,
+    memory_bytes,
 )
 
 FRAMEWORKS = ("lightning", "torch", "tensorflow", "julia", "torchelastic")
@@ -120,6 +122,14 @@ def check_number(name: str, value: object) -> None:
     """Refuse what is not a whole number that GraphQL can carry."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_INT:
         msg = f"{name} must be a whole number from 0 to {_MAX_INT}, not {shown(value)}"
+        raise InvalidArgument(msg)
+
+
+def check_memory(name: str, value: object) -> None:
+    """Refuse what is no amount of memory; empty is allowed."""
+    check_text(name, value)
+    if value and not memory_bytes(str(value)):
+        msg = f"{name} must be {MEMORY_FORM}, not {shown(value)}"
         raise InvalidArgument(msg)
 
 

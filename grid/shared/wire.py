@@ -49,10 +49,16 @@ SCRIPT_SUFFIXES = (".py", ".sh", ".jl")
 STRATEGIES = ("grid_search", "random_search", "none")
 """How experiments are made of script arguments; in the schema, in capitals."""
 
+MEMORY_FORM = 'a number and K, M, G or T (powers of 1024), as in "16G"'
+"""What an amount of memory must be, in words."""
+
+_MEMORY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([KMGT])")
+
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """The pattern of the whole name of an environment variable."""
 
 RESERVED_VARIABLES = frozenset({
+    "CUDA_DEVICE_ORDER",
     "CUDA_VISIBLE_DEVICES",
     "GRID_CLUSTER_ID",
     "GRID_EXPERIMENT_ID",
@@ -69,6 +75,18 @@ def grid_home() -> Path:
     from pathlib import Path  # noqa: PLC0415 - large, see above
 
     return Path(os.environ.get("GRID_HOME") or "~/.grid").expanduser().absolute()
+
+
+def memory_bytes(text: str) -> int:
+    """Return how many bytes an amount of memory is; 0 if it is not of the form `MEMORY_FORM`, or nothing."""
+    parts = _MEMORY.fullmatch(text)
+    return 0 if parts is None else int(float(parts[1]) * 1024 ** ("KMGT".index(parts[2]) + 1))
+
+
+def memory_text(size: int) -> str:
+    """Return an amount of memory as `memory_bytes` reads it: exact if it is a whole number of a unit, else rounded."""
+    power = max((power for power in range(1, 5) if size >= 1024**power), default=1)
+    return f"{round(size / 1024**power, 1):g}{'KMGT'[power - 1]}"
 
 
 EXPERIMENT_NAME = re.compile(r"(?P<run>.+)-exp(?P<index>0|[1-9][0-9]{0,8})")

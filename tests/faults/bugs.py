@@ -179,8 +179,7 @@ BUGS = {
             Change(
                 _SCHEDULER + "_turn",
                 'await failpoints.reached_async("scheduler.turn.before")',
-                "for row, gpu_ids in await self._database.read(lambda connection: self._fitting(connection, free_cpus, "
-                "free_gpus)):\n"
+                "for row, gpu_ids in await self._database.read(lambda connection: self._fitting(connection, free)):\n"
                 "    await self._give(self._executor.start, row, gpu_ids)\n"
                 'await failpoints.reached_async("scheduler.turn.before")',
             ),

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import grid
-from grid import list_runs, login, models
+from grid import create_run, list_runs, login, models
+from grid.errors import GridWarning
+from grid.session import session as sessions
 from grid.shared.wire import API_VERSION
 from tests.support.environments import clean_environment
 from tests.support.processes import is_alive
@@ -107,6 +109,13 @@ def test_second_service_of_a_home(service: ServiceProcess) -> None:
         (["--cpus", "0"], {}, "--cpus='0': expected a whole number of at least 1"),
         (["--cpus", "1.5"], {}, "--cpus='1.5': expected a whole number"),
         (["--gpus", "-1"], {}, "--gpus='-1': expected a whole number of at least 0"),
+        (
+            ["--gpus", "99"],
+            {"CUDA_VISIBLE_DEVICES": "1"},
+            "--gpus=99: experiments are to share 99 GPUs, but 1 can be used",
+        ),
+        (["--memory", "16"], {}, "--memory='16': expected a number and K, M, G or T (powers of 1024), as in \"16G\""),
+        ([], {"GRID_LOCAL_MEMORY": "lots"}, "GRID_LOCAL_MEMORY='lots'"),
         (["--grace", "soon"], {}, "--grace='soon': expected a number of at least 0"),
         (["--idle", "inf"], {}, "--idle='inf': expected a number"),
         ([], {"GRID_LOCAL_CPUS": "many"}, "GRID_LOCAL_CPUS='many'"),
@@ -126,9 +135,15 @@ def test_what_cannot_be_served(tmp_path: Path, arguments: list[str], environment
 
 def test_options_from_the_environment(tmp_path: Path) -> None:
     """An option that the command line does not set is taken from the environment."""
-    with service_process(tmp_path, GRID_LOCAL_CPUS="7", GRID_LOCAL_GPUS="3") as running:
-        (cluster,) = running.session().execute(models.Clusters).clusters
+    with service_process(tmp_path, GRID_LOCAL_CPUS="7", GRID_LOCAL_GPUS="3", GRID_LOCAL_MEMORY="1.5G") as running:
+        session = running.session()
+        (cluster,) = session.execute(models.Clusters).clusters
         assert (cluster.cpus, cluster.gpus) == (7, 3)
+        sessions.use(session)
+        (tmp_path / "run.py").write_text("")
+        with pytest.warns(GridWarning) as caught:
+            create_run(str(tmp_path / "run.py"), localdir=True, memory="2G")
+        assert any("this machine has 1.5G, so it gets that" in str(each.message) for each in caught)
 
 
 def test_port_in_use(service: ServiceProcess, tmp_path: Path) -> None:

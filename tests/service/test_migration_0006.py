@@ -15,7 +15,7 @@ from grid.service.store.database import Database
 from grid.service.store.tables import metadata
 from grid.service.store.upgrade import upgrade
 
-BEFORE = "0002"
+BEFORE = "0005"
 
 
 def test_who_has_started_a_run_has_uploaded(tmp_path: Path) -> None:

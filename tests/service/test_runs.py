@@ -132,6 +132,8 @@ def test_client_whose_name_is_taken(session: object, start: Any) -> None:
         ({"commitSha": "c" * 65}, {}, "INVALID_ARGUMENT"),
         ({}, {"entrypoint": "run.exe"}, "INVALID_ARGUMENT"),
         ({}, {"memory": "1" * 4_001}, "INVALID_ARGUMENT"),
+        ({}, {"memory": "16GB"}, "INVALID_ARGUMENT"),
+        ({}, {"memory": "0G"}, "INVALID_ARGUMENT"),
         ({}, {"cpus": -1}, "INVALID_ARGUMENT"),
         ({}, {"seed": -1}, "INVALID_ARGUMENT"),
         ({}, {"timeout": 0}, "INVALID_ARGUMENT"),

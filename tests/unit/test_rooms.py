@@ -62,6 +62,7 @@ KNOWN_TO = {
     "starlette": ("grid.service.api", "grid.service.http"),
     "uvicorn": ("grid.service.http", "grid.service.command"),
     "numpy": ("grid.service.domain.sweeps",),
+    "pynvml": ("grid.service.system.gpus",),
 }
 """Which rooms alone know a library."""
 

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from grid.service.system.settings import DEFAULT_GRACE_SECONDS, OptionError, Options
+from grid.shared.wire import MEMORY_FORM, memory_bytes
 
 _DATABASE = "another SQLite file, as a SQLAlchemy URL (default: a file in the home)"
 _GRACE = "seconds from SIGTERM to SIGKILL when an experiment is ended (GRID_CANCEL_GRACE; else 10)"
@@ -29,6 +30,7 @@ def add_to_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--database", default="", help=_DATABASE)
     serve.add_argument("--cpus", help="CPUs that experiments share (GRID_LOCAL_CPUS; else the machine's)")
     serve.add_argument("--gpus", help="GPUs that experiments share (GRID_LOCAL_GPUS; else the machine's)")
+    serve.add_argument("--memory", help="memory that they share, as in 16G (GRID_LOCAL_MEMORY; else the machine's)")
     serve.add_argument("--grace", help=_GRACE)
     serve.add_argument("--idle", help="stop after this many idle seconds (GRID_IDLE_TIMEOUT; else 0: never)")
     serve.add_argument("--embedded", action="store_true", help="run scripts with the interpreter that called login()")
@@ -61,6 +63,7 @@ def for_serve(home: Path, given: argparse.Namespace) -> Options:
         database=given.database,
         cpus=int(_number(given, "cpus", "GRID_LOCAL_CPUS", least=1, whole=True) or 0),
         gpus=None if gpus is None else int(gpus),
+        memory_bytes=_memory(given),
         grace_seconds=_grace(given),
         idle_seconds=_number(given, "idle", "GRID_IDLE_TIMEOUT", least=0) or 0.0,
         instance_types=given.instance_types,
@@ -89,6 +92,17 @@ def path(text: str) -> Path:
 def _grace(given: argparse.Namespace) -> float:
     seconds = _number(given, "grace", "GRID_CANCEL_GRACE", least=0)
     return DEFAULT_GRACE_SECONDS if seconds is None else seconds
+
+
+def _memory(given: argparse.Namespace) -> int:
+    """Read an amount of memory from the command line, or else from the environment; 0 if neither has it."""
+    for name, text in (("--memory", given.memory), ("GRID_LOCAL_MEMORY", os.environ.get("GRID_LOCAL_MEMORY"))):
+        if text is not None:
+            if not (size := memory_bytes(text)):
+                message = f"{name}={text!r}: expected {MEMORY_FORM}"
+                raise OptionError(message)
+            return size
+    return 0
 
 
 def _number(

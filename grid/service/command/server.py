@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import time
@@ -26,6 +27,7 @@ from grid.service.http.logs import limit_logs
 from grid.service.http.websocket import WebSocketProtocol
 from grid.service.store import experiment_rows
 from grid.service.store.faults import DatabaseUnavailable, StatementFailed
+from grid.service.system import gpus
 from grid.service.system.settings import MAX_BODY_BYTES, OptionError, Options, TryLater
 from grid.service.system.workspace import Workspace, write_private
 from grid.service.system.world import World
@@ -215,6 +217,8 @@ async def _announced(
                 "api_key": _api_key(workspace, world),
                 "database": application.options.database,
                 "version": __version__,
+                # Which GPUs it was given: whoever finds it may have been given others.
+                gpus.VISIBLE.lower(): os.environ.get(gpus.VISIBLE),
             }
             stack.enter_context(held.announced(record))
         yield url

@@ -14,10 +14,16 @@ RUNNERS = {".sh": "bash", ".jl": "julia"}
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Numbers of CPUs and GPUs."""
+    """Numbers of CPUs and GPUs, and bytes of memory."""
 
     cpus: int
     gpus: int
+    memory: int = 0
+
+    def holds(self, each: Resources) -> int:
+        """Return how many experiments that need this can run at once; at least one."""
+        pairs = ((self.cpus, each.cpus), (self.gpus, each.gpus), (self.memory, each.memory))
+        return max(1, min(there // needed for there, needed in pairs if needed))
 
 
 class Cluster(Protocol):
@@ -33,7 +39,18 @@ class Cluster(Protocol):
 
     @property
     def resources(self) -> Resources:
-        """The CPUs and GPUs that all experiments share."""
+        """What all experiments share."""
+
+    @property
+    def limits_memory(self) -> bool:
+        """Whether an experiment cannot use more memory than it asked for."""
+
+    @property
+    def gpu_ids(self) -> Sequence[str]:
+        """The ids of the GPUs that all experiments share, in the order in which they are handed out."""
+
+    def gpu_id(self, stored: str | int) -> str:
+        """Return the id of a GPU as an attempt's row has it, be it of an older service."""
 
     def check(self, settings: Mapping[str, Any]) -> tuple[InstanceType, Resources, list[str]]:
         """Return the instance type, the resources of each experiment, and warnings about what differs from the request.
@@ -69,7 +86,7 @@ class Cluster(Protocol):
     def command(self, script: str, arguments: Sequence[str], interpreter: str | None) -> tuple[str, ...]:
         """Return the command line of an experiment; its first word is the path of the program that runs the script."""
 
-    def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[int]) -> dict[str, str]:
+    def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[str]) -> dict[str, str]:
         """Return all environment variables of an experiment.
 
         Parameters

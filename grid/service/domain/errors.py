@@ -233,8 +233,9 @@ class ArgumentUnsupported(Unsupported):
 class TooFewGpus(Unsupported):
     """Each experiment asks for more GPUs than the machine has."""
 
-    def __init__(self, asked: int, there: int) -> None:
-        super().__init__(f"each experiment asks for {asked} GPUs; this machine has {there}")
+    def __init__(self, asked: int, there: int, why: str = "") -> None:
+        more = f" ({why})" if why else ""
+        super().__init__(f"each experiment asks for {asked} GPUs; this machine has {there}{more}")
         self.asked = asked
         self.there = there
 

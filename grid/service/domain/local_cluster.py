@@ -11,10 +11,13 @@ from typing import Any
 from grid.service.domain.catalogue import Catalogue, InstanceType
 from grid.service.domain.cluster import RUNNERS, Resources
 from grid.service.domain.errors import ArgumentUnsupported, RunnerMissing, TooFewGpus, TooLittleSpace
-from grid.service.system.machine import cpu_count, gpu_count
+from grid.service.system import gpus
+from grid.service.system.gpus import Gpus
+from grid.service.system.machine import Machine
+from grid.service.system.settings import OptionError, Options
 from grid.service.system.workspace import Workspace
 from grid.shared import environment
-from grid.shared.wire import DEFAULT_CLUSTER, experiment_name
+from grid.shared.wire import DEFAULT_CLUSTER, experiment_name, memory_bytes, memory_text
 
 _NO_DATASTORES = "the local cluster has no datastores; give the script a path"
 
@@ -27,24 +30,46 @@ class LocalCluster:
     catalogue
         The instance types that may be asked for.
     resources
-        The CPUs and GPUs that all experiments share.
+        What all experiments share.
+    shared
+        Which GPUs these are.
     workspace
         Where working copies are made.
+    limits_memory
+        Whether an experiment cannot use more memory than it asked for.
     """
 
     name = DEFAULT_CLUSTER
 
-    def __init__(self, catalogue: Catalogue, resources: Resources, workspace: Workspace) -> None:
+    def __init__(
+        self, catalogue: Catalogue, resources: Resources, shared: Gpus, workspace: Workspace, *, limits_memory: bool
+    ) -> None:
         self.catalogue = catalogue
         self.resources = resources
+        self.gpu_ids = [each.id for each in shared.usable]
+        self._gpus = shared
         self._workspace = workspace
+        self.limits_memory = limits_memory
 
     @classmethod
-    def of_this_machine(
-        cls, catalogue: Catalogue, workspace: Workspace, *, cpus: int | None = None, gpus: int | None = None
+    def of(
+        cls, machine: Machine, options: Options, catalogue: Catalogue, workspace: Workspace, *, limits_memory: bool
     ) -> LocalCluster:
-        """Return a cluster with these numbers of CPUs and GPUs; by default all that this machine has."""
-        return cls(catalogue, Resources(cpus or cpu_count(), gpu_count() if gpus is None else gpus), workspace)
+        """Return a cluster with what the machine has, or as much of it as the options say.
+
+        Raises
+        ------
+        OptionError
+            If they say more GPUs than can be used.
+        """
+        try:
+            chosen = gpus.choose(machine.gpus, machine.gpus_note, os.environ, options.gpus)
+        except gpus.NoSuchGpus as error:
+            message = f"--gpus={options.gpus}: {error}"
+            raise OptionError(message) from error
+        memory = options.memory_bytes or machine.memory_bytes
+        resources = Resources(options.cpus or machine.cpus, len(chosen.usable), memory)
+        return cls(catalogue, resources, chosen, workspace, limits_memory=limits_memory)
 
     def check(self, settings: Mapping[str, Any]) -> tuple[InstanceType, Resources, list[str]]:
         """See `Cluster.check`."""
@@ -52,19 +77,39 @@ class LocalCluster:
         self._refuse(settings)
         warnings = [warning for condition, warning in self._differences(settings) if condition]
         cpus = settings["cpus"] or instance.cpus
-        gpus = settings["gpus"] or instance.gpus
+        gpu_count = settings["gpus"] or instance.gpus
         if cpus > self.resources.cpus:
             warnings.append(
                 f"each experiment asks for {cpus} CPUs; this machine has {self.resources.cpus}, so it gets those"
             )
             cpus = self.resources.cpus
-        if gpus > self.resources.gpus:
-            raise TooFewGpus(gpus, self.resources.gpus)
-        if not gpus and self.resources.gpus:
+        if gpu_count > self.resources.gpus:
+            raise TooFewGpus(gpu_count, self.resources.gpus, self._gpus.note)
+        if gpu_count:
+            warnings += self._about_gpus(gpu_count)
+        memory = memory_bytes(settings["memory"])
+        if memory > self.resources.memory:
+            warnings.append(
+                f"each experiment asks for {settings['memory']} of memory; "
+                f"this machine has {memory_text(self.resources.memory)}, so it gets that"
+            )
+            memory = self.resources.memory
+        if not gpu_count and self.resources.gpus:
             warnings.append(
                 'no GPUs were asked for, so experiments run with CUDA_VISIBLE_DEVICES=""; gpus=1 gives each of them one'
             )
-        return instance, Resources(cpus, gpus), warnings
+        return instance, Resources(cpus, gpu_count, memory), warnings
+
+    def _about_gpus(self, asked: int) -> Sequence[str]:
+        """Return warnings for a run whose experiments get that many GPUs each."""
+        warnings = [self._gpus.doubt] if self._gpus.doubt else []
+        if asked > 1 and any(each.is_part for each in self._gpus.usable):
+            warnings.append(f"each experiment asks for {asked} GPUs; of those that MIG has made, CUDA uses only one")
+        return warnings
+
+    def gpu_id(self, stored: str | int) -> str:
+        """See `Cluster.gpu_id`."""
+        return self._gpus.find(stored)
 
     def _refuse(self, settings: Mapping[str, Any]) -> None:
         if settings["dockerfile"]:
@@ -85,13 +130,17 @@ class LocalCluster:
             raise RunnerMissing(settings["entrypoint"], runner)
 
     def _differences(self, settings: Mapping[str, Any]) -> Sequence[tuple[bool, str]]:
+        no_limit = (
+            f"memory={settings['memory']!r}: each experiment waits until that much is free, but nothing keeps it from "
+            "using more: the service has no control group of its own, see docs/service.md"
+        )
         return (
             (
                 bool(settings["dependencyFile"]),
                 f"dependency_file={settings['dependencyFile']!r}: the local cluster uses your installed packages",
             ),
             (settings["useSpot"], "use_spot only changes the estimate: the local cluster is never preempted"),
-            (bool(settings["memory"]), "memory is not enforced by the local cluster"),
+            (bool(settings["memory"]) and not self.limits_memory, no_limit),
             (
                 bool(settings["scratchSize"]) or settings["scratchMountPath"] != "/tmp/scratch",  # noqa: S108
                 "scratch_size and scratch_mount_path: the local cluster mounts no scratch disk; use a temporary folder",
@@ -113,7 +162,7 @@ class LocalCluster:
         runner = RUNNERS.get(Path(script).suffix, interpreter or "python3")
         return (shutil.which(runner) or runner, script, *arguments)
 
-    def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[int]) -> dict[str, str]:
+    def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[str]) -> dict[str, str]:
         """See `Cluster.environment`. From the service's own it takes what `grid.shared.environment` says."""
         path = os.environ.get("PATH", os.defpath)
         if row.interpreter:
@@ -125,7 +174,8 @@ class LocalCluster:
             # What a script writes is in the file at once, whatever happens to its process next.
             "PYTHONUNBUFFERED": "1",
             **settings["environment"],
-            "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpu_ids)),
+            gpus.VISIBLE: self._gpus.variable(gpu_ids),
+            gpus.ORDER: gpus.BY_ADDRESS,
             "GRID_CLUSTER_ID": row.cluster,
             "GRID_EXPERIMENT_ID": row.id,
             "GRID_EXPERIMENT_NAME": experiment_name(row.run_name, row.index),

@@ -37,11 +37,13 @@ from grid.shared.wire import (
     EXPERIMENT_NAME,
     MAX_DESCRIPTION,
     MAX_TIMEOUT_SECONDS,
+    MEMORY_FORM,
     RUN_NAME,
     SCRIPT_SUFFIXES,
     VARIABLE_NAME,
     ExperimentStatus,
     experiment_name,
+    memory_bytes,
 )
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ class Runs:
             raise SnapshotMissing(given["snapshot"])
         if not self._snapshots.holds(given["snapshot"], given["script"]):
             raise InvalidValue("script", given["script"], "the path of a file in the snapshot")
-        at_once = max(1, self._cluster.resources.cpus // resources.cpus)
+        at_once = self._cluster.resources.holds(resources)
         size = await self._snapshots.size(given["snapshot"])
         self._cluster.check_space(size, min(at_once, len(expansion.trials)))
         warnings += expansion.warnings
@@ -316,6 +318,7 @@ class Runs:
                 "parameters": orjson.dumps({"Script": script, **trial.parameters}).decode(),
                 "cpus": resources.cpus,
                 "gpus": resources.gpus,
+                "memory_bytes": resources.memory,
                 "created_at": at,
             }
             for index, trial in enumerate(trials)
@@ -360,7 +363,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     entrypoint = settings["entrypoint"]
     if PurePosixPath(entrypoint).suffix not in SCRIPT_SUFFIXES:
         raise InvalidValue("entrypoint", entrypoint, f"a file that ends in {', '.join(SCRIPT_SUFFIXES)}")
-    _check_lengths(settings)
+    _check_texts(settings)
     for name in ("cpus", "gpus", "numTrials", "maxRetries"):
         if settings[name] < 0:
             raise InvalidValue(name, settings[name], "0 or more")
@@ -378,10 +381,12 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise InvalidValue("scriptArgs and environment", "\0", "text without null characters")
 
 
-def _check_lengths(settings: Mapping[str, Any]) -> None:
+def _check_texts(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if isinstance(value, str) and name != "scriptArgs" and len(value) > _MAX_SETTING:
             raise InvalidValue(name, f"{len(value)} characters", f"at most {_MAX_SETTING}")
+    if settings["memory"] and not memory_bytes(settings["memory"]):
+        raise InvalidValue("memory", settings["memory"], MEMORY_FORM)
 
 
 def _check_run(given: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import orjson
 
 from grid.service.domain import lifecycle
 from grid.service.domain.changes import Changes
-from grid.service.domain.cluster import Cluster
+from grid.service.domain.cluster import Cluster, Resources
 from grid.service.domain.lifecycle import Change
 from grid.service.executors.protocol import AttemptName, EarlierAttempt, Ending, Executor, Job
 from grid.service.store import experiment_rows, queue_rows
@@ -39,9 +39,19 @@ class _Held:
     """The resources that an active attempt holds."""
 
     cpus: int
-    gpu_ids: tuple[int, ...]
+    memory: int
+    gpu_ids: tuple[str, ...]
     has_ended: bool = False
     """Whether its processes are gone and only the record is missing: it then holds no resources."""
+
+
+@dataclass(slots=True)
+class _Free:
+    """The resources that no attempt holds."""
+
+    cpus: int
+    memory: int
+    gpu_ids: list[str]
 
 
 class Scheduler:
@@ -182,23 +192,21 @@ class Scheduler:
             await failpoints.reached_async("scheduler.adopt.before")
             was_running = row.status == ExperimentStatus.RUNNING
             adopt = functools.partial(self._executor.adopt, was_running=was_running, handed_over_at=row.turn_at)
-            await self._give(adopt, row, orjson.loads(row.gpu_ids or "[]"))
+            await self._give(adopt, row, [self._cluster.gpu_id(each) for each in orjson.loads(row.gpu_ids or "[]")])
 
     async def _turn(self) -> bool:
         """Record what was reported and start what fits, in one transaction; return whether there may be more to do."""
         reports = list(self._reports)
         ended = [attempt for attempt, held in self._held.items() if held.has_ended]
         holding = [held for held in self._held.values() if not held.has_ended]
-        free_cpus = self._cluster.resources.cpus - sum(held.cpus for held in holding) if self._starting else 0
-        if not reports and free_cpus <= 0:
+        free = self._free(holding)
+        if not reports and free.cpus <= 0:
             return False
-        taken = {gpu for held in holding for gpu in held.gpu_ids}
-        free_gpus = [gpu for gpu in range(self._cluster.resources.gpus) if gpu not in taken]
         at = self._world.now()
 
-        def write(connection: Connection) -> tuple[list[Change], list[tuple[Row[Any], list[int]]]]:
+        def write(connection: Connection) -> tuple[list[Change], list[tuple[Row[Any], list[str]]]]:
             changed = [change for report in reports for change in report(connection)]
-            claimed = self._fitting(connection, free_cpus, free_gpus) if free_cpus > 0 else []
+            claimed = self._fitting(connection, free) if free.cpus > 0 else []
             for row, gpu_ids in claimed:
                 which, values = Which.attempt(row.id, row.attempt), {"gpu_ids": orjson.dumps(gpu_ids).decode()}
                 changed += lifecycle.change(connection, which, ExperimentStatus.PENDING, at=at, values=values)
@@ -219,35 +227,47 @@ class Scheduler:
         self._recorded.set()
         return bool(claimed or self._reports)
 
-    def _fitting(
-        self, connection: Connection, free_cpus: int, free_gpus: list[int]
-    ) -> list[tuple[Row[Any], list[int]]]:
+    def _free(self, holding: list[_Held]) -> _Free:
+        there, taken = self._cluster.resources, {gpu for held in holding for gpu in held.gpu_ids}
+        return _Free(
+            cpus=there.cpus - sum(held.cpus for held in holding) if self._starting else 0,
+            memory=there.memory - sum(held.memory for held in holding),
+            gpu_ids=[gpu for gpu in self._cluster.gpu_ids if gpu not in taken],
+        )
+
+    def _fitting(self, connection: Connection, free: _Free) -> list[tuple[Row[Any], list[str]]]:
         """Return the experiments at the head of the queue that fit, with the GPUs that each gets."""
         fitting = []
-        for row in queue_rows.next_in_queue(connection, self._cluster.name, free_cpus, self._cluster.resources.gpus):
-            free_cpus -= self._cpus(row)
-            if free_cpus < 0 or len(free_gpus) < row.gpus:
+        cpus, memory, gpu_ids = free.cpus, free.memory, free.gpu_ids
+        for row in queue_rows.next_in_queue(connection, self._cluster.name, cpus, self._cluster.resources.gpus):
+            needed = self._needed(row)
+            cpus -= needed.cpus
+            memory -= needed.memory
+            # One that claims no memory need not wait for it, even if there is less than what runs has claimed.
+            if cpus < 0 or (needed.memory and memory < 0) or len(gpu_ids) < row.gpus:
                 break  # nothing overtakes it, or it might wait for ever
-            fitting.append((row, free_gpus[: row.gpus]))
-            free_gpus = free_gpus[row.gpus :]
+            fitting.append((row, gpu_ids[: row.gpus]))
+            gpu_ids = gpu_ids[row.gpus :]
         return fitting
 
-    async def _give(self, executor: Callable[[Job], Awaitable[None]], row: Row[Any], gpu_ids: Sequence[int]) -> None:
+    async def _give(self, executor: Callable[[Job], Awaitable[None]], row: Row[Any], gpu_ids: Sequence[str]) -> None:
         """Hand an attempt to the executor. If it is not accepted it does not count as held, so it is adopted later."""
         attempt = AttemptName(row.id, row.attempt)
         job = self._job(attempt, row, gpu_ids)
-        self._held[attempt] = _Held(self._cpus(row), tuple(gpu_ids))
+        needed = self._needed(row)
+        self._held[attempt] = _Held(needed.cpus, needed.memory, tuple(gpu_ids))
         try:
             await executor(job)
         except BaseException:
             self._held.pop(attempt, None)
             raise
 
-    def _cpus(self, row: Row[Any]) -> int:
-        # A service that was restarted with fewer CPUs must not wait for ever for more than there are.
-        return min(int(row.cpus), self._cluster.resources.cpus)
+    def _needed(self, row: Row[Any]) -> Resources:
+        # A service that was restarted with less must not wait for ever for more than there is.
+        there = self._cluster.resources
+        return Resources(min(row.cpus, there.cpus), row.gpus, min(row.memory_bytes, there.memory))
 
-    def _job(self, attempt: AttemptName, row: Row[Any], gpu_ids: Sequence[int]) -> Job:
+    def _job(self, attempt: AttemptName, row: Row[Any], gpu_ids: Sequence[str]) -> Job:
         settings = orjson.loads(row.settings)
         resumes = settings.get("autoResume", False) and row.begun_number is not None
         return Job(
@@ -255,6 +275,7 @@ class Scheduler:
             snapshot=row.snapshot,
             command=self._cluster.command(row.script, orjson.loads(row.arguments), row.interpreter),
             environment=self._cluster.environment(row, settings, gpu_ids),
+            memory_bytes=self._needed(row).memory if self._cluster.limits_memory else 0,
             timeout_seconds=settings.get("timeout"),
             layout=row.layout,
             resume=EarlierAttempt(row.begun_number, row.begun_layout) if resumes else None,

@@ -220,6 +220,7 @@ class LocalExecutor:
             "environment": dict(job.environment),
             "grace_seconds": self._grace_seconds,
             "timeout_seconds": job.timeout_seconds,
+            "memory_bytes": job.memory_bytes,
             "key": None if attempt.key is None else attempt.key.hex(),
         }
 

@@ -33,6 +33,8 @@ class Job:
     """Digest of the source code."""
     command: tuple[str, ...]
     environment: Mapping[str, str]
+    memory_bytes: int = 0
+    """How much memory the script and its processes may use; 0 for no limit."""
     timeout_seconds: float | None = None
     """How long the script may run before its processes are ended; None for as long as it takes."""
     layout: int = LAYOUT

@@ -28,6 +28,7 @@ from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
 from grid.service.executors.local import LocalExecutor
+from grid.service.executors.supervisor import cgroups
 from grid.service.http import guards, uploads
 from grid.service.http.authorization import claimed_user, credentials
 from grid.service.http.graphql_http import make_graphql_app
@@ -63,7 +64,8 @@ class Application:
         Raises
         ------
         OptionError
-            If the database or the catalogue of instance types cannot be used. Nothing stays open then.
+            If the database, the catalogue of instance types or as many GPUs as the options say cannot be used. Nothing
+            stays open then.
         """
         async with contextlib.AsyncExitStack() as parts:
             await self._open(parts, starting=starting)
@@ -86,7 +88,10 @@ class Application:
         secret = await self.database.write(
             lambda connection: secret_rows.secret(connection, "uploads", self.world.secret)
         )
-        cluster = LocalCluster.of_this_machine(catalogue, workspace, cpus=options.cpus, gpus=options.gpus)
+        machine = await asyncio.to_thread(self.world.machine)
+        # Before the first of its processes is started: they belong where it is.
+        limits_memory = cgroups.can_limit_memory()
+        cluster = LocalCluster.of(machine, options, catalogue, workspace, limits_memory=limits_memory)
         await self.database.write(lambda connection: cluster_rows.add(connection, cluster.name))
         changes = Changes()
         signing = await self.database.write(

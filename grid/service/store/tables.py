@@ -144,6 +144,9 @@ experiments = Table(
     Column("parameters", Text, nullable=False),
     Column("cpus", Integer, nullable=False),
     Column("gpus", Integer, nullable=False),
+    # What it asked for and the machine has; 0 for no claim to any.
+    Column("memory_bytes", BigInteger, nullable=False, server_default="0"),
+    # A JSON list of UUIDs; of indices, if a service of an older version has started it.
     Column("gpu_ids", Text),
     Column("reason", String(32)),
     Column("exit_code", Integer),

@@ -35,6 +35,8 @@ class Options:
     """0 for all that the machine has."""
     gpus: int | None = None
     """None for all that the machine has."""
+    memory_bytes: int = 0
+    """0 for all that the machine has."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     idle_seconds: float = 0.0
     """How long it stays with nothing to do; 0 for ever."""

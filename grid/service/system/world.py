@@ -1,4 +1,4 @@
-"""What the service cannot compute and must take from the world: the time, randomness, and whose machine this is.
+"""What the service cannot compute and must take from the world: the time, randomness, the machine and whose it is.
 
 It is injected, so that the cassettes recorded from a service come out the same every time.
 """
@@ -10,6 +10,7 @@ import time
 import uuid
 
 from grid.service.system import machine
+from grid.service.system.machine import Machine
 
 
 class World:
@@ -38,3 +39,7 @@ class World:
     def account(self) -> str:
         """Return the name of the system account that the service's home belongs to."""
         return machine.account()
+
+    def machine(self) -> Machine:
+        """Return what the service may use of the machine that it runs on."""
+        return machine.this_machine()

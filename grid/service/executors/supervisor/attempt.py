@@ -17,7 +17,7 @@ from grid.service.executors.supervisor.signature import signature
 from grid.service.executors.supervisor.working_copy import Copier, remove_unchanged
 from grid.service.system.attempt_files import CANCEL, CGROUP, CLAIM, EXIT, STARTED, STOP, TMP
 from grid.shared.processes import boot_id, process_start
-from grid.shared.wire import Reason
+from grid.shared.wire import Reason, memory_text
 
 TYPE_CHECKING = False  # type checkers know the name; importing `typing` would take a twentieth of the spawner's memory
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class Supervisor:
         in it; ``folders`` to make, the file for the ``output``, the ``snapshot`` to copy to ``work``; in ``earlier``
         what an earlier attempt left and what to lay it over, or None; ``temporary``, below which the script gets a
         folder of its own, or None; ``command`` (its first word is a path), ``environment``, ``grace_seconds``,
-        ``timeout_seconds`` or None; and the ``key`` that signs the record of the end, in hexadecimal, or None if that
-        is not signed.
+        ``timeout_seconds`` or None; ``memory_bytes``, 0 for no limit; and the ``key`` that signs the record of the end,
+        in hexadecimal, or None if that is not signed.
     reports
         File descriptor of the pipe to the service.
     cgroups
@@ -163,6 +163,7 @@ class Supervisor:
             os.close(output)
             if self.cgroup is not None:
                 self.cgroup.leave()
+        self._limit_memory()
         started, clock = time.time_ns() // 1000, time.monotonic()
         reached("supervisor.script.after")
         if self.timeout is not None:
@@ -208,6 +209,13 @@ class Supervisor:
         if self.cgroup is None or self.cgroup.oom_kills() is None:
             self.oom_kills = oom_kills_of_machine()
 
+    def _limit_memory(self) -> None:
+        # Only now: this process was in the group, and must not be ended with it.
+        size = self.job.get("memory_bytes", 0)
+        if size and not (self.cgroup is not None and self.cgroup.limit_memory(size)):
+            with suppress(OSError):
+                os.write(2, f"{self.name} runs without a limit to its memory\n".encode())
+
     def _spawn(self, command: list[str], environment: dict[str, str], output: int) -> int:
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -245,7 +253,7 @@ class Supervisor:
                 break
             now = time.monotonic()
             if self.finished is not None:
-                self._end(self.reason)
+                self._end(self.reason, self.error)
             elif number == signal.SIGTERM:
                 self._end(*self._who_asked())
             elif self.deadline is not None and now >= self.deadline:
@@ -273,6 +281,8 @@ class Supervisor:
             self.finished = time.time_ns() // 1000
             if self.reason is None and self._was_out_of_memory():
                 self.reason = Reason.OUT_OF_MEMORY
+                if (size := self.job.get("memory_bytes", 0)) and self.cgroup is not None and self.cgroup.wanted_more():
+                    self.error = f"it used more than its {memory_text(size)} of memory"
         return left
 
     # Ending

@@ -6,17 +6,19 @@ that the service is in. Everywhere else the supervisor finds its processes witho
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
-import sys
 from collections.abc import Callable, Collection
 from contextlib import closing, suppress
 
+from grid.service.system import control_groups
 from grid.service.system.walking import Place, walk
 
 OFF = "GRID_NO_CGROUPS"
 """The environment variable of the service that turns control groups off."""
+
+LEAF = "service-of-grid"
+"""The group of the service itself, beside those of its attempts, where their memory is limited."""
 
 
 class Cgroup:
@@ -44,8 +46,23 @@ class Cgroup:
         return _write(f"{self.path}/cgroup.procs", b"0")
 
     def leave(self) -> bool:
-        """Move this process into the group above, so that it is not killed with the others."""
-        return _write(f"{os.path.dirname(self.path)}/cgroup.procs", b"0")
+        """Move this process back to where the service is, so that it is not killed with the others."""
+        above = os.path.dirname(self.path)
+        return any(_write(f"{group}/cgroup.procs", b"0") for group in (f"{above}/{LEAF}", above))
+
+    def limit_memory(self, size: int) -> bool:
+        """Let the group have no more than that many bytes of memory; return whether that was allowed.
+
+        Swap is none of it: the queue counts memory, and a script that has begun to swap is of no use to anybody. If the
+        limit is reached all its processes end at once, for a script whose helpers are gone mostly waits for them.
+        """
+        for name, value in (("memory.swap.max", b"0"), ("memory.oom.group", b"1")):
+            _write(f"{self.path}/{name}", value)  # a kernel without swap, or one before 4.19, has none
+        return _write(f"{self.path}/memory.max", b"%d" % size)
+
+    def wanted_more(self) -> bool:
+        """Return whether it has reached the limit of its memory."""
+        return bool(_count(f"{self.path}/memory.events", "oom"))
 
     def members(self) -> list[int]:
         """Return the pids in the group and in the groups that the script has made below it."""
@@ -112,21 +129,20 @@ def oom_kills_of_machine() -> int | None:
     return _count("/proc/vmstat", "oom_kill")
 
 
-def own() -> str | None:
-    """Return the folder of the group that this process is in, or None if there are no groups that can be used."""
-    place = _mount()
-    if place is None or os.environ.get(OFF, "0") not in ("", "0"):
+def own(root: str = "") -> str | None:
+    """Return the folder of the group in which attempts have theirs, or None if there are no groups that can be used.
+
+    It is the one that this process is in, or the one above it if that is the service's leaf.
+
+    Parameters
+    ----------
+    root
+        A folder in which to find ``/proc`` and the groups, instead of the machine's own root.
+    """
+    if os.environ.get(OFF, "0") not in ("", "0"):
         return None
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
-            path = next((line[3:-1] for line in file if line.startswith("0::")), None)
-    except (OSError, ValueError):
-        return None
-    mounted, root = place
-    root = root.rstrip("/")
-    if path is None or ".." in path or not f"{path}/".startswith(f"{root}/"):
-        return None
-    return (mounted + path[len(root) :]).rstrip("/")
+    folder = next(control_groups.levels(control_groups.VERSION_2, root), None)
+    return None if folder is None else folder.removesuffix(f"/{LEAF}")
 
 
 def are_usable() -> bool:
@@ -138,6 +154,56 @@ def are_usable() -> bool:
     trial = Cgroup(f"{parent}/trial-of-grid-{os.getpid()}")
     usable = trial.make() and trial.enter() and trial.leave()
     return trial.remove() and usable
+
+
+def can_limit_memory(root: str = "") -> bool:
+    """Return whether the memory of attempts can be limited; for that, move this process into a leaf if it must.
+
+    No group but the system's root may have both processes and limits for the groups below it. So where the service is
+    alone in a group that was delegated to it, it makes way. It does not where somebody else's processes are, and not in
+    a unit of systemd's: that could not start it again in a group that has become one for other groups only. There, it
+    must have been started in the leaf (``DelegateSubgroup=``).
+
+    Parameters
+    ----------
+    root
+        See `own`.
+    """
+    parent = own(root)
+    if parent is None or not _lists(f"{parent}/cgroup.controllers", "memory"):
+        return False
+    if not _lists(f"{parent}/cgroup.subtree_control", "memory") and not _delegate_memory(parent):
+        return False
+    trial = Cgroup(f"{parent}/trial-of-grid-{os.getpid()}")
+    can = trial.make() and trial.limit_memory(1 << 30)
+    return trial.remove() and can
+
+
+def _delegate_memory(parent: str) -> bool:
+    """Have the groups below one limited in their memory; return whether that was allowed."""
+    control, leaf = f"{parent}/cgroup.subtree_control", Cgroup(f"{parent}/{LEAF}")
+    if os.path.isdir(leaf.path) and os.getpid() in leaf.members():
+        return _write(control, b"+memory")
+    is_topmost = not os.path.exists(f"{parent}/cgroup.type")
+    if is_topmost or parent.endswith(".service") or _has_others(parent):
+        return False
+    leaf.make()  # an earlier service may have
+    if not leaf.enter():
+        return False
+    if _write(control, b"+memory"):
+        return True
+    _write(f"{parent}/cgroup.procs", b"0")
+    leaf.remove()
+    return False
+
+
+def _has_others(parent: str) -> bool:
+    """Return whether a process other than this one is in a group itself."""
+    try:
+        with open(f"{parent}/cgroup.procs", encoding="ascii") as file:
+            return file.read().split() != [str(os.getpid())]
+    except OSError:
+        return True
 
 
 def _sweep(parent: str) -> None:
@@ -152,21 +218,12 @@ def _sweep(parent: str) -> None:
                     os.rmdir(f"{parent}/{name}")
 
 
-@functools.cache
-def _mount() -> tuple[str, str] | None:
-    """Return where groups are mounted, and which group is the root there."""
-    if sys.platform != "linux":
-        return None
+def _lists(path: str, word: str) -> bool:
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8") as file:
-            for line in file:
-                mounted, _, kind = line.partition(" - ")
-                if kind.split(" ", 1)[0] == "cgroup2":
-                    _, _, _, root, point, *_ = mounted.split(" ")
-                    return None if "\\" in point else (point, root)  # an escaped blank in the path: not worth decoding
-    except (OSError, ValueError):
-        return None
-    return None
+        with open(path, encoding="ascii") as file:
+            return word in file.read().split()
+    except OSError:
+        return False
 
 
 def _write(path: str, content: bytes) -> bool:
