@@ -6,7 +6,7 @@ import math
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -188,7 +188,7 @@ class Session:
     def _find_again(self) -> bool:
         from grid.chain.transport import Transport  # noqa: PLC0415 - not before the first call
 
-        endpoint = embedded_endpoint()
+        endpoint = endpoint_of(embedded.find_or_start())
         if endpoint == self.transport.endpoint:
             return False
         self.transport = Transport(endpoint, self.policy)
@@ -214,7 +214,6 @@ def use(session: Session | None) -> None:
     _current = session
 
 
-def embedded_endpoint() -> Endpoint:
-    """Return where the embedded service of this machine is; start it if it is not running."""
-    record = embedded.find_or_start()
+def endpoint_of(record: Mapping[str, Any]) -> Endpoint:
+    """Return where the embedded service is, given what it says about itself."""
     return Endpoint(record["url"], record["user_id"], record["api_key"])

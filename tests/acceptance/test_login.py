@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import shlex
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +55,39 @@ def tried(stranger: Stranger) -> set[str]:
         headers = dict(line.split(": ", 1) for line in request.decode().partition("\r\n\r\n")[0].split("\r\n")[1:])
         found.add(base64.b64decode(headers["Authorization"].removeprefix("Basic ")).decode())
     return found
+
+
+# Somebody else's GPUs
+
+
+def test_other_gpus_than_the_service_was_given(grid_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`login()` warns of a service that was started with other GPUs, and says how to start it again with these."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    grid.login()
+    grid.login()  # the same: a warning would be an error
+    assert record(grid_home)["cuda_visible_devices"] == "0"
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with pytest.warns(
+        grid.GridWarning, match="CUDA_VISIBLE_DEVICES is '1' here, but is '0' for the embedded"
+    ) as caught:
+        grid.login()
+    assert caught[0].filename == __file__
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    with pytest.warns(grid.GridWarning, match="CUDA_VISIBLE_DEVICES is not set here, but is '0' for the embedded"):
+        grid.login()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.warns(grid.GridWarning, match="CUDA_VISIBLE_DEVICES is '' here, but is '0' for the embedded"):
+        grid.login()
+    with monkeypatch.context() as inside:
+        inside.setenv("GRID_EXPERIMENT_ID", "e")  # an experiment has its own
+        grid.login()
+
+    said = re.search(r"with yours: python (.*), and then login\(\)", str(caught[0].message))
+    assert said is not None
+    subprocess.run([sys.executable, *shlex.split(said[1])], check=True, capture_output=True)
+    grid.login()
+    assert record(grid_home)["cuda_visible_devices"] == ""
 
 
 # Arguments, environment, file
