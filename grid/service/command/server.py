@@ -20,6 +20,7 @@ import uvicorn
 from grid._version import __version__
 from grid.service.command.home_lock import HeldHome, taken
 from grid.service.command.shutdown import end_experiments
+from grid.service.executors.supervisor import cgroups
 from grid.service.http.app import Application
 from grid.service.http.connection import HttpProtocol
 from grid.service.http.guards import is_loopback
@@ -61,7 +62,8 @@ async def serve(options: Options, world: World | None = None) -> None:
     workspace = Workspace(options.home)
     with taken(workspace, kept_by=options.kept_by) as held, _socket(options) as listening:
         limit_logs()
-        application = Application(options, world)
+        # Before the first of its processes is started: they belong where this one is.
+        application = Application(options, world, limits_memory=cgroups.can_limit_memory())
         with _errors_explained(application):
             await application.open()
         # What there is by now, code above all, stays to the end. The garbage collector would look through it each time

@@ -28,7 +28,6 @@ from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
 from grid.service.executors.local import LocalExecutor
-from grid.service.executors.supervisor import cgroups
 from grid.service.http import guards, uploads
 from grid.service.http.authorization import claimed_user, credentials
 from grid.service.http.graphql_http import make_graphql_app
@@ -44,10 +43,21 @@ _READ, _WRITE = ("GET", "HEAD"), ("PUT",)
 
 
 class Application:
-    """A service. Its `asgi` can be served once `open` has returned."""
+    """A service. Its `asgi` can be served once `open` has returned.
 
-    def __init__(self, options: Options, world: World | None = None) -> None:
+    Parameters
+    ----------
+    options
+        How it is set up.
+    world
+        What it takes from the world; by default, the real one.
+    limits_memory
+        Whether this process is where the memory of what it starts can be limited.
+    """
+
+    def __init__(self, options: Options, world: World | None = None, *, limits_memory: bool = False) -> None:
         self.options = options
+        self.limits_memory = limits_memory
         self.world = world or World()
         self.last_call = time.monotonic()
         self.uploads = 0
@@ -89,9 +99,7 @@ class Application:
             lambda connection: secret_rows.secret(connection, "uploads", self.world.secret)
         )
         machine = await asyncio.to_thread(self.world.machine)
-        # Before the first of its processes is started: they belong where it is.
-        limits_memory = cgroups.can_limit_memory()
-        cluster = LocalCluster.of(machine, options, catalogue, workspace, limits_memory=limits_memory)
+        cluster = LocalCluster.of(machine, options, catalogue, workspace, limits_memory=self.limits_memory)
         await self.database.write(lambda connection: cluster_rows.add(connection, cluster.name))
         changes = Changes()
         signing = await self.database.write(
