@@ -141,16 +141,25 @@ def test_memory_is_counted(twenty_cpus: ServiceProcess, tmp_path: Path, start: S
     """Of twenty experiments of 8 GB three run at once on 24 GB, however many CPUs there are; the others follow."""
     run = start(HOLD, f"{tmp_path / 'release'} --n 'range(20)'", memory="8G")
     wait_until(lambda: len(run.status().get("RUNNING", [])) == 3, "three that run")
-    small = start("print(1)")
     assert {word: len(names) for word, names in run.status().items()} == {"QUEUED": 17, "RUNNING": 3}
-    # What claims no memory waits, too: nothing overtakes the first that does not fit.
-    assert list(small.status()) == ["QUEUED"]
     with database_of(twenty_cpus) as connection:
         (most,) = connection.execute("SELECT count(*) FROM experiments WHERE gpu_ids IS NOT NULL").fetchone()
         assert most == 3
     (tmp_path / "release").touch()
     assert list(wait_for_run(run)) == ["SUCCEEDED"]
-    assert list(wait_for_run(small)) == ["SUCCEEDED"]
+
+
+def test_nothing_overtakes_what_waits_for_memory(twenty_cpus: ServiceProcess, tmp_path: Path, start: Start) -> None:
+    """While the first in the queue waits for memory, one behind it waits, too, even if it claims none."""
+    release = str(tmp_path / "release")
+    first, waits, none = start(HOLD, release, memory="20G"), start(HOLD, release, memory="8G"), start(HOLD, release)
+    wait_until(lambda: "begun" in output_of(twenty_cpus, only(first)), "the script")
+    # Another change, which makes the scheduler look at the queue again.
+    start("print(1)").cancel()
+    assert [list(each.status()) for each in (waits, none)] == [["QUEUED"], ["QUEUED"]]
+    (tmp_path / "release").touch()
+    for each in (first, waits, none):
+        assert list(wait_for_run(each)) == ["SUCCEEDED"]
 
 
 def test_memory_is_held_through_a_restart(twenty_cpus: ServiceProcess, tmp_path: Path, start: Start) -> None:
