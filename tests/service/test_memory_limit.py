@@ -171,6 +171,13 @@ def test_groups_that_are_left_alone(tmp_path: Path, path: str, files: dict[str, 
     assert own(str(tmp_path)) == f"{tmp_path}/groups{path}".rstrip("/")
 
 
+def test_group_that_cannot_be_seen(tmp_path: Path) -> None:
+    """A service whose group is outside of what is mounted makes none."""
+    mounts = "31 23 0:28 / /groups rw - cgroup2 cgroup2 rw\n"
+    write(tmp_path, {"proc/self/mountinfo": mounts, "proc/self/cgroup": "0::/../elsewhere\n"})
+    assert own(str(tmp_path)) is None
+
+
 def test_group_above_the_leaf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts have their groups beside that of a service that is in the leaf."""
     mounts = "31 23 0:28 / /groups rw - cgroup2 cgroup2 rw\n"

@@ -65,18 +65,33 @@ def levels(controller: str, root: str = "") -> Iterator[str]:
     str
         The nearest first. Nothing if these groups are not mounted.
     """
+    place, folder = _mount(controller, root), own(controller, root)
+    if place is None:
+        return
+    top = f"{root}{place[0]}"
+    while folder is not None and folder != top:
+        yield folder
+        folder = folder.rpartition("/")[0]
+    # Of a group that cannot be seen from here, the root is all that can: it then stands above it.
+    yield top
+
+
+def own(controller: str, root: str = "") -> str | None:
+    """Return the folder of the group that this process is in; None if it cannot be seen from here.
+
+    Parameters
+    ----------
+    controller, root
+        See `levels`.
+    """
     place, path = _mount(controller, root), _path(controller, root)
     if place is None or path is None:
-        return
+        return None
+    # In a container the mount's root may be the container's own group, and the path as the host sees it.
     point, top = place
-    # In a container the mount's root may be the container's own group, and the path as the host sees it. A path that
-    # is not below the root is none that could be found there: the process then counts as one of the root's.
-    if ".." not in path.split("/") and f"{path}/".startswith(f"{top}/"):
-        below = path[len(top) :].rstrip("/")
-        while below:
-            yield f"{root}{point}{below}"
-            below = below.rpartition("/")[0]
-    yield f"{root}{point}"
+    if ".." in path.split("/") or not f"{path}/".startswith(f"{top}/"):
+        return None
+    return f"{root}{point}{path[len(top) :].rstrip('/')}"
 
 
 @functools.cache

@@ -141,7 +141,7 @@ def own(root: str = "") -> str | None:
     """
     if os.environ.get(OFF, "0") not in ("", "0"):
         return None
-    folder = next(control_groups.levels(control_groups.VERSION_2, root), None)
+    folder = control_groups.own(control_groups.VERSION_2, root)
     return None if folder is None else folder.removesuffix(f"/{LEAF}")
 
 
