@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from grid import Run
-from grid.service.executors import evidence
+from grid.service.executors import enforcement, evidence
 from grid.service.executors.protocol import AttemptName, EarlierAttempt, Ending
 from grid.service.executors.supervisor.signature import signature
 from grid.session import session as sessions
@@ -231,19 +231,24 @@ async def _ordered(folder: Path, script: str, order: str) -> Ending:
         await running.executor.start(job)
         # It may be stopped before it has reported the start.
         await until(running.folder(job).output.exists, "the script")
-        await _stopped(running, job)
-        if order != "timeout":
-            await getattr(running.executor, order)(job.attempt)
-        ending = await running.ending(job)
+        supervisor = await _stopped(running, job)
+        try:
+            if order != "timeout":
+                await getattr(running.executor, order)(job.attempt)
+            ending = await running.ending(job)
+        finally:
+            enforcement.kill(supervisor)
         pids = [int(word) for word in running.folder(job).output.read_text().split() if word.isdigit()]
         assert not [pid for pid in pids if is_alive(pid)]
         return ending
 
 
-async def _stopped(running: Execution, job: object) -> None:
+async def _stopped(running: Execution, job: object) -> int:
+    """Wait until the supervisor of an attempt is stopped; return its pid."""
     claim = running.folder(job).claim
     pid = int(os.readlink(claim).split(" ")[0])
     await until(lambda: _state(pid) == "T", "a supervisor that is stopped")
+    return pid
 
 
 def _state(pid: int) -> str:
@@ -279,10 +284,14 @@ def test_script_that_had_ended_by_itself(tmp_path: Path, order: str, code: int) 
             await running.executor.start(job)
             await until(lambda: running.told.started, "the script")
             pid = int(os.readlink(running.folder(job).started).split(" ")[0])
-            await until(lambda: _state(pid) == "Z", "a script that nobody waits for")
-            if order == "stop":
-                await running.executor.stop(job.attempt)
-            return await running.ending(job)
+            supervisor = int(os.readlink(running.folder(job).claim).split(" ")[0])
+            try:
+                await until(lambda: _state(pid) == "Z", "a script that nobody waits for")
+                if order == "stop":
+                    await running.executor.stop(job.attempt)
+                return await running.ending(job)
+            finally:
+                enforcement.kill(supervisor)
 
     ending = asyncio.run(play())
     assert (ending.reason, ending.exit_code) == (Reason.EXIT_CODE, code)

@@ -118,12 +118,18 @@ def is_before_boot(at: int | None) -> bool:
 
 
 def supervisor_of(folder: AttemptFolder) -> int | None:
-    """Return the pid of the attempt's supervisor, or None if it is not known to be alive."""
-    with suppress(OSError):
+    """Return the pid of the attempt's supervisor, or None if there is none that is alive.
+
+    Raises
+    ------
+    OSError
+        If that cannot be told now.
+    """
+    try:
         claim = _claim(folder)
-        if claim is not None and _is_alive(claim):
-            return claim.pid
-    return None
+    except FileNotFoundError:
+        return None
+    return claim.pid if claim is not None and _is_alive(claim) else None
 
 
 def script_of(folder: AttemptFolder) -> int | None:
@@ -146,13 +152,18 @@ def wake(folder: AttemptFolder, number: signal.Signals = signal.SIGTERM) -> None
     """Send the supervisor a signal if it is alive: SIGTERM makes it look into its record for a request to end.
 
     A script may have stopped it: it is continued.
+
+    Raises
+    ------
+    OSError
+        If it cannot be told whether there is one.
     """
     if (pid := supervisor_of(folder)) is not None:
-        with suppress(OSError):
-            failpoints.reached("executor.signal.before")
+        failpoints.reached("executor.signal.before")
+        with suppress(ProcessLookupError):
             os.kill(pid, number)
             os.kill(pid, signal.SIGCONT)
-            failpoints.reached("executor.signal.after")
+        failpoints.reached("executor.signal.after")
 
 
 def temporary_folder(folder: AttemptFolder, experiment_id: str) -> Path | None:

@@ -22,7 +22,7 @@ from grid.service.executors.evidence import State
 from grid.service.executors.output import last_lines
 from grid.service.executors.protocol import AttemptName, Ending, Job, Listener
 from grid.service.executors.spawner_client import SpawnerClient
-from grid.service.system import failpoints
+from grid.service.system import failpoints, removal
 from grid.service.system.workspace import PRIVATE_FOLDER, AttemptFolder, Workspace, put_link, remove_tree, write_private
 from grid.shared.wire import Reason
 
@@ -142,7 +142,7 @@ class LocalExecutor:
         failpoints.reached("executor.forget.before")
         # Last the record: it says where the other is.
         if (temporary := evidence.temporary_folder(folder, attempt.experiment_id)) is not None:
-            remove_tree(temporary, temporary.with_name(f"{temporary.name}-removed"))
+            removal.remove(str(temporary))
         failpoints.reached("executor.forget.temporary")
         if folder.record.exists():
             self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
@@ -201,7 +201,7 @@ class LocalExecutor:
             before = self._workspace.attempt(job.attempt.experiment_id, *job.resume)
             if before.room.is_dir():  # its script may have removed it
                 earlier = [str(before.room), str(folder.room if before.has_room else folder.work)]
-        folders = [folder.path.parent, folder.path]
+        folders = [self._workspace.experiments, folder.path.parent, folder.path]
         if folder.has_room:
             folders += [folder.metrics, folder.room]
         return {
@@ -278,20 +278,24 @@ class LocalExecutor:
     @staticmethod
     def _own_status(attempt: _Attempt) -> int | None:
         """Return the wait status of a script that has ended by itself, and whose supervisor is stopped."""
-        supervisor, script = evidence.supervisor_of(attempt.folder), evidence.script_of(attempt.folder)
-        return None if supervisor is None or script is None else enforcement.status_of_ended(script, supervisor)
+        with suppress(OSError):  # nobody can tell
+            supervisor, script = evidence.supervisor_of(attempt.folder), evidence.script_of(attempt.folder)
+            if supervisor is not None and script is not None:
+                return enforcement.status_of_ended(script, supervisor)
+        return None
 
     def _write(self, attempt: _Attempt, reason: Reason) -> bool:
         """Leave a request, and wake the supervisor. One that starts later looks for requests after its claim."""
         word = attempt.folder.cancel if reason is Reason.CANCELLED_BY_USER else attempt.folder.stop
         try:
-            attempt.folder.make_record()
-            write_private(word, b"")
+            try:
+                attempt.folder.make_record()
+                write_private(word, b"")
+            finally:
+                evidence.wake(attempt.folder)  # a running supervisor is woken even if the file could not be written
         except OSError as error:
-            _log.error("%s cannot be created: %s; trying again", word, error.strerror)
+            _log.error("%s cannot be created, or nobody be told of it: %s; trying again", word, error.strerror)
             return False
-        finally:
-            evidence.wake(attempt.folder)  # a running supervisor is woken even if the file could not be written
         return True
 
     async def _insist(self, attempt: _Attempt, reason: Reason) -> None:
@@ -302,13 +306,14 @@ class LocalExecutor:
 
     def _look_for_start(self, attempt: _Attempt) -> None:
         """Have the time of a script end whose start was never reported, because it has stopped its supervisor."""
-        supervisor = evidence.supervisor_of(attempt.folder)
-        if supervisor is not None and enforcement.is_stopped(supervisor):
-            assert attempt.job.timeout_seconds is not None
-            self._call_later(attempt, attempt.job.timeout_seconds, self._time_is_up)
-            evidence.wake(attempt.folder, signal.SIGCONT)
-        else:
-            self._call_later(attempt, 1, self._look_for_start)
+        with suppress(OSError):  # it cannot be told now
+            supervisor = evidence.supervisor_of(attempt.folder)
+            if supervisor is not None and enforcement.is_stopped(supervisor):
+                assert attempt.job.timeout_seconds is not None
+                self._call_later(attempt, attempt.job.timeout_seconds, self._time_is_up)
+                evidence.wake(attempt.folder, signal.SIGCONT)
+                return
+        self._call_later(attempt, 1, self._look_for_start)
 
     @staticmethod
     def _call_later(attempt: _Attempt, seconds: float, what: Callable[[_Attempt], None]) -> None:
@@ -318,17 +323,19 @@ class LocalExecutor:
     def _time_is_up(self, attempt: _Attempt) -> None:
         """Continue a supervisor that should have ended its script by now. It keeps the time itself, if it is let."""
         self._begin_order(attempt, Reason.TIMEOUT)
-        evidence.wake(attempt.folder, signal.SIGCONT)
+        with suppress(OSError):  # the claim cannot be read: once it can be, the order is enforced
+            evidence.wake(attempt.folder, signal.SIGCONT)
 
     async def _enforce(self, attempt: _Attempt) -> None:
         """Kill a supervisor that does not carry out an order, and whatever its script has left running."""
         await asyncio.sleep(self._grace_seconds + self._margin_seconds)
         while self._is_known(attempt):
-            supervisor = evidence.supervisor_of(attempt.folder)
-            if supervisor is not None and await asyncio.to_thread(enforcement.disobeys, supervisor):
-                _log.warning("%s does not end its script; killing both", attempt.folder.record)
-                attempt.is_enforced = True
-                await asyncio.to_thread(enforcement.kill, supervisor)
+            with suppress(OSError):  # it cannot be told now
+                supervisor = evidence.supervisor_of(attempt.folder)
+                if supervisor is not None and await asyncio.to_thread(enforcement.disobeys, supervisor):
+                    _log.warning("%s does not end its script; killing both", attempt.folder.record)
+                    attempt.is_enforced = True
+                    await asyncio.to_thread(enforcement.kill, supervisor)
             await asyncio.sleep(1)
 
     def _is_known(self, attempt: _Attempt) -> bool:
@@ -344,7 +351,8 @@ class LocalExecutor:
     async def _until_the_end(self, attempt: _Attempt) -> None:
         """Report the end of an attempt as soon as its record or its supervisor's death shows it."""
         if attempt.folder.cancel.exists() or attempt.folder.stop.exists():
-            evidence.wake(attempt.folder)  # there may have been no supervisor to wake when the request was left
+            # There may have been no supervisor to wake when the request was left.
+            self._order(attempt, Reason.CANCELLED_BY_USER if attempt.folder.cancel.exists() else Reason.SERVICE_STOPPED)
         while (ending := await self._ending(attempt)) is None:
             if (started_at := evidence.started_at(attempt.folder)) is not None:
                 self._tell_start(attempt, started_at)

@@ -15,6 +15,7 @@ from grid.service.executors.supervisor.process_tree import become_subreaper, chi
 from grid.service.executors.supervisor.record import PRIVATE, Record
 from grid.service.executors.supervisor.signature import signature
 from grid.service.executors.supervisor.working_copy import Copier, remove_unchanged
+from grid.service.system import removal
 from grid.service.system.attempt_files import CANCEL, CGROUP, CLAIM, EXIT, STARTED, STOP, TMP
 from grid.shared.processes import boot_id, process_start
 from grid.shared.wire import Reason, memory_text
@@ -126,8 +127,9 @@ class Supervisor:
         if self.record.has_home():
             remove_unchanged(self.job["snapshot"], self.job["work"])
             self._record_end()
-        elif self.temporary is not None:
-            self._remove_temporary()
+        elif self.temporary is not None:  # and there is no service that would remove it
+            with suppress(OSError):
+                removal.remove(self.temporary)
 
     def _described(self, error: OSError) -> str:
         """Return the system's message, without the service's folders."""
@@ -183,13 +185,6 @@ class Supervisor:
         self.record.put(TMP, self.temporary)
         os.mkdir(self.temporary, PRIVATE)
         return {**environment, "TMPDIR": self.temporary}
-
-    def _remove_temporary(self) -> None:
-        """Remove the temporary folder: without a home there is no service that would."""
-        import shutil  # noqa: PLC0415 - large, and hardly ever needed: the spawner must stay small
-
-        assert self.temporary is not None
-        shutil.rmtree(self.temporary, ignore_errors=True)
 
     def _enter_cgroup(self) -> None:
         """Make a control group and enter it, so that the script starts in it; do without if that is not possible."""
