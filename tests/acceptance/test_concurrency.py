@@ -132,10 +132,12 @@ def test_ctrl_c_ends_the_wait_for_a_cancel(deliberate_service: ServiceProcess, t
     make_project(tmp_path / "project", STUBBORN)
 
     with script(CANCEL, tmp_path, **login_environment(deliberate_service)) as cancelling:
-        attempt = deliberate_service.home / "experiments" / cancelling.read() / "attempt-1"
+        experiment = cancelling.read()
+        attempt = deliberate_service.home / "experiments" / experiment / "attempt-1"
+        record = deliberate_service.home / "records" / f"{experiment}-1"
         wait_until((attempt / "room" / "work" / "deaf").exists, "the script that does not listen")
         cancelling.go_on()
-        wait_until((attempt / "cancel").exists, "the cancel")
+        wait_until((record / "cancel").exists, "the cancel")
         cancelling.interrupt()
 
         assert cancelling.read() == "interrupted"

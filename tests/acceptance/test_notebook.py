@@ -161,12 +161,14 @@ def test_interrupted_cell_leaves_the_session_usable(
     make_project(tmp_path / "project", STUBBORN)
     notebook.run("from grid import Run, list_runs, login\nlogin()")
     notebook.run("r = Run(entrypoint='project/run.py', cpus=1)\nr.start()\ne = r.experiments[r.name + '-exp0']")
-    attempt = deliberate_service.home / "experiments" / notebook.run("print(e.id, end='')") / "attempt-1"
+    experiment = notebook.run("print(e.id, end='')")
+    attempt = deliberate_service.home / "experiments" / experiment / "attempt-1"
+    record = deliberate_service.home / "records" / f"{experiment}-1"
     wait_until((attempt / "room" / "work" / "deaf").exists, "the script that does not listen")
 
     cell = notebook.begin("e.cancel()")
     # The cell waits now: the service has recorded the cancel and gives the script 600 s.
-    wait_until((attempt / "cancel").exists, "the cancel")
+    wait_until((record / "cancel").exists, "the cancel")
     notebook.interrupt()
 
     with pytest.raises(CellFailed, match="KeyboardInterrupt"):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 import grid
 from grid.shared import environment
@@ -21,10 +22,11 @@ SECRETS = {"AWS_SECRET_ACCESS_KEY": "mellon", "DATABASE_URL": "postgres://me:mel
 KEPT = {"CUDA_VISIBLE_DEVICES": "1", "HTTPS_PROXY": "http://proxy:3128", "GRID_LOCAL_CPUS": "2", "LC_NAME": "C"}
 
 
-def test_secrets_of_the_process_that_logs_in(grid_home: Path, tmp_path: Path) -> None:
+def test_secrets_of_the_process_that_logs_in(grid_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeper, service, spawner, supervisor and script have what is listed, which includes settings, and no secret."""
     carried = clean_environment(grid_home.parent, **SECRETS, **KEPT)
     subprocess.run([sys.executable, "-c", "from grid import login; login()"], env=carried, check=True, timeout=90)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", KEPT["CUDA_VISIBLE_DEVICES"])
     grid.login()
     run = starter(tmp_path)("import time\ntime.sleep(1000)\n")
     wait_until(lambda: run.status().keys() == {"RUNNING"}, "a script")

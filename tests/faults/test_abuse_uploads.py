@@ -27,8 +27,10 @@ def signed(service: ServiceProcess, digest: str, size: int, expires: int) -> str
     """An address as the service would give it, for any time."""
     with database_of(service) as connection:
         ((secret,),) = connection.execute("SELECT value FROM secrets WHERE name = 'uploads'").fetchall()
-    signature = hmac.new(secret, f"PUT\n{digest}\n{size}\n{expires}".encode(), hashlib.sha256).hexdigest()
-    return f"/snapshots/{digest}?" + urlencode({"size": size, "expires": expires, "signature": signature})
+    user = service.endpoint.user_id
+    signature = hmac.new(secret, f"PUT\n{digest}\n{user}\n{size}\n{expires}".encode(), hashlib.sha256).hexdigest()
+    query = {"user": user, "size": size, "expires": expires, "signature": signature}
+    return f"/snapshots/{digest}?" + urlencode(query)
 
 
 def kept(service: ServiceProcess) -> list[str]:

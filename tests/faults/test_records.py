@@ -350,7 +350,7 @@ def test_home_that_is_moved(tmp_path: Path) -> None:
     assert is_alive(script)
     os.kill(script, signal.SIGKILL)
     wait_until(lambda: process_start(supervisor) != start, "the end of the supervisor")
-    (exit_,) = moved.glob("records/*")
+    (exit_,) = moved.glob("records/*-1")
     assert " - 9 " in os.readlink(exit_ / "exit")
 
 

@@ -16,7 +16,7 @@ from grid.session import session as sessions
 from grid.shared.holder import Holder
 from tests.faults.ledger import rows
 from tests.support.environments import clean_environment
-from tests.support.experiments import facts_of, folder_of, output_of, pids_in, starter
+from tests.support.experiments import facts_of, output_of, pids_in, record_of, starter
 from tests.support.processes import is_alive, processes_of
 from tests.support.services import ServiceProcess, service_process
 from tests.support.waiting import wait_for_run, wait_until
@@ -169,7 +169,7 @@ def test_second_signal_cuts_it_short(service: ServiceProcess, start: Start, tmp_
     (experiment,) = run
     wait_until(lambda: "ready" in output_of(service, experiment), "the script")
     service.process.terminate()
-    wait_until((folder_of(service, experiment) / "stop").exists, "the word that it shall end")
+    wait_until((record_of(service, experiment) / "stop").exists, "the word that it shall end")
     assert service.process.poll() is None
     service.process.terminate()
     assert service.process.wait(60) == 1

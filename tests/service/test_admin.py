@@ -85,6 +85,7 @@ def test_add(service: ServiceProcess, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_key_is_shown_once(service: ServiceProcess) -> None:
     """No file of the home, no log and no list holds a key; the database holds its SHA-256."""
     told = operate(service.home, "users", "add", "bea")
+    assert told.returncode == 0, told.stderr
     key = json.loads(told.stdout)["APIKey"]
     assert username(endpoint_of(told.stdout)) == "bea"
     assert key not in told.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,13 +76,22 @@ def ready(service: ServiceProcess, run: Run) -> None:
 
 
 @contextmanager
-def stopped(process: psutil.Process) -> Iterator[None]:
-    """Keep a process from doing anything."""
-    process.suspend()
+def kept_stopped(process: psutil.Process) -> Iterator[None]:
+    """Keep a process from doing anything, whoever continues it."""
+    over = threading.Event()
+
+    def stop() -> None:
+        while not over.wait(0.001):
+            process.suspend()
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
     try:
         wait_until(lambda: process.status() == psutil.STATUS_STOPPED, f"process {process.pid} to stop")
         yield
     finally:
+        over.set()
+        stopping.join()
         process.resume()
 
 
@@ -185,7 +195,7 @@ def test_cancel_after_the_end_changes_nothing(service: ServiceProcess, start: St
 def test_cancel_while_pending(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
     """An experiment whose turn has come, but whose process is not there yet, is cancelled without having run."""
     (spawner,) = psutil.Process(service.process.pid).children()
-    with stopped(spawner):
+    with kept_stopped(spawner):
         run = start(f"open({str(tmp_path / 'ran')!r}, 'w')")
         wait_until(lambda: only(run).status() == "PENDING", "its turn")
         answer = ask(service.endpoint, CANCEL, name=only(run).name, wait=0)["data"]["cancelExperiment"]
@@ -213,10 +223,10 @@ def test_cancel_that_takes_too_long(service: ServiceProcess, start: Start, monke
     """If processes do not end, `cancel()` says so instead of waiting for ever; the cancel stands."""
     monkeypatch.setattr(experiment, "_CANCEL_MARGIN", -1.0)
     monkeypatch.setattr(experiment, "_CANCEL_WAIT", 0.01)
-    run = start(f"import os\nprint(os.getppid())\n{WAIT}")
+    run = start(f"import os\nprint(os.getppid())\n{STUBBORN}")
     ready(service, run)
     supervisor = psutil.Process(int(output_of(service, only(run)).split()[0]))
-    with stopped(supervisor):
+    with kept_stopped(supervisor):
         with pytest.raises(CancelTimeout, match=f"{only(run).name}.*The cancellation stands"):
             run.cancel()
         assert list(run.status()) == ["RUNNING"]

@@ -55,7 +55,7 @@ def calls_on_this_thread() -> Iterator[Counter[str]]:
         sys.setprofile(None)
 
 
-async def stored(application: Application) -> str:
+async def stored(application: Application, user: User) -> str:
     """Store a snapshot of a script, and return its digest."""
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as members:
@@ -66,10 +66,10 @@ async def stored(application: Application) -> str:
     async def body() -> AsyncIterator[bytes]:
         yield content
 
-    given = await application.service.snapshots.announce(digest, len(content))
+    given = await application.service.snapshots.announce(user.id, digest, len(content))
     assert given is not None
     query = {name: values[0] for name, values in parse_qs(urlsplit(given.path).query).items()}
-    await application.service.snapshots.receive(digest, query["size"], query["expires"], query["signature"], body())
+    await application.service.snapshots.receive(digest, query, body())
     return digest
 
 
@@ -96,7 +96,12 @@ def test_what_grows_with_a_run_leaves_the_event_loop(tmp_path: Path) -> None:
         async with opened(Options(home=tmp_path / "home", cpus=1)) as application:
             user = await application.add_user("alice", "k" * 43)
             settings = {"entrypoint": "run.py", "scriptArgs": f"--n 'range({number})' --lr 0.1", "cpus": 2}
-            start = {"key": "k" * 16, "settings": settings, "snapshot": await stored(application), "script": "run.py"}
+            start = {
+                "key": "k" * 16,
+                "settings": settings,
+                "snapshot": await stored(application, user),
+                "script": "run.py",
+            }
             started, called = await answer(application, user, START, input=start)
             assert started["startRun"]["run"]["experimentCount"] == number
             assert {name: times for name, times in called.items() if times >= number} == {}

@@ -69,19 +69,21 @@ def test_asked_after_the_end(tmp_path: Path) -> None:
     assert (tmp_path / "ledger").read_text() == "ran\n"
 
 
-def test_adopted_before_its_script_is_started(tmp_path: Path) -> None:
+def test_adopted_before_its_script_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The start of an attempt that another service has begun is reported when it happens."""
+    gate, reached = tmp_path / "gate", tmp_path / "reached"
+    monkeypatch.setenv("GRID_FAILPOINTS", f"supervisor.script.before:1:wait={gate}")
+    monkeypatch.setenv("GRID_FAILPOINTS_LOG", str(reached))
 
     async def play() -> None:
         async with execution(tmp_path) as running:
             job = running.job(hold(tmp_path), number=1)
-            os.mkfifo(running.workspace.snapshot("snapshot-1") / "pipe")  # whose copy waits for a writer
             await running.executor.start(job)
-            await until(running.folder(job).claim.is_symlink, "its claim")
+            await until(lambda: reached.exists() and "script.before" in reached.read_text(), "its supervisor")
         async with execution(tmp_path) as running:
             await running.executor.adopt(job, was_running=False, handed_over_at=None)
             assert running.told.started == []
-            (running.workspace.snapshot("snapshot-1") / "pipe").write_bytes(b"")
+            gate.write_bytes(b"x")
             await until(lambda: running.told.started, "the script")
             (tmp_path / "release").touch()
             assert (await running.ending(job)).exit_code == 3

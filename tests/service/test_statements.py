@@ -219,7 +219,9 @@ def of_each(homes: dict[Store, Path], tmp_path: Path) -> Callable[[str, dict[str
     """Carry out an operation on a copy of each store; return what it asked of each."""
 
     def carry_out(query: str, variables: dict[str, Any]) -> dict[Store, Heard]:
-        copies = {store: Path(shutil.copytree(home, tmp_path / str(store))) for store, home in homes.items()}
+        copies = {
+            store: Path(shutil.copytree(home, tmp_path / str(store), symlinks=True)) for store, home in homes.items()
+        }
         return {store: asyncio.run(asked(home, query, sized(variables, store.size))) for store, home in copies.items()}
 
     return carry_out
@@ -267,7 +269,7 @@ def test_statements_of_others(of_each: Any, homes: dict[Store, Path], name: str)
 )
 def test_large_columns(homes: dict[Store, Path], tmp_path: Path, fields: str, read: set[str]) -> None:
     """A page of runs does not read what may be large, the sweep that each was made of, unless that is selected."""
-    home = Path(shutil.copytree(homes[SMALL], tmp_path / "home"))
+    home = Path(shutil.copytree(homes[SMALL], tmp_path / "home", symlinks=True))
     fragment = " fragment R on Run { settings { scriptArgs } }" if "...R" in fields else ""
     heard = asyncio.run(asked(home, f"{{ runs(first: 1000) {{ nodes {{ {fields} }} }} }} {fragment}", {}))
     page, *_ = [statement for statement, _ in heard.statements if "FROM runs" in statement]

@@ -9,6 +9,7 @@ import socket
 import stat
 from pathlib import Path
 
+from grid.service.executors.protocol import EarlierAttempt
 from grid.service.executors.supervisor.working_copy import Copier
 from grid.shared.wire import Reason
 from tests.support.executions import Execution, execution, until
@@ -40,11 +41,11 @@ def test_next_attempt_has_the_files(tmp_path: Path) -> None:
         async with execution(tmp_path) as running:
             first = await _run(running, script, 1)
             before = described(first)
-            second = await _run(running, script, 2, resume=True)
+            second = await _run(running, script, 2, resume=EarlierAttempt(1, 2))
             third = await _run(running, script, 3)
             assert described(first) == before
         assert (second / "state").read_text() == "xx"
-        assert (second.parent / "output").read_text() == "x"
+        assert (second.parent.parent / "output").read_text() == "x"
         assert (second / "a" / "link").readlink() == Path("b")
         assert (third / "state").read_text() == "x"  # which was not told to resume
         assert (second / "run").read_text().count("\n# ") == 2
@@ -63,26 +64,18 @@ def test_lost_attempt_is_gone_on_with(tmp_path: Path) -> None:
             await until((running.folder(job).work / "ready").exists, "the script")
             os.kill(int(os.readlink(running.folder(job).claim).split(" ")[0]), signal.SIGKILL)
             assert (await running.ending(job)).reason is Reason.LOST
-            work = await _run(running, script, 2, resume=True)
-            assert (work.parent / "output").read_text() == "made\n"
+            work = await _run(running, script, 2, resume=EarlierAttempt(1, 2))
+            assert (work.parent.parent / "output").read_text() == "made\n"
 
     asyncio.run(play())
 
 
-def test_attempt_that_never_ran_is_passed_over(tmp_path: Path) -> None:
-    """An attempt whose script was never started has no files to resume from: the one before it has."""
+def test_attempt_whose_room_is_gone(tmp_path: Path) -> None:
+    """An attempt that has nothing left to go on with begins with the snapshot."""
 
     async def play() -> None:
         async with execution(tmp_path) as running:
-            assert list((await _run(running, "exit 1", 1, resume=True)).iterdir()) == []
-            await _run(running, "echo 10 > step", 2)
-            unclear = running.folder(running.job("", attempt=3))
-            unclear.make()
-            unclear.work.mkdir()
-            (unclear.work / "step").write_text("half a copy")
-            running.folder(running.job("", attempt=4)).make()
-            work = await _run(running, "cat step", 5, resume=True)
-            assert (work.parent / "output").read_text() == "10\n"
+            assert list((await _run(running, "exit 1", 2, resume=EarlierAttempt(1, 2))).iterdir()) == []
 
     asyncio.run(play())
 

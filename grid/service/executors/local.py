@@ -144,9 +144,8 @@ class LocalExecutor:
         if (temporary := evidence.temporary_folder(folder, attempt.experiment_id)) is not None:
             removal.remove(str(temporary))
         failpoints.reached("executor.forget.temporary")
-        if folder.record.exists():
-            self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-            remove_tree(folder.record, self._workspace.trash / f"{folder.record.name}-record")
+        if os.path.lexists(folder.record):
+            removal.remove(str(folder.record))
 
     async def close(self) -> None:
         """Let the spawner end; supervisors and scripts go on."""
