@@ -191,6 +191,7 @@ async def asked(home: Path, query: str, variables: dict[str, Any]) -> Heard:
         params = {"query": query, "variables": variables}
         document, operation = operations.load(params)
         context = Context(application.service, User("u", "u"))
+        application.accounts.operator_id = "u"  # who may pause the cluster
         # Returns when what an earlier service has left is removed: that is not part of an operation.
         await application.deletions.delete_run("none", "none")
         with listening(application) as heard:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _DEADLINE = 60.0
+_WAITS = "grid: still waiting"  # what `login()` says on a busy machine
 
 
 class Script:
@@ -38,7 +39,9 @@ class Script:
     def read(self) -> str:
         """Return the next line that it prints."""
         assert self._process.stdout is not None
-        return self._process.stdout.readline().rstrip("\n")
+        while (line := self._process.stdout.readline()).startswith(_WAITS):
+            pass
+        return line.rstrip("\n")
 
     def go_on(self) -> None:
         """Press Enter, which it waits for with `input()`."""
@@ -54,7 +57,7 @@ class Script:
         """Return the rest of its output; it must end with 0."""
         rest, _ = self._process.communicate(timeout=_DEADLINE)
         assert self._process.returncode == 0, rest
-        return rest.splitlines()
+        return [line for line in rest.splitlines() if not line.startswith(_WAITS)]
 
     def close(self) -> None:
         """End it, whatever it does, and what it forked."""
