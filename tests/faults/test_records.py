@@ -19,6 +19,7 @@ import pytest
 from grid import Run
 from grid.service.executors import enforcement, evidence
 from grid.service.executors.protocol import AttemptName, EarlierAttempt, Ending
+from grid.service.executors.supervisor.attempt import report
 from grid.service.executors.supervisor.signature import signature
 from grid.session import session as sessions
 from grid.shared.processes import process_start
@@ -360,6 +361,17 @@ def _switches(pid: int) -> int:
 
 
 # Reports
+
+
+def test_report_is_short() -> None:
+    """A report is written in one piece, however many supervisors write at once: POSIX promises that for 512 bytes."""
+    read, write = os.pipe()
+    report(write, "started", {"experiment": "x" * 64, "attempt": 2**31}, at=2**63)
+    os.close(write)
+    with open(read, "rb") as reports:
+        (line,) = reports.read().splitlines(keepends=True)
+    assert len(line) <= 512
+    assert json.loads(line) == {"event": "started", "experiment": "x" * 64, "attempt": 2**31, "at": 2**63}
 
 
 def test_report_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -83,7 +83,7 @@ class Scheduler:
         self._database.call_in_doubt(self._look_again)
         await self._executor.open(self)
         await self._adopt()
-        self._executor.forget_others()
+        await self._executor.forget_others()
         self._wake.set()
         self._loop = asyncio.create_task(self._run())
 

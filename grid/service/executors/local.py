@@ -17,13 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from grid.service.executors import enforcement, evidence
+from grid.service.executors import clearing, enforcement, evidence
 from grid.service.executors.evidence import State
 from grid.service.executors.output import last_lines
 from grid.service.executors.protocol import AttemptName, Ending, Job, Listener
 from grid.service.executors.spawner_client import SpawnerClient
-from grid.service.system import failpoints, removal
-from grid.service.system.workspace import PRIVATE_FOLDER, AttemptFolder, Workspace, put_link, remove_tree, write_private
+from grid.service.system import failpoints
+from grid.service.system.workspace import AttemptFolder, Workspace, put_link, write_private
 from grid.shared.wire import Reason
 
 _log = logging.getLogger(__name__)
@@ -101,51 +101,16 @@ class LocalExecutor:
         """Remove the records of attempts, and their temporary folders."""
         # What was laid out otherwise has no record of its own, and nothing is there to be removed.
         if attempts:
-            self._background(asyncio.to_thread(self._remove_records, list(attempts)), "removing records")
+            self._background(asyncio.to_thread(clearing.remove_records, self._workspace, attempts), "removing records")
 
-    def forget_others(self) -> None:
+    async def forget_others(self) -> None:
         """Remove what earlier services would have removed."""
-        self._background(asyncio.to_thread(self._remove_other_records, set(self._attempts)), "removing records")
+        # Found before anything else is started, whose record would be one of a supervisor that is not there yet.
+        self.forget(await asyncio.to_thread(clearing.other_records, self._workspace, set(self._attempts)))
 
     async def remove(self, experiment_id: str, attempts: int) -> None:
         """Remove the experiment's folders, by way of the trash, so that nobody ever sees half of one in its place."""
-        await asyncio.to_thread(self._remove, experiment_id, attempts)
-
-    def _remove(self, experiment_id: str, attempts: int) -> None:
-        self._workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-        for number in range(1, attempts + 1):
-            self._remove_record(AttemptName(experiment_id, number))
-            result = self._workspace.result(experiment_id, number)
-            remove_tree(result, self._workspace.trash / f"{result.name}-results")
-        remove_tree(self._workspace.experiment(experiment_id), self._workspace.trash / experiment_id)
-
-    def _remove_records(self, attempts: Collection[AttemptName]) -> None:
-        for attempt in attempts:
-            try:
-                self._remove_record(attempt)
-            except OSError as error:  # the next start of a service tries again
-                _log.warning("the record of %s-%d cannot be removed now: %s", *attempt, error)
-
-    def _remove_other_records(self, known: set[AttemptName]) -> None:
-        """Remove the records of attempts that are not known, unless a supervisor lives."""
-        with suppress(FileNotFoundError), os.scandir(self._workspace.records) as entries:
-            for entry in entries:
-                experiment_id, _, number = entry.name.rpartition("-")
-                if experiment_id and number.isascii() and number.isdecimal():
-                    attempt = AttemptName(experiment_id, int(number))
-                    state = evidence.state_of(self._workspace.attempt(*attempt))
-                    if attempt not in known and state in (State.DEAD, State.UNCLAIMED):
-                        self._remove_records([attempt])
-
-    def _remove_record(self, attempt: AttemptName) -> None:
-        folder = self._workspace.attempt(*attempt)
-        failpoints.reached("executor.forget.before")
-        # Last the record: it says where the other is.
-        if (temporary := evidence.temporary_folder(folder, attempt.experiment_id)) is not None:
-            removal.remove(str(temporary))
-        failpoints.reached("executor.forget.temporary")
-        if os.path.lexists(folder.record):
-            removal.remove(str(folder.record))
+        await asyncio.to_thread(clearing.remove_experiment, self._workspace, experiment_id, attempts)
 
     async def close(self) -> None:
         """Let the spawner end; supervisors and scripts go on."""

@@ -114,7 +114,7 @@ class Executor(Protocol):
     def forget(self, attempts: Collection[AttemptName]) -> None:
         """Remove the evidence about attempts: their ends are recorded where nothing is lost."""
 
-    def forget_others(self) -> None:
+    async def forget_others(self) -> None:
         """Remove the evidence about all attempts that were neither started nor adopted, unless they run."""
 
     async def remove(self, experiment_id: str, attempts: int) -> None:

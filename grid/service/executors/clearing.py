@@ -1,0 +1,83 @@
+"""Removes what attempts have left: the evidence once it is recorded elsewhere, and everything once they are deleted."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection
+
+from grid.service.executors import evidence
+from grid.service.executors.evidence import State
+from grid.service.executors.protocol import AttemptName
+from grid.service.system import failpoints, removal
+from grid.service.system.workspace import PRIVATE_FOLDER, Workspace, remove_tree
+
+_log = logging.getLogger(__name__)
+
+
+def remove_records(workspace: Workspace, attempts: Collection[AttemptName]) -> None:
+    """Remove the records of attempts, and their temporary folders; what cannot be removed now stays."""
+    # What was laid out otherwise has no record of its own, and nothing is there to be removed.
+    for attempt in attempts:
+        try:
+            _remove_record(workspace, attempt)
+        except OSError as error:
+            _log.warning("the record of %s-%d cannot be removed: %s; trying again at the next start", *attempt, error)
+
+
+def other_records(workspace: Workspace, known: Collection[AttemptName]) -> list[AttemptName]:
+    """Return the attempts that have a record, are not known, and have no supervisor that lives."""
+    found = []
+    for record in workspace.records.iterdir():
+        experiment_id, _, number = record.name.rpartition("-")
+        if experiment_id and number.isascii() and number.isdecimal():
+            attempt = AttemptName(experiment_id, int(number))
+            state = evidence.state_of(workspace.attempt(*attempt))
+            if attempt not in known and state in (State.DEAD, State.UNCLAIMED):
+                found.append(attempt)
+    return found
+
+
+def remove_experiment(workspace: Workspace, experiment_id: str, attempts: int) -> None:
+    """Remove all that the attempts of an experiment have left.
+
+    Parameters
+    ----------
+    workspace
+        Where it is.
+    experiment_id
+        The experiment.
+    attempts
+        How many attempts it had.
+
+    Raises
+    ------
+    OSError
+        If something cannot be removed: the first of these errors. The rest is gone.
+    """
+    workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    failures: list[OSError] = []
+    for number in range(1, attempts + 1):
+        result = workspace.result(experiment_id, number)
+        try:
+            _remove_record(workspace, AttemptName(experiment_id, number))
+            remove_tree(result, workspace.trash / f"{result.name}-results")
+        except OSError as error:
+            failures.append(error)
+    try:
+        remove_tree(workspace.experiment(experiment_id), workspace.trash / experiment_id)
+    except OSError as error:
+        failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _remove_record(workspace: Workspace, attempt: AttemptName) -> None:
+    folder = workspace.attempt(*attempt)
+    failpoints.reached("executor.forget.before")
+    # The record last: it says where the other is.
+    if (temporary := evidence.temporary_folder(folder, attempt.experiment_id)) is not None:
+        removal.remove(str(temporary))
+    failpoints.reached("executor.forget.temporary")
+    if os.path.lexists(folder.record):
+        removal.remove(str(folder.record))
