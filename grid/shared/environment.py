@@ -21,6 +21,9 @@ _OF_SCRIPTS = frozenset({
     "LD_LIBRARY_PATH",
     "LOGNAME",
     "NO_PROXY",
+    "NVIDIA_DRIVER_CAPABILITIES",
+    "NVIDIA_TF32_OVERRIDE",
+    "NVIDIA_VISIBLE_DEVICES",
     "REQUESTS_CA_BUNDLE",
     "SHELL",
     "SSL_CERT_DIR",
@@ -34,7 +37,7 @@ _OF_SCRIPTS = frozenset({
     "no_proxy",
 })  # fmt: skip
 
-_PREFIXES_OF_SCRIPTS = ("CUDA_", "LC_", "NVIDIA_")
+_PREFIXES_OF_SCRIPTS = ("CUDA_", "LC_")
 
 # What a script is not given, but a service needs: to find programs and its own modules as the process did that starts
 # it, its settings, and the place for temporary folders, of which each attempt gets one of its own. Not the client's

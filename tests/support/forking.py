@@ -34,6 +34,7 @@ def main() -> None:
             answer = os.fork()
             if answer == 0:
                 _run(wanted)
+            codes.pop(answer, None)  # of an earlier one, if its pid is given out again
         sys.stdout.write(f"{json.dumps(answer)}\n")
         sys.stdout.flush()
 

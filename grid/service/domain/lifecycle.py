@@ -106,7 +106,7 @@ def end(connection: Connection, attempt: AttemptName, ending: Ending, *, at: int
     A cancel that was recorded before wins over whatever the executor reports.
     """
     which = Which.attempt(*attempt)
-    cancelled = ending.reason is Reason.CANCELLED_BY_USER  # its folder says so, even if the recorded request was lost
+    cancelled = ending.reason is Reason.CANCELLED_BY_USER  # its record says so, even if the recorded request was lost
     if cancelled or experiment_rows.is_cancel_requested(connection, *attempt):
         ending = dataclasses.replace(ending, reason=Reason.CANCELLED_BY_USER)
         return change(connection, which, _CANCELLED, at=at, ending=ending)

@@ -9,10 +9,14 @@ MASK = "***"
 """What everybody else gets in place of such a value."""
 
 _WORDS = re.compile(
-    r"(^|_)(AUTH|AUTHORIZATION|COOKIES?|DSN|PASS|PAT)(_|$)"
-    r"|(KEYS?|TOKENS?|SECRETS?|PASSWORDS?|PASSWD|PASSPHRASES?|CREDENTIALS?|(?<!^)(?<!^OLD)PWD)(_|$)",
+    r"(^|_)(AUTH|AUTHORIZATION|BASICAUTH|BEARER|COOKIES?|CREDS?|DSN|JWT|PASS|PASSCODE|PAT|SSHPASS|WEBHOOK)(_|\d*$)"
+    r"|(KEYS?|TOKENS?|SECRETS?|PASSWORDS?|PASSWD|PASSPHRASES?|CREDENTIALS?|(?<!^)(?<!^OLD)PWD)(_|\d*$)"
+    r"|CONNECTION_STRING",
     re.IGNORECASE,
 )
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+"""An address that names a user and a password."""
 
 
 def looks_secret(name: str) -> bool:
@@ -20,14 +24,17 @@ def looks_secret(name: str) -> bool:
 
     Examples
     --------
-    >>> [looks_secret(name) for name in ("WANDB_API_KEY", "PGPASSWORD", "apikey")]
-    [True, True, True]
+    >>> [looks_secret(name) for name in ("WANDB_API_KEY", "PGPASSWORD", "apikey", "API_KEY2", "secretValue")]
+    [True, True, True, True, True]
     >>> [looks_secret(name) for name in ("TOKENIZERS_PARALLELISM", "KEYBOARD", "PWD")]
     [False, False, False]
     """
-    return _WORDS.search(name) is not None
+    return _WORDS.search(_CAMEL.sub("_", name)) is not None
 
 
 def masked(environment: Mapping[str, str]) -> dict[str, str]:
     """Return a run's environment variables as somebody gets them who is not its owner."""
-    return {name: MASK if looks_secret(name) else value for name, value in environment.items()}
+    return {
+        name: MASK if looks_secret(name) or _WITH_PASSWORD.search(value) else value
+        for name, value in environment.items()
+    }

@@ -41,6 +41,8 @@ class _Held:
     cpus: int
     memory: int
     gpu_ids: tuple[str, ...]
+    is_refused: bool = False
+    """Whether the executor did not accept it, and must be asked again."""
     has_ended: bool = False
     """Whether its processes are gone and only the record is missing: it then holds no resources."""
 
@@ -75,6 +77,8 @@ class Scheduler:
         self._turning = asyncio.Lock()
         # Attempts that were cancelled after their turn was recorded, and before they were handed over.
         self._cancelled: set[AttemptName] = set()
+        # Attempts that the executor did not accept when it was last asked.
+        self._refused: set[AttemptName] = set()
         self._loop: asyncio.Task[None] | None = None
 
     async def open(self, *, starting: bool = True) -> None:
@@ -83,9 +87,18 @@ class Scheduler:
         self._database.call_in_doubt(self._look_again)
         await self._executor.open(self)
         await self._adopt()
-        await self._executor.forget_others()
+        await self._forget_what_was_left()
         self._wake.set()
         self._loop = asyncio.create_task(self._run())
+
+    async def _forget_what_was_left(self) -> None:
+        """Have the evidence removed about attempts whose ends an earlier service has recorded."""
+        others = await self._executor.others()
+        # What no row mentions may be that of another database.
+        known = await self._database.read(
+            lambda connection: experiment_rows.known(connection, [attempt.experiment_id for attempt in others])
+        )
+        self._executor.forget([attempt for attempt in others if attempt.experiment_id in known])
 
     async def close(self) -> None:
         """Start nothing more; running attempts go on."""
@@ -184,7 +197,8 @@ class Scheduler:
         """Go on with every attempt that is active in the database and that the executor does not watch."""
         for row in await self._database.read(queue_rows.active):
             attempt = AttemptName(row.id, row.attempt)
-            if attempt in self._held:
+            held = self._held.get(attempt)
+            if held is not None and not held.is_refused:
                 if row.cancel_requested_at is not None:
                     # A fault may have come after the cancel was recorded and before the executor was told.
                     await self._executor.cancel(attempt)
@@ -218,13 +232,13 @@ class Scheduler:
         del self._reports[: len(reports)]
         for attempt in ended:
             del self._held[attempt]
+        self._executor.forget(ended)
+        self._announce(changed)
+        self._recorded.set()
         for row, gpu_ids in claimed:
             await failpoints.reached_async("scheduler.start.before")
             await self._give(self._executor.start, row, gpu_ids)
         self._cancelled.clear()
-        self._executor.forget(ended)
-        self._announce(changed)
-        self._recorded.set()
         return bool(claimed or self._reports)
 
     def _free(self, holding: list[_Held]) -> _Free:
@@ -251,16 +265,25 @@ class Scheduler:
         return fitting
 
     async def _give(self, executor: Callable[[Job], Awaitable[None]], row: Row[Any], gpu_ids: Sequence[str]) -> None:
-        """Hand an attempt to the executor. If it is not accepted it does not count as held, so it is adopted later."""
+        """Hand an attempt to the executor. If that does not accept it, it is adopted later.
+
+        Whatever is wrong with one keeps no other from being handed over, and no service from starting.
+        """
         attempt = AttemptName(row.id, row.attempt)
         job = self._job(attempt, row, gpu_ids)
         needed = self._needed(row)
         self._held[attempt] = _Held(needed.cpus, needed.memory, tuple(gpu_ids))
         try:
             await executor(job)
-        except BaseException:
-            self._held.pop(attempt, None)
-            raise
+        except Exception:  # noqa: BLE001 - as said above
+            # It may run all the same: what it needs stays taken.
+            self._held[attempt].is_refused = True
+            if attempt not in self._refused:
+                self._refused.add(attempt)
+                _log.exception("%s-%d cannot be handed over now; trying again", *attempt)
+            self._look_again()
+        else:
+            self._refused.discard(attempt)
 
     def _needed(self, row: Row[Any]) -> Resources:
         # A service that was restarted with less must not wait for ever for more than there is.

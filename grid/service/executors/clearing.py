@@ -38,6 +38,20 @@ def other_records(workspace: Workspace, known: Collection[AttemptName]) -> list[
     return found
 
 
+def empty_trash(workspace: Workspace) -> None:
+    """Remove what a service that was killed had moved aside, and had no time to remove."""
+    try:
+        folder = removal.open_folder(str(workspace.trash))
+    except FileNotFoundError:
+        return
+    try:
+        removal.empty(folder)
+    except OSError as error:
+        _log.warning("something in %s cannot be removed: %s; trying again at the next start", workspace.trash, error)
+    finally:
+        os.close(folder)
+
+
 def remove_experiment(workspace: Workspace, experiment_id: str, attempts: int) -> None:
     """Remove all that the attempts of an experiment have left.
 

@@ -24,6 +24,12 @@ from grid.service.system.workspace import AttemptFolder
 from grid.shared.processes import boot_id, process_start
 from grid.shared.wire import Reason
 
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What the system says where a script has put something else in the place of a record."""
+
+_LARGEST = 2**53
+"""More microseconds than there will be for 285 years, and no larger than any database takes."""
+
 
 class State(Enum):
     """What is known about an attempt's supervisor. Not being able to tell does not prove that it is dead."""
@@ -47,7 +53,7 @@ def state_of(folder: AttemptFolder) -> State:
     """Return what is known about the supervisor of an attempt."""
     try:
         claim = _claim(folder)
-    except FileNotFoundError:
+    except _Missing:
         # If the folder of all records is missing too, that says nothing about this claim.
         around = folder.record.parent if folder.has_room else folder.path.parent.parent
         return State.UNCLAIMED if around.is_dir() else State.UNKNOWN
@@ -63,10 +69,7 @@ def state_of(folder: AttemptFolder) -> State:
 
 def started_at(folder: AttemptFolder) -> int | None:
     """Return when the script was started, or None if that was not recorded."""
-    try:
-        return int(os.readlink(folder.started).split(" ")[1])
-    except (OSError, ValueError, IndexError):
-        return None
+    return _word(folder.started, 1)
 
 
 def key_of(secret: bytes, attempt: AttemptName) -> bytes:
@@ -98,16 +101,16 @@ def ending_of(folder: AttemptFolder, key: bytes | None) -> Ending | None:
         code, number, finished, reason, *error = os.fsdecode(record).split(" ", 4)
         return Ending(
             reason=Reason(reason),
-            exit_code=None if code == "-" else int(code),
-            signal=None if number == "-" else int(number),
+            exit_code=None if code == "-" else _number(code),
+            signal=None if number == "-" else _number(number),
             error=_readable(error[0]) if error else None,
             started_at=started_at(folder),
-            finished_at=int(finished),
+            finished_at=_number(finished),
         )
-    except (FileNotFoundError, ValueError):
+    except ValueError:
         return None
     except OSError as error:
-        if error.errno == errno.EINVAL:  # not a link, so no supervisor made it
+        if error.errno in _NOT_THERE or error.errno == errno.EINVAL:  # not a link, so no supervisor made it
             return None
         raise
 
@@ -127,25 +130,47 @@ def supervisor_of(folder: AttemptFolder) -> int | None:
     """
     try:
         claim = _claim(folder)
-    except FileNotFoundError:
+    except _Missing:
         return None
     return claim.pid if claim is not None and _is_alive(claim) else None
 
 
 def script_of(folder: AttemptFolder) -> int | None:
     """Return the pid of the attempt's script, as recorded, or None if that was not recorded."""
-    try:
-        return int(os.readlink(folder.started).split(" ")[0])
-    except (OSError, ValueError):
-        return None
+    return _word(folder.started, 0)
 
 
 def started_on_clock(folder: AttemptFolder) -> float | None:
     """Return when the script was started by the monotonic clock, in seconds; None if that was not recorded."""
-    try:
-        return int(os.readlink(folder.started).split(" ")[2]) / 1e6
-    except (OSError, ValueError, IndexError):
-        return None
+    at = _word(folder.started, 2)
+    return None if at is None else at / 1e6
+
+
+def grace_of(folder: AttemptFolder) -> float | None:
+    """Return how long the supervisor lets its script end by itself, in seconds; None if that was not recorded."""
+    milliseconds = _word(folder.started, 3)
+    return None if milliseconds is None else milliseconds / 1e3
+
+
+def is_asked_to_end(folder: AttemptFolder) -> Reason | None:
+    """Return why the attempt was asked to end, as far as its record says so."""
+    for word, reason in ((folder.cancel, Reason.CANCELLED_BY_USER), (folder.stop, Reason.SERVICE_STOPPED)):
+        with suppress(OSError):  # it does not exist, or cannot be looked at
+            word.lstat()
+            return reason
+    return None
+
+
+def has_traces(folder: AttemptFolder, attempt: AttemptName) -> bool:
+    """Return whether an attempt was begun although there is no claim: it has a folder, or processes with its mark.
+
+    Only for attempts that have a room: whoever asked an earlier one to end made its folder.
+    """
+    if not folder.has_room:
+        return False
+    return (
+        os.path.lexists(folder.path) or next(leftovers(None, attempt.experiment_id, str(folder.path)), None) is not None
+    )
 
 
 def wake(folder: AttemptFolder, number: signal.Signals = signal.SIGTERM) -> None:
@@ -187,7 +212,7 @@ def kill_leftovers(folder: AttemptFolder, attempt: AttemptName) -> bool:
     """
     try:
         claim = _claim(folder)
-    except FileNotFoundError:
+    except _Missing:
         claim = None  # a script may have removed it; its processes still bear its mark
     if claim is not None and claim.boot != boot_id():
         return False
@@ -195,7 +220,7 @@ def kill_leftovers(folder: AttemptFolder, attempt: AttemptName) -> bool:
     spared = {os.getpid(), os.getppid(), *descendants(os.getpid())}
     found = False
     failpoints.reached("executor.leftovers.before")
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         cgroup = Cgroup(os.readlink(folder.cgroup))
         # A record may be forged: no other group is killed.
         if os.path.basename(cgroup.path) == f"grid-{attempt.experiment_id}-{attempt.number}":
@@ -209,17 +234,47 @@ def kill_leftovers(folder: AttemptFolder, attempt: AttemptName) -> bool:
     return found
 
 
+class _Missing(Exception):
+    """There is no claim."""
+
+
 def _claim(folder: AttemptFolder) -> Claim | None:
-    """Read the claim; None if there is something in its place that cannot be understood."""
+    """Read the claim; None if there is something in its place that cannot be understood.
+
+    Raises
+    ------
+    _Missing
+        If there is none.
+    OSError
+        If that cannot be told now.
+    """
     try:
         pid, start, boot = os.readlink(folder.claim).split(" ")
-        return Claim(int(pid), start, boot)
+        return Claim(_number(pid), start, boot)
     except ValueError:
         return None
     except OSError as error:
         if error.errno == errno.EINVAL:  # not a link
             return None
+        if error.errno in _NOT_THERE:
+            raise _Missing from None
         raise
+
+
+def _word(link: Path, place: int) -> int | None:
+    """Return one of the numbers that a link says, or None if it does not."""
+    try:
+        return _number(os.readlink(link).split(" ")[place])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _number(text: str) -> int:
+    """Read a number; only what a supervisor may have written is one, for scripts can write links as well."""
+    number = int(text)
+    if not 0 <= number <= _LARGEST:
+        raise ValueError(text)
+    return number
 
 
 def _is_alive(claim: Claim) -> bool:

@@ -10,11 +10,10 @@ import logging
 import os
 import secrets
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from grid.service.executors import clearing, enforcement, evidence
@@ -33,6 +32,16 @@ _POLL_SECONDS = 0.2
 
 _MARGIN_SECONDS = 10.0
 """How much longer than the grace period a supervisor may take to carry out an order."""
+
+
+_TIMES_SENT = 3
+"""How often to hand over an attempt whose supervisor ends without having claimed it."""
+
+
+def _temporary_folder() -> str:
+    """Return the folder below which scripts get temporary folders; the service's own may have been removed by now."""
+    named = os.environ.get("TMPDIR")
+    return named if named and os.access(named, os.W_OK | os.X_OK) else "/tmp"  # noqa: S108 - a name is drawn below it
 
 
 class LocalExecutor:
@@ -69,8 +78,14 @@ class LocalExecutor:
 
     async def start(self, job: Job) -> None:
         """Hand the attempt to the spawner, unless it is known already."""
-        if (attempt := self._new(job)) is not None:
+        attempt = self._new(job)
+        if attempt is None:
+            return
+        try:
             self._send(attempt)
+        except BaseException:
+            del self._attempts[job.attempt]  # so that it can be adopted later
+            raise
 
     async def adopt(self, job: Job, *, was_running: bool, handed_over_at: int | None) -> None:
         """Check what an earlier service left in the attempt's record, and go on from there."""
@@ -81,11 +96,10 @@ class LocalExecutor:
         if attempt is None:
             return
         attempt.has_run = may_have_run
-        if not attempt.has_run and evidence.state_of(attempt.folder) is State.UNCLAIMED:
-            # Spawned or not, nobody has claimed it yet: the claim makes sure that it runs only once.
-            self._send(attempt)
-        else:
-            self._watch(attempt)
+        if was_running and not evidence.is_before_boot(handed_over_at):
+            # If its script has removed the claim, its supervisor makes it again.
+            attempt.lost_after = time.monotonic() + self._margin_seconds
+        self._watch(attempt)
 
     async def cancel(self, attempt: AttemptName) -> None:
         """Leave the request to cancel in the attempt's record, and wake the supervisor."""
@@ -103,10 +117,10 @@ class LocalExecutor:
         if attempts:
             self._background(asyncio.to_thread(clearing.remove_records, self._workspace, attempts), "removing records")
 
-    async def forget_others(self) -> None:
-        """Remove what earlier services would have removed."""
-        # Found before anything else is started, whose record would be one of a supervisor that is not there yet.
-        self.forget(await asyncio.to_thread(clearing.other_records, self._workspace, set(self._attempts)))
+    async def others(self) -> list[AttemptName]:
+        """Find what earlier services have not removed, and empty the trash."""
+        self._background(asyncio.to_thread(clearing.empty_trash, self._workspace), "emptying the trash")
+        return await asyncio.to_thread(clearing.other_records, self._workspace, set(self._attempts))
 
     async def remove(self, experiment_id: str, attempts: int) -> None:
         """Remove the experiment's folders, by way of the trash, so that nobody ever sees half of one in its place."""
@@ -148,13 +162,14 @@ class LocalExecutor:
         self._background(self._replace(spawner), "the spawner")
 
     def _send(self, attempt: _Attempt) -> None:
-        attempt.is_handed, attempt.spawner = True, self._spawner
         if attempt.job.timeout_seconds is not None:
             self._call_later(attempt, attempt.job.timeout_seconds, self._look_for_start)
         # Not orjson: an environment variable may contain bytes that are not UTF-8, and must reach the script unchanged.
         text = json.dumps(self._as_told(attempt))
         failpoints.reached("executor.send.before")
-        self._spawners[-1].send(text.encode() + b"\n")  # a dead spawner does not get it: _replace sends it again
+        self._spawners[-1].send(text.encode() + b"\n")  # a dead spawner does not get it: _replace has it sent again
+        attempt.is_handed, attempt.is_gone, attempt.spawner = True, False, self._spawner
+        attempt.times_sent += 1
         failpoints.reached("executor.send.after")
 
     def _as_told(self, attempt: _Attempt) -> dict[str, Any]:
@@ -163,8 +178,9 @@ class LocalExecutor:
         earlier = None
         if job.resume is not None:
             before = self._workspace.attempt(job.attempt.experiment_id, *job.resume)
-            if before.room.is_dir():  # its script may have removed it
-                earlier = [str(before.room), str(folder.room if before.has_room else folder.work)]
+            with suppress(OSError):  # its script may have removed it, or closed what is around it
+                if before.room.is_dir():
+                    earlier = [str(before.room), str(folder.room if before.has_room else folder.work)]
         folders = [self._workspace.experiments, folder.path.parent, folder.path]
         if folder.has_room:
             folders += [folder.metrics, folder.room]
@@ -179,7 +195,7 @@ class LocalExecutor:
             "snapshot": str(self._workspace.snapshot(job.snapshot)),
             "work": str(folder.work),
             "earlier": earlier,
-            "temporary": None if "TMPDIR" in job.environment or not folder.has_room else tempfile.gettempdir(),
+            "temporary": None if "TMPDIR" in job.environment or not folder.has_room else _temporary_folder(),
             "command": job.command,
             "environment": dict(job.environment),
             "grace_seconds": self._grace_seconds,
@@ -220,17 +236,15 @@ class LocalExecutor:
                 _log.exception("the spawner cannot be started")
         for attempt in list(self._attempts.values()):
             attempt.is_handed = False
-            if evidence.state_of(attempt.folder) is State.UNCLAIMED and not attempt.has_run:
-                self._send(attempt)
-            else:
-                self._watch(attempt)
+            self._watch(attempt)
 
     # Orders
 
     def _order(self, attempt: _Attempt, reason: Reason) -> None:
         """Have the supervisor end the attempt, and see to it that it does."""
         self._begin_order(attempt, reason)
-        if not self._write(attempt, reason):
+        if reason not in attempt.insisted and not self._write(attempt, reason):
+            attempt.insisted.add(reason)
             self._background(self._insist(attempt, reason), str(attempt.folder.record))
 
     def _begin_order(self, attempt: _Attempt, reason: Reason) -> None:
@@ -258,7 +272,8 @@ class LocalExecutor:
             finally:
                 evidence.wake(attempt.folder)  # a running supervisor is woken even if the file could not be written
         except OSError as error:
-            _log.error("%s cannot be created, or nobody be told of it: %s; trying again", word, error.strerror)
+            if reason not in attempt.insisted:
+                _log.error("%s cannot be created, or nobody be told of it: %s; trying again", word, error.strerror)
             return False
         return True
 
@@ -266,6 +281,7 @@ class LocalExecutor:
         while self._is_known(attempt):
             await asyncio.sleep(1)
             if self._write(attempt, reason):
+                attempt.insisted.discard(reason)
                 return
 
     def _look_for_start(self, attempt: _Attempt) -> None:
@@ -292,7 +308,9 @@ class LocalExecutor:
 
     async def _enforce(self, attempt: _Attempt) -> None:
         """Kill a supervisor that does not carry out an order, and whatever its script has left running."""
-        await asyncio.sleep(self._grace_seconds + self._margin_seconds)
+        # A supervisor keeps the grace period of the service that started it.
+        grace = max(self._grace_seconds, evidence.grace_of(attempt.folder) or 0)
+        await asyncio.sleep(grace + self._margin_seconds)
         while self._is_known(attempt):
             with suppress(OSError):  # it cannot be told now
                 supervisor = evidence.supervisor_of(attempt.folder)
@@ -314,10 +332,9 @@ class LocalExecutor:
 
     async def _until_the_end(self, attempt: _Attempt) -> None:
         """Report the end of an attempt as soon as its record or its supervisor's death shows it."""
-        if attempt.folder.cancel.exists() or attempt.folder.stop.exists():
-            # There may have been no supervisor to wake when the request was left.
-            self._order(attempt, Reason.CANCELLED_BY_USER if attempt.folder.cancel.exists() else Reason.SERVICE_STOPPED)
-        while (ending := await self._ending(attempt)) is None:
+        if (reason := evidence.is_asked_to_end(attempt.folder)) is not None:
+            self._order(attempt, reason)  # there may have been no supervisor to wake when the request was left
+        while (ending := await self._looked_at(attempt)) is None:
             if (started_at := evidence.started_at(attempt.folder)) is not None:
                 self._tell_start(attempt, started_at)
             await asyncio.sleep(_POLL_SECONDS)
@@ -329,6 +346,16 @@ class LocalExecutor:
         del self._attempts[attempt.job.attempt]
         self._listener.on_ended(attempt.job.attempt, ending)
 
+    async def _looked_at(self, attempt: _Attempt) -> Ending | None:
+        """Return how an attempt ended, whatever is in the way of looking at it: one watch never ends before that."""
+        try:
+            return await self._ending(attempt)
+        except Exception:  # noqa: BLE001 - whatever a script has left there
+            if not attempt.is_doubted:
+                attempt.is_doubted = True
+                _log.exception("cannot look at %s; trying again", attempt.folder.record)
+            return None
+
     async def _ending(self, attempt: _Attempt) -> Ending | None:
         """Return how an attempt ended; None while it goes on, and while it is not known whether it does."""
         folder = attempt.folder
@@ -339,7 +366,8 @@ class LocalExecutor:
             # Checked once more: a supervisor writes the record and then ends.
             if (ending := self._recorded(attempt)) is not None:
                 return ending
-            is_over = state is State.DEAD or (state is State.UNCLAIMED and attempt.has_run)
+            is_unclaimed = state is State.UNCLAIMED and attempt.has_run and time.monotonic() >= attempt.lost_after
+            is_over = state is State.DEAD or is_unclaimed
             attempt.is_given_up |= is_over
             lost = is_over and not await asyncio.to_thread(evidence.kill_leftovers, folder, attempt.job.attempt)
         except OSError:
@@ -350,11 +378,17 @@ class LocalExecutor:
         if lost:
             return attempt.ending_without_record(evidence.started_at(folder))
         if state is State.UNCLAIMED and not attempt.has_run:
-            if attempt.is_gone:
+            if attempt.is_gone and attempt.times_sent >= _TIMES_SENT:
                 error = "the attempt's record cannot be written, or its supervisor was killed"
                 return Ending(Reason.START_FAILED, error=error)
-            if not attempt.is_handed:
-                self._send(attempt)
+            if attempt.is_gone or not attempt.is_handed:
+                # Spawned or not, nobody has claimed it: the claim makes sure that it runs only once. But its script may
+                # have removed the claim, and it may have met a supervisor of an earlier spawner, which has given up.
+                attempt.has_run = await asyncio.to_thread(evidence.has_traces, folder, attempt.job.attempt)
+                if attempt.has_run:
+                    attempt.lost_after = time.monotonic() + (0 if attempt.is_gone else self._margin_seconds)
+                else:
+                    self._send(attempt)
         return None
 
     @staticmethod
@@ -393,6 +427,9 @@ class _Attempt:
     """What the record of its end must be signed with."""
     has_run: bool = False
     """Whether its script was started, or may have been: it is then never started again, whatever its record says."""
+    times_sent: int = 0
+    lost_after: float = 0.0
+    """When to give it up if it has run and there is no claim, by the monotonic clock."""
     is_handed: bool = False
     """Whether it was sent to the current spawner."""
     spawner: str = ""
@@ -408,6 +445,8 @@ class _Attempt:
     """Whether its supervisor is gone, as far as can be told, and what it has left is killed."""
     order: Reason | None = None
     """Why it was first told to end."""
+    insisted: set[Reason] = field(default_factory=set)
+    """The orders that cannot be delivered now."""
     status: int | None = None
     """The wait status of its script, if that had ended by itself when it was told to end, and nobody had noticed."""
     is_enforced: bool = False

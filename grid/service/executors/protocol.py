@@ -114,8 +114,11 @@ class Executor(Protocol):
     def forget(self, attempts: Collection[AttemptName]) -> None:
         """Remove the evidence about attempts: their ends are recorded where nothing is lost."""
 
-    async def forget_others(self) -> None:
-        """Remove the evidence about all attempts that were neither started nor adopted, unless they run."""
+    async def others(self) -> list[AttemptName]:
+        """Return the attempts with evidence that were neither started nor adopted, and do not run.
+
+        Asked before any attempt is started.
+        """
 
     async def remove(self, experiment_id: str, attempts: int) -> None:
         """Remove all that attempts of an experiment have left; none of them runs, and none will.

@@ -88,6 +88,10 @@ def make_graphql_app(
     return app
 
 
+_MAX_ACCEPT = 1024
+"""Bytes of the ``Accept`` header that are looked at."""
+
+
 class _HttpHandler(GraphQLHTTPHandler):
     def __init__(self, operations: Operations) -> None:
         super().__init__()
@@ -100,7 +104,8 @@ class _HttpHandler(GraphQLHTTPHandler):
                 content_type = value
             elif name == b"accept":
                 accept = accept + b"," + value if accept else value
-        media = _answer_media(accept)
+        # Looked at before the key, because a refusal has a type as well: so a long one is as good as none.
+        media = _answer_media(accept if len(accept) <= _MAX_ACCEPT else b"")
         request_error = HTTPStatus.BAD_REQUEST if media == _GRAPHQL_JSON else HTTPStatus.OK
         headers: Sequence[tuple[bytes, bytes]] = ()
         try:

@@ -16,6 +16,9 @@ from grid.service.store.sqlite import ByColumn
 from grid.service.store.tables import attempts, events, experiments, runs, users
 from grid.shared.wire import ACTIVE, UNFINISHED, ExperimentStatus
 
+_AT_ONCE = 500
+"""How many values one statement may name."""
+
 _ONE = experiments.c.id == sa.bindparam("b_id")
 _ONE_ATTEMPT = _ONE & (experiments.c.attempt == sa.bindparam("b_attempt"))
 _ALL_OF_RUN = experiments.c.run_seq == sa.bindparam("b_run_seq")
@@ -162,6 +165,15 @@ def active_attempts(connection: Connection, which: Which) -> list[tuple[str, int
     active = which.condition & experiments.c.status.in_(ACTIVE)
     query = sa.select(experiments.c.id, experiments.c.attempt).where(active)
     return [(experiment_id, number) for experiment_id, number in connection.execute(query, which.meant)]
+
+
+def known(connection: Connection, experiment_ids: Sequence[str]) -> set[str]:
+    """Return those of the ids that experiments have."""
+    found: set[str] = set()
+    for start in range(0, len(experiment_ids), _AT_ONCE):
+        ids = experiment_ids[start : start + _AT_ONCE]
+        found.update(connection.scalars(sa.select(experiments.c.id).where(experiments.c.id.in_(ids))))
+    return found
 
 
 def settings(connection: Connection, experiment_id: str) -> dict[str, Any]:

@@ -93,10 +93,12 @@ async def _run_experiments(run: Object, info: Info, first: int, after: str | Non
 
 @_run.field("failures")
 async def _failures(run: Object, info: Info) -> list[Object]:
-    groups = await info.context.service.database.read(
-        lambda connection: attempt_rows.failure_groups(connection, run["seq"])
-    )
-    return [failure_group_object(run["name"], *group) for group in groups]
+    def read(connection: Connection) -> list[Object]:
+        # Made where it is read, in a thread: there may be 10,000 of them.
+        groups = attempt_rows.failure_groups(connection, run["seq"])
+        return [failure_group_object(run["name"], *group) for group in groups]
+
+    return await info.context.service.database.read(read)  # type: ignore[no-any-return]
 
 
 @_mutation.field("startRun")

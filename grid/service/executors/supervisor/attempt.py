@@ -72,6 +72,7 @@ class Supervisor:
         self.reports = reports
         self.cgroups = cgroups
         self.cgroup: Cgroup | None = None
+        self.claim = self.started = ""
         self.script: int | None = None
         self.temporary: str | None = None
         # Monotonic times: when the script's time is up, and when what is left of it gets SIGKILL.
@@ -96,9 +97,10 @@ class Supervisor:
         umask = os.umask(0o077)
         become_subreaper()
         self.record = Record(self.job["home"], self.job["record"])
+        self.claim = f"{os.getpid()} {process_start(os.getpid())} {boot_id()}"
         reached("supervisor.claim.before")
         self.record.make()
-        if not self.record.claim(CLAIM, f"{os.getpid()} {process_start(os.getpid())} {boot_id()}"):
+        if not self.record.claim(CLAIM, self.claim):
             return
         reached("supervisor.claim.after")
         # Asked after the claim: a service that names another spawner and then looks at claims sees this one, or the
@@ -170,8 +172,9 @@ class Supervisor:
         reached("supervisor.script.after")
         if self.timeout is not None:
             self.deadline = clock + self.timeout
+        self.started = f"{self.script} {started} {int(clock * 1e6)} {int(self.grace * 1e3)}"
         with suppress(OSError):  # the script runs, even if the disk is full
-            self.record.put(STARTED, f"{self.script} {started} {int(clock * 1e6)}")
+            self.record.put(STARTED, self.started)
         reached("supervisor.started.after")
         report(self.reports, "started", self.job, at=started)
 
@@ -253,10 +256,21 @@ class Supervisor:
                 self._end(*self._who_asked())
             elif self.deadline is not None and now >= self.deadline:
                 self._end(Reason.TIMEOUT, f"it had not ended after {self.timeout:g} s")
-            elif not self.record.has_home():
-                self._end(Reason.LOST, "the service's home was removed")
+            elif number == signal.SIGALRM:
+                self._look()
             if self.kill_at is not None and now >= self.kill_at:
                 self._kill()
+
+    def _look(self) -> None:
+        """See to it that service and supervisor can find each other, whatever the script has removed."""
+        if not self.record.has_home():
+            self._end(Reason.LOST, "the service's home was removed")
+        elif (reason := self._word()) is not None:  # an order that could not be delivered
+            self._end(reason)
+        elif not self.record.says(CLAIM, self.claim):
+            with suppress(OSError):
+                self.record.put(CLAIM, self.claim)
+                self.record.put(STARTED, self.started)
 
     def _set_alarm(self) -> None:
         """Have SIGALRM wake this process at the next deadline, and to look at the home."""
@@ -368,6 +382,9 @@ class Supervisor:
         number = "-" if self.signal is None else self.signal
         record = f"{code} {number} {self.finished or time.time_ns() // 1000} {reason}"
         text = f"{record} {self.error[:_MAX_ERROR]}".rstrip().encode("utf-8", "backslashreplace")
+        if self.temporary is not None and not self.record.says(TMP, self.temporary):
+            with suppress(OSError):  # whoever removes the record removes that folder, too
+                self.record.put(TMP, self.temporary)
         pause, deadline = 0.01, time.monotonic() + _RECORD_SECONDS
         while not (self._link(text) or self._link(record.encode())) and time.monotonic() < deadline:
             if not self.record.has_home():

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 
 from grid.service.system.attempt_files import SPAWNER
 
 PRIVATE = 0o700
+
+
+_MENDED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES})
+
+
+def _random() -> str:
+    return os.urandom(8).hex()
 
 
 class Record:
@@ -35,11 +44,17 @@ class Record:
             return True
 
     def make(self) -> None:
-        """Make the folder, unless it exists."""
-        with suppress(FileExistsError):
-            os.mkdir(os.path.dirname(self.folder), PRIVATE, dir_fd=self._home)
-        with suppress(FileExistsError):
-            os.mkdir(self.folder, PRIVATE, dir_fd=self._home)
+        """Make the folder, unless it exists; what else a script has put in its place is moved aside."""
+        for folder in (os.path.dirname(self.folder), self.folder):
+            try:
+                os.mkdir(folder, PRIVATE, dir_fd=self._home)
+            except FileExistsError:
+                status = os.lstat(folder, dir_fd=self._home)
+                if not stat.S_ISDIR(status.st_mode):
+                    os.rename(folder, f"{folder}.{_random()}", src_dir_fd=self._home, dst_dir_fd=self._home)
+                    os.mkdir(folder, PRIVATE, dir_fd=self._home)
+                elif status.st_mode & PRIVATE != PRIVATE:
+                    os.chmod(folder, PRIVATE, dir_fd=self._home)
 
     def spawner(self) -> str | None:
         """Return which spawner's supervisors may begin attempts now; None if that is not known."""
@@ -47,6 +62,13 @@ class Record:
             return os.readlink(f"{os.path.dirname(self.folder)}/{SPAWNER}", dir_fd=self._home)
         except OSError:
             return None
+
+    def says(self, name: str, text: str) -> bool:
+        """Return whether there is a link of that name that says that."""
+        try:
+            return os.readlink(f"{self.folder}/{name}", dir_fd=self._home) == text
+        except OSError:
+            return False
 
     def has(self, name: str) -> bool:
         """Return whether there is a file of that name."""
@@ -59,8 +81,13 @@ class Record:
     def claim(self, name: str, text: str) -> bool:
         """Make a link that was not there; return False if it was."""
         # A dangling link, because one step makes it with all its content, and only if there is none yet.
+        link = f"{self.folder}/{name}"
         try:
-            os.symlink(text, f"{self.folder}/{name}", dir_fd=self._home)
+            try:
+                os.symlink(text, link, dir_fd=self._home)
+            except FileNotFoundError:  # another supervisor has given up, and removed the folder
+                self.make()
+                os.symlink(text, link, dir_fd=self._home)
         except FileExistsError:
             return False
         return True
@@ -74,10 +101,12 @@ class Record:
             If the disk refuses it.
         """
         final = f"{self.folder}/{name}"
-        new = f"{final}.{os.urandom(8).hex()}"
+        new = f"{final}.{_random()}"
         try:
             os.symlink(text, new, dir_fd=self._home)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _MENDED:
+                raise
             self.make()
             os.symlink(text, new, dir_fd=self._home)
         try:

@@ -10,5 +10,5 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Bring a database from version 0002 to this one."""
+    """Bring a database from version 0004 to this one."""
     op.add_column("experiments", sa.Column("memory_bytes", sa.BigInteger(), server_default="0", nullable=False))
