@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,6 +129,98 @@ def test_script_that_changes_its_files(service: ServiceProcess, start: Start, de
         (service.home / "records").mkdir(mode=0o700, exist_ok=True)
         if folder_of(service, only(run)).parent.is_symlink():
             folder_of(service, only(run)).parent.unlink()
+
+
+REMOVED = [
+    'rm -r "$RECORD"',
+    'rm -r "$GRID_HOME/records"',
+    'rm -r "$RECORD"; echo x > "$RECORD"',
+    'rm -r "$RECORD"; ln -s "$RECORD" "$RECORD"',
+    'chmod 0 "$RECORD"',
+    'ln -sfn nonsense "$RECORD/claim"',
+]
+
+
+@pytest.mark.parametrize("order", ["cancel", "stop"])
+@pytest.mark.parametrize("deed", REMOVED)
+def test_order_without_a_record(tmp_path: Path, deed: str, order: str) -> None:
+    """An order reaches a supervisor whose record was removed or replaced: it looks for that now and then."""
+
+    async def play() -> Ending:
+        async with execution(tmp_path, grace_seconds=0.3) as running:
+            job = running.job("sleep 1000")
+            record = running.folder(job).record
+            deed_here = deed.replace("$GRID_HOME", str(running.workspace.home))
+            job = running.job(f'RECORD="{record}"\n{deed_here}\necho ready\nexec sleep 1000')
+            await running.executor.start(job)
+            output = running.folder(job).output
+            await until(lambda: running.told.started and output.read_text() == "ready\n", "the script")
+            await getattr(running.executor, order)(job.attempt)
+            return await running.ending(job)
+
+    ending = asyncio.run(play())
+    assert (ending.reason, ending.signal) == (REASONS[order], signal.SIGTERM)
+
+
+def test_record_that_stays_replaced(service: ServiceProcess, start: Start) -> None:
+    """A file in the place of a record keeps neither the end from being recorded, nor the record from being removed."""
+    run = start(f'{RECORD}rm -r "$RECORD"; echo x > "$RECORD"; exit 9\n', script="run.sh")
+    assert outcome(service, run) == ("FAILED", "EXIT_CODE", 9, None)
+    wait_until(lambda: not os.path.lexists(record_of(service, only(run))), "the removal of the record")
+
+
+@pytest.mark.parametrize("words", ["1 99999999999999999999999 1", f"1 1 1{'0' * 310}", "-1 -1 -1 -1", "a b c"])
+def test_planted_start(service: ServiceProcess, start: Start, words: str) -> None:
+    """Numbers that cannot be true harm neither the attempt nor any other."""
+    run = start(f'{RECORD}ln -sfn "{words}" "$RECORD/started"; exit 0\n', script="run.sh", timeout=600)
+    assert outcome(service, run) == ("SUCCEEDED", "EXIT_CODE", 0, None)
+    assert list(wait_for_run(start("print(1)"))) == ["SUCCEEDED"]
+
+
+@pytest.mark.parametrize("trace", ["folder", "process"])
+def test_no_claim_and_a_trace(tmp_path: Path, trace: str) -> None:
+    """An attempt that has no claim, but a folder or a process, has run: it is not started (again), but lost."""
+
+    async def play() -> None:
+        async with execution(tmp_path, margin_seconds=0.1) as running:
+            job = running.job(f"touch {tmp_path / 'ran'}")
+            left = 0
+            if trace == "folder":
+                running.folder(job).path.mkdir(parents=True)
+            else:
+                marked = {**os.environ, "GRID_EXPERIMENT_ID": job.attempt.experiment_id}
+                # Not a child of this process, whose family is spared.
+                command = ["sh", "-c", "sleep 1000 >/dev/null & echo $!"]
+                left = int(subprocess.run(command, env=marked, capture_output=True, check=True).stdout)
+            try:
+                await running.executor.adopt(job, was_running=False, handed_over_at=None)
+                assert (await running.ending(job)).reason is Reason.LOST
+                assert not left or not is_alive(left)
+            finally:
+                if left and is_alive(left):
+                    os.kill(left, signal.SIGKILL)
+
+    asyncio.run(play())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_claim_that_comes_back(tmp_path: Path) -> None:
+    """A service that begins while there is no claim waits for the supervisor to make it again."""
+
+    async def play() -> None:
+        release = tmp_path / "release"
+        async with execution(tmp_path) as running:
+            job = running.job(f"until test -e {release}; do sleep 0.01; done; exit 3")
+            await running.executor.start(job)
+            await until(lambda: running.told.started, "the script")
+        shutil.rmtree(running.folder(job).record)
+        async with execution(tmp_path) as running:
+            await running.executor.adopt(job, was_running=True, handed_over_at=None)
+            await until(running.folder(job).claim.is_symlink, "the claim")
+            release.touch()
+            assert (await running.ending(job)).exit_code == 3
+
+    asyncio.run(play())
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -474,6 +567,38 @@ def test_forged_temporary_folder(tmp_path: Path) -> None:
             await until(lambda: not mine.exists() and not folder.record.exists(), "the removal")
 
     asyncio.run(play())
+
+
+def test_temporary_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the service's own temporary folder was removed meanwhile, attempts have theirs below `/tmp`."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            job = running.job("echo $TMPDIR")
+            environment = {name: value for name, value in job.environment.items() if name != "TMPDIR"}
+            await running.executor.start(dataclasses.replace(job, environment=environment))
+            assert (await running.ending(job)).exit_code == 0
+            assert running.folder(job).output.read_text().startswith("/tmp/grid-")
+            running.executor.forget([job.attempt])
+            await until(lambda: not running.folder(job).record.exists(), "the removal of the record")
+
+    asyncio.run(play())
+
+
+def test_what_is_left_over(tmp_path: Path) -> None:
+    """A service empties the trash; it removes records of experiments that it knows, and leaves those of others."""
+    with service_process(tmp_path, "--cpus", "1") as service:
+        sessions.use(service.session())
+        run = starter(tmp_path)("print(1)")
+        wait_for_run(run)
+        service.stop()
+        others, trash = service.home / "records" / f"{'0' * 32}-1", service.home / "trash" / "left"
+        for folder in (record_of(service, only(run)), others, trash):
+            folder.mkdir(parents=True, exist_ok=True)
+        restart(service, run)
+        wait_until(lambda: not record_of(service, only(run)).exists() and not trash.exists(), "what is removed")
+        assert others.exists()
 
 
 def test_records_of_a_service_that_was_killed(tmp_path: Path) -> None:

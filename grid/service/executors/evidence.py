@@ -132,7 +132,10 @@ def supervisor_of(folder: AttemptFolder) -> int | None:
         claim = _claim(folder)
     except _Missing:
         return None
-    return claim.pid if claim is not None and _is_alive(claim) else None
+    # A claim may be forged: what was sent to us, or to what has started us, would end more than an attempt.
+    if claim is None or claim.pid in (1, os.getpid(), os.getppid()):
+        return None
+    return claim.pid if _is_alive(claim) else None
 
 
 def script_of(folder: AttemptFolder) -> int | None:

@@ -213,7 +213,7 @@ def _sweep(parent: str) -> None:
     """
     with suppress(OSError):
         for name in os.listdir(parent):
-            if name.startswith("grid-"):
+            if name.startswith("grid-") and name.count("-") > 1 and name.rpartition("-")[2].isdecimal():
                 with suppress(OSError):
                     os.rmdir(f"{parent}/{name}")
 
