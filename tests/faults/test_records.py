@@ -188,10 +188,7 @@ def test_no_claim_and_a_trace(tmp_path: Path, trace: str) -> None:
             if trace == "folder":
                 running.folder(job).path.mkdir(parents=True)
             else:
-                marked = {**os.environ, "GRID_EXPERIMENT_ID": job.attempt.experiment_id}
-                # Not a child of this process, whose family is spared.
-                command = ["sh", "-c", "sleep 1000 >/dev/null & echo $!"]
-                left = int(subprocess.run(command, env=marked, capture_output=True, check=True).stdout)
+                left = _leave(job.attempt.experiment_id)
             try:
                 await running.executor.adopt(job, was_running=False, handed_over_at=None)
                 assert (await running.ending(job)).reason is Reason.LOST
@@ -202,6 +199,13 @@ def test_no_claim_and_a_trace(tmp_path: Path, trace: str) -> None:
 
     asyncio.run(play())
     assert not (tmp_path / "ran").exists()
+
+
+def _leave(experiment_id: str) -> int:
+    """Start a process with the mark of an experiment that is not a child of this one, whose family is spared."""
+    marked = {**os.environ, "GRID_EXPERIMENT_ID": experiment_id}
+    command = ["sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"]
+    return int(subprocess.run(command, env=marked, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def test_claim_that_comes_back(tmp_path: Path) -> None:
