@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import Collection
+import threading
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from queue import SimpleQueue
 
 from grid.service.executors import evidence
 from grid.service.executors.evidence import State
@@ -13,6 +17,47 @@ from grid.service.system import failpoints, removal
 from grid.service.system.workspace import PRIVATE_FOLDER, Workspace, remove_tree
 
 _log = logging.getLogger(__name__)
+
+
+class Remover:
+    """Runs removals one after the other, in a thread of its own.
+
+    Some take very long. Other work has its own threads, and the service does not wait for this one when it ends: what
+    is left is removed after the next start.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[tuple[asyncio.Future[None], Callable[[], None]]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def run(self, remove: Callable[[], None]) -> None:
+        """Have something removed; raise what that raises."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="grid-removals", daemon=True)
+            self._thread.start()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks.put((done, remove))
+        await done
+
+    def _work(self) -> None:
+        while True:
+            done, remove = self._tasks.get()
+            error: BaseException | None = None
+            try:
+                remove()
+            except BaseException as raised:  # noqa: BLE001 - whoever waits for it gets it
+                error = raised
+            with suppress(RuntimeError):  # the loop is closed: the service has ended
+                done.get_loop().call_soon_threadsafe(_tell, done, error)
+
+
+def _tell(done: asyncio.Future[None], error: BaseException | None) -> None:
+    if done.cancelled():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
 
 
 def remove_records(workspace: Workspace, attempts: Collection[AttemptName]) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grid.service.executors import clearing, enforcement, evidence
+from grid.service.executors.clearing import Remover
 from grid.service.executors.evidence import State
 from grid.service.executors.output import last_lines
 from grid.service.executors.protocol import AttemptName, Ending, Job, Listener
@@ -70,6 +71,7 @@ class LocalExecutor:
         # Only the last one takes jobs; supervisors of the earlier ones may still run, and report starts.
         self._spawners: list[SpawnerClient] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._remover = Remover()
 
     async def open(self, listener: Listener) -> None:
         """Start the spawner, and report to the listener from now on."""
@@ -115,16 +117,18 @@ class LocalExecutor:
         """Remove the records of attempts, and their temporary folders."""
         # What was laid out otherwise has no record of its own, and nothing is there to be removed.
         if attempts:
-            self._background(asyncio.to_thread(clearing.remove_records, self._workspace, attempts), "removing records")
+            remove = functools.partial(clearing.remove_records, self._workspace, list(attempts))
+            self._background(self._remover.run(remove), "removing records")
 
     async def others(self) -> list[AttemptName]:
         """Find what earlier services have not removed, and empty the trash."""
-        self._background(asyncio.to_thread(clearing.empty_trash, self._workspace), "emptying the trash")
+        empty = functools.partial(clearing.empty_trash, self._workspace)
+        self._background(self._remover.run(empty), "emptying the trash")
         return await asyncio.to_thread(clearing.other_records, self._workspace, set(self._attempts))
 
     async def remove(self, experiment_id: str, attempts: int) -> None:
         """Remove the experiment's folders, by way of the trash, so that nobody ever sees half of one in its place."""
-        await asyncio.to_thread(clearing.remove_experiment, self._workspace, experiment_id, attempts)
+        await self._remover.run(functools.partial(clearing.remove_experiment, self._workspace, experiment_id, attempts))
 
     async def close(self) -> None:
         """Let the spawner end; supervisors and scripts go on."""
