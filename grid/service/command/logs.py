@@ -7,6 +7,7 @@ import logging.handlers
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from grid.shared import homes
 
@@ -22,14 +23,22 @@ def log_to(file: Path | None) -> None:
     handlers: list[logging.Handler] | None = None
     if file is not None:
         # Opened by the first line: until then the home may be gone.
-        rotating = logging.handlers.RotatingFileHandler(
-            file, maxBytes=homes.MAX_LOG_BYTES, backupCount=1, encoding="utf-8", delay=True
-        )
+        rotating = _SharedFileHandler(file, maxBytes=homes.MAX_LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
         rotating.rotator = _set_aside
         handlers = [rotating]
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, handlers=handlers)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class _SharedFileHandler(logging.handlers.RotatingFileHandler):
+    """Writes to a log that others write to as well."""
+
+    def shouldRollover(self, record: logging.LogRecord) -> Any:  # noqa: N802 - the library's word
+        """Return whether the log is long; since Python 3.13 the library goes by what this process has written."""
+        if self.stream is not None:
+            self.stream.seek(0, os.SEEK_END)
+        return super().shouldRollover(record)
 
 
 def _set_aside(log: str, aside: str) -> None:
