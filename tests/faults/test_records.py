@@ -44,7 +44,8 @@ from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 
-RECORD = 'RECORD="$GRID_HOME/records/$GRID_EXPERIMENT_ID-1"\n'
+# Its supervisor writes into the record until then, which would be in the way of removing that.
+RECORD = 'RECORD="$GRID_HOME/records/$GRID_EXPERIMENT_ID-1"\nuntil test -L "$RECORD/started"; do sleep 0.01; done\n'
 MINE = 'MINE="$GRID_HOME/experiments/$GRID_EXPERIMENT_ID"\n'
 FORGED = "AAAAAAAAAAAAAAAA 0 - 1700000000000000 EXIT_CODE"
 STOPS_ITS_SUPERVISOR = "kill -STOP $PPID\n"
