@@ -44,8 +44,9 @@ from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
 
-# Its supervisor writes into the record until then, which would be in the way of removing that.
-RECORD = 'RECORD="$GRID_HOME/records/$GRID_EXPERIMENT_ID-1"\nuntil test -L "$RECORD/started"; do sleep 0.01; done\n'
+# A supervisor writes into its record until then, which would be in the way of removing that.
+WHOLE = 'until test -L "$RECORD/started"; do sleep 0.01; done\n'
+RECORD = f'RECORD="$GRID_HOME/records/$GRID_EXPERIMENT_ID-1"\n{WHOLE}'
 MINE = 'MINE="$GRID_HOME/experiments/$GRID_EXPERIMENT_ID"\n'
 FORGED = "AAAAAAAAAAAAAAAA 0 - 1700000000000000 EXIT_CODE"
 STOPS_ITS_SUPERVISOR = "kill -STOP $PPID\n"
@@ -152,7 +153,7 @@ def test_order_without_a_record(tmp_path: Path, deed: str, order: str) -> None:
             job = running.job("sleep 1000")
             record = running.folder(job).record
             deed_here = deed.replace("$GRID_HOME", str(running.workspace.home))
-            job = running.job(f'RECORD="{record}"\n{deed_here}\necho ready\nexec sleep 1000')
+            job = running.job(f'RECORD="{record}"\n{WHOLE}{deed_here}\necho ready\nexec sleep 1000')
             await running.executor.start(job)
             output = running.folder(job).output
             await until(lambda: running.told.started and output.read_text() == "ready\n", "the script")
