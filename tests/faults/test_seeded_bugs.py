@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -107,10 +109,14 @@ def unreadable_claim(service: Victim) -> list[str]:
     wait_for_event(service, "started")
     service.kill()
     (record,) = service.home.glob("records/*-1")
+    supervisor = int((record / "claim").readlink().name.split()[0])
+    os.kill(supervisor, signal.SIGSTOP)  # it would make its claim again
     (record / "claim").unlink()
     (record / "claim").symlink_to("nonsense")
     service.start()
     wait_until(lambda: have_ended(service.home) or "cannot tell" in service.log.read_text(), "a look at the claim")
+    with suppress(ProcessLookupError):  # a service with the bug has killed it
+        os.kill(supervisor, signal.SIGCONT)
     (service.folder / "release").touch()
     wait_for_end(service)
     return judged(service)
