@@ -19,6 +19,7 @@ from typing import Any
 from grid.service.executors import clearing, enforcement, evidence
 from grid.service.executors.clearing import Remover
 from grid.service.executors.evidence import State
+from grid.service.executors.local_files import LocalFiles
 from grid.service.executors.output import last_lines
 from grid.service.executors.protocol import AttemptName, Ending, Job, Listener
 from grid.service.executors.spawner_client import SpawnerClient
@@ -64,6 +65,8 @@ class LocalExecutor:
         self, workspace: Workspace, secret: bytes, *, grace_seconds: float, margin_seconds: float = _MARGIN_SECONDS
     ) -> None:
         self._workspace = workspace
+        self.files = LocalFiles(workspace)
+        """What its attempts have written."""
         self._secret = secret
         self._grace_seconds = grace_seconds
         self._margin_seconds = margin_seconds

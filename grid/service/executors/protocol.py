@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from grid.service.system.workspace import LAYOUT
 from grid.shared.wire import Reason
@@ -22,6 +22,60 @@ class EarlierAttempt(NamedTuple):
 
     number: int
     layout: int
+
+
+OUTPUT = "output"
+"""The path of what an attempt has printed, as `Files` knows it; every other path is a file's in the script's room."""
+
+
+class Written(NamedTuple):
+    """An attempt whose files are asked for, as its row describes it."""
+
+    experiment_id: str
+    number: int
+    layout: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A regular file of an attempt at a moment."""
+
+    path: str
+    size: int
+    modified_at: int
+    """Microseconds since the epoch."""
+    inode: int
+
+
+class Files(Protocol):
+    """Where the bytes lie that attempts have written.
+
+    Its methods block, so they are for threads. A path is `OUTPUT`, ``work/`` and a path in the working copy, or
+    ``beside/`` and a path in the room around it. What is not a regular file, or is reached through a link or a mount,
+    is not there.
+    """
+
+    def state(self, attempt: Written, path: str) -> FileState | None:
+        """Return how a file is now; None if there is none."""
+
+    def read(self, attempt: Written, path: str, offset: int, limit: int) -> bytes:
+        """Return at most `limit` bytes of a file from an offset on; fewer at its end, none if it is not there."""
+
+    def open(self, attempt: Written, path: str) -> tuple[BinaryIO, FileState] | None:
+        """Open a file for reading, and return it with its state; None if there is none."""
+
+    def list(self, attempt: Written, snapshot: str, after: str | None = None) -> Iterator[FileState]:
+        """Yield the files of the room that do not equal the snapshot, in the order of their paths.
+
+        Parameters
+        ----------
+        attempt
+            Whose files.
+        snapshot
+            The digest of the source code that the working copy was made from.
+        after
+            A path: only files after it are looked at; None for all.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +135,10 @@ class Listener(Protocol):
 
 class Executor(Protocol):
     """Runs attempts, and reports to a `Listener` what becomes of them."""
+
+    @property
+    def files(self) -> Files:
+        """What its attempts have written."""
 
     async def open(self, listener: Listener) -> None:
         """Get ready to run attempts, and report to the listener from now on."""
