@@ -47,28 +47,25 @@ Start it.
 >>> r.status()
 >>> r.experiments
 
-Watch until all experiments have ended.
+Wait until all experiments have ended. On a terminal and in a notebook a line shows how far they are.
 
->>> import time
->>> def watch(run):
-...     while {'QUEUED', 'PENDING', 'RUNNING'} & run.status().keys():
-...         print({status: len(names) for status, names in run.status().items()})
-...         time.sleep(0.5)
-...
->>> watch(r)
->>> r.status()
+>>> r.wait()
 >>> e = r.experiments[f'{r.name}-exp0']
 >>> e
 
-The output of an experiment, and the files that it made, stay in its folder.
+What has an experiment printed, and when? `follow=True` goes on until it has ended.
 
->>> import os
->>> from pathlib import Path
->>> folder = Path(os.environ.get('GRID_HOME', '~/.grid')).expanduser() / 'experiments' / e.id / 'attempt-1'
->>> print((folder / 'output').read_text())
->>> os.listdir(folder / 'room' / 'work')
+>>> for line in e.logs(n_lines=3):
+...     print(line)
+...
 
-Start a second run, whose first experiment would take hours, and cancel that experiment.
+Which files has it made?
+
+>>> e.artifacts
+>>> e.artifacts['result.json'].read_bytes()
+>>> r.download_artifacts('results')
+
+Start a second run, whose first experiment would take hours, see it start, and cancel it.
 
 >>> second = Run(
 ...     entrypoint='./Demo_Project/run.py',
@@ -76,13 +73,11 @@ Start a second run, whose first experiment would take hours, and cancel that exp
 ...     cpus=1,
 ... )
 >>> second.start()
->>> first = second.experiments[f'{second.name}-exp0']
->>> while first.status() != 'RUNNING':
-...     time.sleep(0.05)
+>>> next(event for event in second.watch() if event.status == 'RUNNING')
+>>> second.experiments[f'{second.name}-exp0'].cancel()
+>>> for e in second.as_completed():
+...     print(e.name, e.status())
 ...
->>> first.cancel()
->>> watch(second)
->>> second.status()
 
 List all runs, newest first, and load the first one by its name.
 
