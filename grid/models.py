@@ -17,6 +17,7 @@ from grid.shared.wire import ExperimentStatus, Reason
 # Without these dataclasses-json writes a time as a float of seconds, and leaves an enum member in the dictionary.
 _TIME = {"dataclasses_json": {"encoder": write_time, "decoder": read_time}}
 _WORD = {"dataclasses_json": {"encoder": attrgetter("value")}}
+_WORD_OR_NONE = {"dataclasses_json": {"encoder": lambda word: word and word.value}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,33 @@ class StatusGroups(Model):
 
     revision: int
     groups: tuple[StatusNames, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast(Model):
+    """How long it will take until a run has ended: seconds, from the lower to the higher estimate."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusProgress(Model):
+    """How far a run has come: how many of its experiments have each status, and how long the rest will take.
+
+    Attributes
+    ----------
+    revision
+        The number of the run's last event by then.
+    groups
+        How many experiments have each status that at least one has.
+    forecast
+        None until enough have ended, and once all have.
+    """
+
+    revision: int
+    groups: tuple[StatusCount, ...]
+    forecast: Forecast | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +198,7 @@ class RunRecord(Model):
     created_at: datetime = field(metadata=_TIME)
     experiment_count: int
     deleted_indices: tuple[int, ...]
+    varying: tuple[str, ...]
     status: StatusCounts
     settings: RunSettings
 
@@ -346,6 +375,67 @@ class RunWithStatus(Model):
     id: str
     deleted_indices: tuple[int, ...]
     status: StatusGroups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent(Model):
+    """A change of a run: an attempt of an experiment has reached a status, or an experiment was deleted.
+
+    Attributes
+    ----------
+    number
+        Its number within the run. Numbers grow and are never used again.
+    at
+        When it happened, in UTC.
+    experiment_id
+        The id of the experiment; None if it has been deleted since.
+    name
+        The name of the experiment.
+    attempt
+        The number of the attempt.
+    status
+        The status that it has reached; None if the experiment was deleted.
+    reason
+        Why the attempt ended; None if it did not end.
+    is_queued_again
+        Whether only an attempt has ended: the experiment was queued again together with this end.
+    """
+
+    number: int
+    at: datetime = field(metadata=_TIME)
+    experiment_id: str | None
+    name: str
+    attempt: int
+    status: ExperimentStatus | None = field(metadata=_WORD_OR_NONE)
+    reason: Reason | None = field(metadata=_WORD_OR_NONE)
+    is_queued_again: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPiece(Model):
+    """A piece of what has happened in a run.
+
+    Attributes
+    ----------
+    revision
+        The number of the last event that was looked at: the next piece begins after it.
+    events
+        The events, in order.
+    is_end
+        Whether everything that was asked for has ended, and there is no event after these.
+    """
+
+    revision: int
+    events: tuple[RunEvent, ...]
+    is_end: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWithEvents(Model):
+    """A run of which only a piece of what has happened is read."""
+
+    id: str
+    events: EventPiece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -620,3 +710,24 @@ class RunStatusChanged(Model):
     """Watches a run: its experiments grouped by status, at first as they are and then after every change."""
 
     run_status_changed: StatusGroups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress(Model):
+    """Watches how far a run comes: counts and no names, however many experiments it has."""
+
+    run_status_changed: StatusProgress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetEvents(Model):
+    """Reads what has happened in a run after an event; None if the user can read no such run."""
+
+    run: RunWithEvents | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvents(Model):
+    """Watches a run: what has happened after an event, and then what happens, until all is over."""
+
+    run_events: EventPiece

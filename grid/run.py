@@ -177,6 +177,14 @@ class Run(RunArguments):
         return self._experiments
 
     @property
+    def varying(self) -> tuple[str, ...]:
+        """The names of the parameters that differ between the experiments, in the order of the command line.
+
+        Empty before the run is started.
+        """
+        return self._state.record.varying if self._state.record else ()
+
+    @property
     def grid_config(self) -> dict[str, Any]:
         """The run as the nested configuration that a configuration file holds."""
         return grid_config(self._definition)

@@ -109,6 +109,9 @@ SCENARIOS = {
     "CancelExperiment": Scenario(lambda: grid.cancel_experiment("first-exp1"), lambda: _start("first")),
     "GetFailure": Scenario(lambda: _plain(grid.get_experiment_by_name("first-exp1").failure), _ended_run),
     "GetFailures": Scenario(lambda: grid.get_run("first").failures(), _ended_run),
+    "GetEvents": Scenario(
+        lambda: _plain(sessions.current().execute(models.GetEvents, name="first", after=0, first=10)), _ended_run
+    ),
     "RetryRun": Scenario(lambda: grid.get_run("first").retry(), _ended_run),
     "DeleteExperiment": Scenario(_delete_one, _ended_run),
     "DeleteRun": Scenario(_delete_all, _ended_run),

@@ -17,7 +17,8 @@ from grid.session.session import Session
 from tests import record
 from tests.contract.scenarios import CASSETTES, SCENARIOS, cassette, in_project, open_session
 
-_SUBSCRIPTIONS = {"RunStatusChanged"}  # over a WebSocket, which vcrpy does not record: tested against a live service
+# Over a WebSocket, which vcrpy does not record: tested against a live service.
+_SUBSCRIPTIONS = {"RunEvents", "RunProgress", "RunStatusChanged"}
 _WITHOUT_VARIABLES = {"Login", "Clusters"}
 
 

@@ -123,6 +123,9 @@ def test_cost_is_refused_with_both_numbers() -> None:
         ("{ runs(first: 1000) { nodes { status { groups { status count } } } } }", 12_000, 15_000),
         ('{ run(name: "a") { failures { names } } }', 10_000, 16_000),
         ("{ runs(first: 1000) { nodes { deletedIndices } } }", 500_000, 600_000),
+        ("{ runs(first: 1000) { nodes { varying } } }", 20_000, 30_000),
+        ('{ run(name: "a") { events(first: 1000) { events { number name } } } }', 2_000, 3_000),
+        ("{ runs(first: 1000) { nodes { events(first: 1) { revision } } } }", 100_000, 110_000),
         ('mutation { cancelRun(name: "a") { ended pending } }', 10_000, 10_100),
         ('mutation { retryRun(input: {id: "a", key: "b"}) { names } }', 10_000, 10_100),
         ('{ cluster(name: "a") { instanceTypes { name } } }', 100, 110),
@@ -148,7 +151,7 @@ def test_every_list_was_thought_of() -> None:
         for name, field in each.fields.items()
         if isinstance(get_nullable_type(field.type), GraphQLList)
     }
-    pages = {name for name in lists if name.endswith("Connection.nodes")}
+    pages = {name for name in lists if name.endswith("Connection.nodes") or name == "RunEvents.events"}
     assert lists - pages - short == (cost_module._LENGTHS.keys() | cost_module._WEIGHTS.keys()) & lists
     assert short <= lists
 

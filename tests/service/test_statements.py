@@ -77,6 +77,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "DeleteExperiment": {"id": "r0e1"},
     "DeleteRun": {"id": FAILED},
     "Estimate": {"settings": SETTINGS},
+    "GetEvents": {"name": FAILED, "after": 1, "first": 1000},
     "GetExperiment": {"id": "r0e0"},
     "GetExperimentByName": {"name": f"{FAILED}-exp0"},
     "GetExperiments": {"run": FAILED, "first": 500},
@@ -89,8 +90,10 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "PauseCluster": {"name": "local"},
     "ResumeCluster": {"name": "local"},
     "RetryRun": {"input": {"id": FAILED, "key": "k" * 16}},
+    "RunEvents": {"id": FAILED, "after": 1},
     "RunNames": {"first": 1000},
     "RunPage": {"first": 100},
+    "RunProgress": {"name": MIXED},
     "RunStatusChanged": {"name": MIXED},
     "StartRun": {
         "first": 500,

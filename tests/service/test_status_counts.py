@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from grid.service.domain import lifecycle
 from grid.service.executors.protocol import AttemptName, Ending
-from grid.service.store import experiment_rows, run_rows, status_counts
+from grid.service.store import experiment_rows, run_changes, run_rows, status_counts
 from grid.service.store.database import Database
 from grid.service.store.experiment_rows import Which
 from grid.service.store.sqlite import make_engine
@@ -211,7 +211,7 @@ def test_connection_that_is_lost(database: Database) -> None:
 
     def lose(connection: Connection) -> None:
         connection.exec_driver_sql("SELECT 1")
-        with status_counts.written_at_the_end(connection):
+        with run_changes.written_at_the_end(connection):
             connection.invalidate()
             raise ArithmeticError
 

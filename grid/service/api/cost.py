@@ -53,13 +53,16 @@ _LENGTHS = {
 }
 
 # What a field costs that is more than one value. Names: all groups of a run together have 10,000 of them, as many as a
-# run has experiments. Deleted indices: as many as let pass a page of 100 runs, for which the client asks.
+# run has experiments. Deleted indices: as many as let pass a page of 100 runs, for which the client asks. Events:
+# those of each run take two statements.
 _WEIGHTS = {
     "Cancellation.ended": MAX_EXPERIMENTS // 2,
     "Cancellation.pending": MAX_EXPERIMENTS // 2,
     "FailureGroup.names": MAX_EXPERIMENTS // _LENGTHS["Run.failures"],
     "Retry.names": MAX_EXPERIMENTS,
     "Run.deletedIndices": 500,
+    "Run.events": 100,
+    "Run.varying": 20,
     "StatusGroup.names": MAX_EXPERIMENTS // _LENGTHS["RunStatus.groups"],
     # These cost far more than an answer: they expand a sweep of up to 10,000 experiments.
     "Query.estimate": 10_000,

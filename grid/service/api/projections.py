@@ -22,9 +22,11 @@ from grid.service.api.columns import Columns, Stored
 from grid.service.api.errors import ApiError
 from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.cluster import RUNNERS
+from grid.service.domain.events import Piece
 from grid.service.domain.masking import masked
 from grid.service.store import attempt_rows, experiment_rows, status_counts
 from grid.service.store.database import Database
+from grid.service.store.event_rows import DELETED
 from grid.shared.wire import ErrorCode, ExperimentStatus, experiment_name
 
 if TYPE_CHECKING:
@@ -140,6 +142,7 @@ def run_object(row: Row[Any], statuses: Statuses, viewer_id: str) -> Object:
         "createdAt": moment(row.created_at),
         "experimentCount": row.experiment_count - len(deleted),
         "deletedIndices": deleted,
+        "varying": orjson.loads(row.varying),
         "settings": row.settings and _settings(row, viewer_id),
     }
 
@@ -265,6 +268,27 @@ def failure_group_object(run_name: str, indices: Sequence[int], example: Row[Any
         "count": len(indices),
         "names": [experiment_name(run_name, index) for index in indices],
         "example": failure_object(example),
+    }
+
+
+def events_object(piece: Piece) -> Object:
+    """Return the fields of a `RunEvents`."""
+    return {
+        "revision": piece.revision,
+        "events": [
+            {
+                "number": event.number,
+                "at": moment(event.at),
+                "experimentId": event.experiment_id,
+                "name": experiment_name(piece.run_name, event.index),
+                "attempt": event.attempt,
+                "status": None if event.status == DELETED else event.status,
+                "reason": event.reason,
+                "isQueuedAgain": event.is_queued_again,
+            }
+            for event in piece.events
+        ],
+        "isEnd": piece.is_end,
     }
 
 

@@ -161,8 +161,12 @@ class RunMissing(DomainError):
 class ExperimentMissing(DomainError):
     """The caller can read no experiment with this name and, if it was given, this id."""
 
-    def __init__(self, name: str, experiment_id: str | None = None) -> None:
-        super().__init__(f"you have no experiment named {name[:_LONGEST_NAME]!r}{_of_id(experiment_id)}")
+    def __init__(self, name: str | None = None, experiment_id: str | None = None) -> None:
+        if name is None:
+            message = f"the run has no experiment with the id {(experiment_id or '')[:_LONGEST_NAME]!r}"
+        else:
+            message = f"you have no experiment named {name[:_LONGEST_NAME]!r}{_of_id(experiment_id)}"
+        super().__init__(message)
         self.name = name
         self.experiment_id = experiment_id
 

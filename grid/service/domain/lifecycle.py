@@ -46,6 +46,7 @@ def change(  # noqa: PLR0913 - a change consists of this much
     ending: Ending | None = None,
     values: dict[str, Any] | None = None,
     only_from: ExperimentStatus | None = None,
+    is_queued_again: bool = False,
 ) -> list[Change]:
     """Change the status of those of the experiments that may reach it from the one they have.
 
@@ -65,6 +66,8 @@ def change(  # noqa: PLR0913 - a change consists of this much
         Other columns to set.
     only_from
         The only status from which it may be reached; None for all that the table allows.
+    is_queued_again
+        Whether the caller queues the next attempt in the same transaction.
 
     Returns
     -------
@@ -84,7 +87,9 @@ def change(  # noqa: PLR0913 - a change consists of this much
         columns |= {name: getattr(ending, name) for name in status_changes.ENDING}
         columns["finished_at"] = ending.finished_at or at
         output = {"last_lines": ending.last_lines, "final_line": ending.final_line}
-    changed = status_changes.change(connection, which, sources, to, at=at, columns=columns, output=output)
+    changed = status_changes.change(
+        connection, which, sources, to, at=at, columns=columns, output=output, is_queued_again=is_queued_again
+    )
     return [Change(each.experiment_id, each.run_seq, to) for each in changed]
 
 
@@ -110,15 +115,17 @@ def end(connection: Connection, attempt: AttemptName, ending: Ending, *, at: int
     if cancelled or experiment_rows.is_cancel_requested(connection, *attempt):
         ending = dataclasses.replace(ending, reason=Reason.CANCELLED_BY_USER)
         return change(connection, which, _CANCELLED, at=at, ending=ending)
-    changed = change(connection, which, _SUCCEEDED if ending.succeeded else _FAILED, at=at, ending=ending)
-    if changed and ending.reason is Reason.LOST and _may_run_again(connection, attempt.experiment_id):
+    again = ending.reason is Reason.LOST and _may_run_again(connection, attempt.experiment_id)
+    to = _SUCCEEDED if ending.succeeded else _FAILED
+    changed = change(connection, which, to, at=at, ending=ending, is_queued_again=again)
+    if changed and again:
         changed += [again for _, again in queue_again(connection, which, at=at)]
     return changed
 
 
 def _may_run_again(connection: Connection, experiment_id: str) -> bool:
-    """Return whether an experiment whose attempt was lost may be queued again without being asked."""
+    """Return whether an experiment whose attempt is being lost may be queued again without being asked."""
     settings = experiment_rows.settings(connection, experiment_id)
     # Runs that were started by an earlier version have neither setting.
     retries = max(int(settings.get("maxRetries", 0)), int(settings.get("autoResume", False)))
-    return bool(retries) and attempt_rows.count(connection, experiment_id, Reason.LOST) <= retries
+    return bool(retries) and attempt_rows.count(connection, experiment_id, Reason.LOST) < retries

@@ -165,7 +165,8 @@ class Runs:
             "created_at": at,
         }
         # In a thread: each of up to 10,000 trials is drawn when it is looked at.
-        rows = await asyncio.to_thread(self._rows, expansion.trials, given["script"], resources, at)
+        rows, varying = await asyncio.to_thread(self._rows, expansion.trials, given["script"], resources, at)
+        run["varying"] = orjson.dumps(varying).decode()
 
         def write(connection: Connection) -> Row[Any]:
             # Looked up again where no other write can come between: two requests with one key make one run.
@@ -307,22 +308,32 @@ class Runs:
             limit=self._max_experiments,
         )
 
-    def _rows(self, trials: Sequence[sweeps.Trial], script: str, resources: Resources, at: int) -> list[dict[str, Any]]:
-        return [
-            {
-                "id": self._world.new_id(),
-                "index": index,
-                "status": ExperimentStatus.QUEUED.value,
-                "attempt": 1,
-                "arguments": orjson.dumps(trial.arguments).decode(),
-                "parameters": orjson.dumps({"Script": script, **trial.parameters}).decode(),
-                "cpus": resources.cpus,
-                "gpus": resources.gpus,
-                "memory_bytes": resources.memory,
-                "created_at": at,
-            }
-            for index, trial in enumerate(trials)
-        ]
+    def _rows(
+        self, trials: Sequence[sweeps.Trial], script: str, resources: Resources, at: int
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the rows of the experiments, and the names of the parameters that differ between these."""
+        rows = []
+        first: dict[str, str] | None = None
+        different: set[str] = set()
+        for index, trial in enumerate(trials):
+            parameters = trial.parameters
+            first = parameters if first is None else first
+            different.update(name for name, value in parameters.items() if value != first[name])
+            rows.append(
+                {
+                    "id": self._world.new_id(),
+                    "index": index,
+                    "status": ExperimentStatus.QUEUED.value,
+                    "attempt": 1,
+                    "arguments": orjson.dumps(trial.arguments).decode(),
+                    "parameters": orjson.dumps({"Script": script, **parameters}).decode(),
+                    "cpus": resources.cpus,
+                    "gpus": resources.gpus,
+                    "memory_bytes": resources.memory,
+                    "created_at": at,
+                }
+            )
+        return rows, [name for name in first or () if name in different]
 
     def _free_name(self, connection: Connection, user: User, wanted: str) -> str:
         names = [wanted] if wanted else [run_name(self._world.below) for _ in range(_NAME_TRIES)]

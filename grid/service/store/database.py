@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine
 
-from grid.service.store import sqlite, status_counts
+from grid.service.store import run_changes, sqlite
 from grid.service.store.faults import MOVED, DatabaseUnavailable, Fault, StatementFailed, fault_of
 from grid.service.store.upgrade import upgrade
 from grid.service.system import failpoints
@@ -155,7 +155,7 @@ class Database:
                 raise DatabaseUnavailable(MOVED)
             with self._writing.connect() as connection, _dropped_after_a_fault(connection):
                 with connection.begin():
-                    with status_counts.written_at_the_end(connection):
+                    with run_changes.written_at_the_end(connection):
                         if len(group) == 1:  # it has the transaction to itself and needs no savepoint
                             outcomes.append((group[0], group[0].statements(connection), None))
                         else:
@@ -234,7 +234,7 @@ def _refusal(name: str, error: Exception) -> OptionError:
 def _within_savepoint(connection: Connection, write: _Write) -> tuple[_Write, Any, Exception | None]:
     savepoint = connection.begin_nested()
     try:
-        with status_counts.written_at_the_end(connection):
+        with run_changes.written_at_the_end(connection):
             result = write.statements(connection)
     except Exception as error:
         if fault_of(error) is not None or not sqlite.is_in_transaction(connection):

@@ -11,7 +11,9 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Row
 
-from grid.service.store import removal_rows, status_counts
+from grid.service.store import removal_rows
+from grid.service.store.event_rows import DELETED
+from grid.service.store.run_changes import written_at_the_end
 from grid.service.store.sqlite import ByColumn
 from grid.service.store.tables import attempts, events, experiments, runs, users
 from grid.shared.wire import ACTIVE, UNFINISHED, ExperimentStatus
@@ -177,9 +179,9 @@ def known(connection: Connection, experiment_ids: Sequence[str]) -> set[str]:
 
 
 def settings(connection: Connection, experiment_id: str) -> dict[str, Any]:
-    """Return the settings of an experiment's run."""
-    text = connection.execute(_SETTINGS, Which.experiment(experiment_id).meant).scalar_one()
-    return dict(orjson.loads(text))
+    """Return the settings of an experiment's run; none if it no longer exists."""
+    text = connection.execute(_SETTINGS, Which.experiment(experiment_id).meant).scalar()
+    return dict(orjson.loads(text or "{}"))
 
 
 def is_any_unfinished(connection: Connection) -> bool:
@@ -207,16 +209,25 @@ def left_by(which: ColumnElement[bool]) -> sa.Select[Any]:
     return sa.select(sa.literal("experiment"), experiments.c.id, experiments.c.attempt).where(which)
 
 
-def delete(connection: Connection, row: Row[Any], *, at: int) -> None:
+def delete(connection: Connection, row: Any, *, at: int) -> None:
     """Delete an experiment, and record which files it leaves on the disk. The others keep their indices."""
     removal_rows.add(connection, left_by(experiments.c.seq == row.seq))
     connection.execute(sa.delete(attempts).where(attempts.c.experiment_seq == row.seq))
     connection.execute(sa.delete(events).where(events.c.experiment_seq == row.seq))
     connection.execute(sa.delete(experiments).where(experiments.c.seq == row.seq))
-    status_counts.add(connection, [(row.run_seq, row.status)], -1)
-    deleted = connection.execute(sa.select(runs.c.deleted_indices).where(runs.c.seq == row.run_seq)).scalar_one()
-    indices = orjson.dumps(sorted([*orjson.loads(deleted), row.index])).decode()
-    connection.execute(sa.update(runs).where(runs.c.seq == row.run_seq).values(deleted_indices=indices))
-    # So that the run's revision grows.
-    event = {"run_seq": row.run_seq, "attempt": row.attempt, "status": "DELETED", "at": at}
-    connection.execute(sa.insert(events).values(event))
+    with written_at_the_end(connection) as pending:
+        pending.counts[row.run_seq, row.status] -= 1
+        pending.deleted[row.run_seq].append(row.index)
+        pending.gone_experiments.add(row.seq)
+        pending.events.append(
+            {
+                "run_seq": row.run_seq,
+                "experiment_seq": None,
+                "index": row.index,
+                "attempt": row.attempt,
+                "status": DELETED,
+                "reason": None,
+                "is_queued_again": False,
+                "at": at,
+            }
+        )

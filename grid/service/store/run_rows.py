@@ -10,12 +10,11 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from grid.service.store import experiment_rows, removal_rows, snapshot_rows, status_counts
-from grid.service.store.tables import attempts, events, experiments, retries, runs, users
+from grid.service.store import event_rows, experiment_rows, removal_rows, snapshot_rows, status_counts
+from grid.service.store.run_changes import written_at_the_end
+from grid.service.store.tables import attempts, events, experiments, retries, revisions, runs, users
 
-_REVISION = (
-    sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)).where(events.c.run_seq == runs.c.seq).scalar_subquery()
-)
+_REVISION = sa.select(revisions.c.number).where(revisions.c.run_seq == runs.c.seq).scalar_subquery()
 LARGE = frozenset({"script_command", "settings"})
 """Columns that may hold a megabyte each: the sweep is in them."""
 
@@ -33,6 +32,7 @@ def insert(connection: Connection, run: dict[str, Any], rows: Sequence[dict[str,
     """Insert a run and its experiments; return the run's seq."""
     (seq,) = connection.execute(sa.insert(runs).values(run)).inserted_primary_key or (0,)
     connection.execute(sa.insert(experiments), [{**row, "run_seq": seq} for row in rows])
+    event_rows.begin(connection, seq)
     status_counts.insert(connection, seq, [row["status"] for row in rows])
     return int(seq)
 
@@ -104,6 +104,7 @@ def delete(connection: Connection, run: Row[Any]) -> None:
     connection.execute(sa.delete(events).where(events.c.run_seq == run.seq))
     connection.execute(sa.delete(retries).where(retries.c.run_seq == run.seq))
     connection.execute(sa.delete(experiments).where(of_run))
-    status_counts.remove(connection, run.seq)
+    with written_at_the_end(connection) as pending:
+        pending.gone.add(run.seq)
     connection.execute(sa.delete(runs).where(runs.c.seq == run.seq))
     snapshot_rows.delete_unused(connection, run.snapshot)

@@ -13,16 +13,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Row
 
-from grid.service.store import status_counts
 from grid.service.store.experiment_rows import Which
-from grid.service.store.tables import attempts, events, experiments
+from grid.service.store.run_changes import written_at_the_end
+from grid.service.store.tables import attempts, experiments
 from grid.service.system.workspace import LAYOUT
 from grid.shared.wire import ExperimentStatus
 
 ENDING = ("reason", "exit_code", "signal", "error", "started_at")
 """The columns in which an experiment shows how its attempt ended, except for the time."""
 
-_EVENT = sa.insert(events)
 _ATTEMPT = sa.insert(attempts)
 
 
@@ -44,6 +43,7 @@ def change(  # noqa: PLR0913 - a change consists of this much
     at: int,
     columns: Mapping[str, Any],
     output: Mapping[str, str | None] | None = None,
+    is_queued_again: bool = False,
 ) -> list[ChangedRow]:
     """Change the status of those of the experiments that have one of the given statuses.
 
@@ -63,6 +63,8 @@ def change(  # noqa: PLR0913 - a change consists of this much
         Other columns to set; all of `ENDING` and ``finished_at`` if an attempt ends. A recorded start is kept.
     output
         What else is kept of an attempt that ends: ``last_lines`` and ``final_line``.
+    is_queued_again
+        Whether the next attempt is queued in the same transaction, right after this one's end.
 
     Returns
     -------
@@ -88,8 +90,8 @@ def change(  # noqa: PLR0913 - a change consists of this much
             for row in rows
         ]
         connection.execute(_ATTEMPT, ended)
-    _count(connection, rows, to)
-    _tell(connection, [(row, row.attempt) for row in rows], to, columns.get("reason"), at)
+    told = [(row, row.attempt) for row in rows]
+    _note(connection, told, to, columns.get("reason"), at, is_queued_again=is_queued_again)
     return _changed(rows)
 
 
@@ -107,31 +109,35 @@ def change_to_next_attempt(
     rows = connection.execute(reachable, which.meant).all()
     if rows:
         connection.execute(update, which.meant)
-        _count(connection, rows, to)
-        _tell(connection, [(row, row.attempt + 1) for row in rows], to, None, at)
+        _note(connection, [(row, row.attempt + 1) for row in rows], to, None, at)
     return _changed(rows)
 
 
-def _count(connection: Connection, rows: Sequence[Row[Any]], to: ExperimentStatus) -> None:
-    status_counts.add(connection, [(row.run_seq, row.status) for row in rows], -1)
-    status_counts.add(connection, [(row.run_seq, to.value) for row in rows], 1)
-
-
-def _tell(
-    connection: Connection, rows: Iterable[tuple[Row[Any], int]], to: ExperimentStatus, reason: str | None, at: int
+def _note(  # noqa: PLR0913 - an event consists of this much
+    connection: Connection,
+    rows: Sequence[tuple[Row[Any], int]],
+    to: ExperimentStatus,
+    reason: str | None,
+    at: int,
+    *,
+    is_queued_again: bool = False,
 ) -> None:
-    told = [
-        {
-            "run_seq": row.run_seq,
-            "experiment_seq": row.seq,
-            "attempt": attempt,
-            "status": to.value,
-            "reason": reason,
-            "at": at,
-        }
-        for row, attempt in rows
-    ]
-    connection.execute(_EVENT, told)
+    with written_at_the_end(connection) as pending:
+        for row, attempt in rows:
+            pending.counts[row.run_seq, row.status] -= 1
+            pending.counts[row.run_seq, to.value] += 1
+            pending.events.append(
+                {
+                    "run_seq": row.run_seq,
+                    "experiment_seq": row.seq,
+                    "index": row.index,
+                    "attempt": attempt,
+                    "status": to.value,
+                    "reason": reason,
+                    "is_queued_again": is_queued_again,
+                    "at": at,
+                }
+            )
 
 
 def _changed(rows: Iterable[Any]) -> list[ChangedRow]:

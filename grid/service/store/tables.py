@@ -119,6 +119,8 @@ runs = Table(
     Column("experiment_count", Integer, nullable=False),
     # The experiments that were deleted from it: a JSON list of indices.
     Column("deleted_indices", Text, nullable=False, server_default="[]"),
+    # The names of the parameters that differ between its experiments, in the order of the command line: a JSON list.
+    Column("varying", Text, nullable=False, server_default="[]"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("user_id", "name"),
     UniqueConstraint("user_id", "key"),
@@ -176,21 +178,38 @@ status_counts = Table(
     sqlite_with_rowid=False,
 )
 
+revisions = Table(
+    "revisions",
+    metadata,
+    # The number of each run's last event: 0 from the run's start on. Not a column of runs, whose rows are long: a sweep
+    # of a megabyte would be written again with every change of a status.
+    Column(
+        "run_seq", ForeignKey("runs.seq", deferrable=True, initially="DEFERRED"), primary_key=True, autoincrement=False
+    ),
+    Column("number", Integer, nullable=False),
+)
+
 events = Table(
     "events",
     metadata,
     Column("seq", _Sequence, primary_key=True, autoincrement=True),
     Column("run_seq", ForeignKey("runs.seq"), nullable=False),
+    # By the run's own counter, in the order of commits.
+    Column("number", Integer, nullable=False),
     # Null if an experiment was deleted: its own events are gone, but its deletion is still a change of its run.
     Column("experiment_seq", ForeignKey("experiments.seq")),
+    # The experiment's.
+    Column("index", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
+    # Or DELETED.
     Column("status", String(16), nullable=False),
     Column("reason", String(32)),
+    # Whether the experiment's next attempt was queued in the transaction in which this one has ended.
+    Column("is_queued_again", Boolean, nullable=False),
     Column("at", BigInteger, nullable=False),
     # An attempt reaches each status at most once, whoever reports it.
     Index(None, "experiment_seq", "attempt", "status", unique=True),
-    Index(None, "run_seq", "seq"),
-    # A run's newest number is its revision, so no number may be used twice.
+    Index(None, "run_seq", "number", unique=True),
     sqlite_autoincrement=True,
 )
 
