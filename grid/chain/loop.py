@@ -1,5 +1,7 @@
 """The background event loop of this process, and the synchronous face over it. What runs on the loop is elsewhere.
 
+The asynchronous face, for callers with a loop of their own, is in :mod:`grid.chain.awaiting`.
+
 Every process has at most one such loop, on a daemon thread that the first call starts. It works beside whatever loop
 the caller has running, as in a notebook, and for several calling threads at once.
 """
@@ -10,6 +12,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import ctypes
+import functools
 import os
 import socket
 import threading
@@ -19,15 +22,16 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
-__all__ = ["Closable", "adopt", "iterate", "release", "run"]
+__all__ = ["Call", "Closable", "Steps", "adopt", "background", "in_thread", "iterate", "release", "run"]
 
 T = TypeVar("T")
 
 _PATIENCE = 0.3  # seconds that each of the three steps of the shutdown at interpreter exit may take
-_LAST_PATIENCE = 1.0  # seconds for all of them, and for the end of an iteration
+LAST_PATIENCE = 1.0  # seconds for all of them, and for the end of an iteration
 # On Windows an unlimited wait cannot be interrupted by Ctrl-C, so the wait is cut into slices of this many seconds.
 _SLICE = 0.1 if os.name == "nt" else None
-_END = object()
+END = object()
+"""What `Steps.step` returns after the last item."""
 
 
 class Closable(Protocol):
@@ -43,16 +47,41 @@ class _EventLoop(asyncio.SelectorEventLoop):
     async def getaddrinfo(self, host: Any, port: Any, **options: int) -> list[Any]:
         # The default runs in an executor whose threads the interpreter joins at exit: a name server that does not
         # answer would then keep the interpreter from ending. A daemon thread does not.
-        answer: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
-        threading.Thread(target=_resolve, args=(answer, host, port, options), name="grid-dns", daemon=True).start()
-        return await asyncio.wrap_future(answer)
+        return await in_thread(functools.partial(socket.getaddrinfo, host, port, **options), "grid-dns")
 
 
-def _resolve(answer: concurrent.futures.Future[list[Any]], host: Any, port: Any, options: dict[str, int]) -> None:
+async def in_thread(function: Callable[[], T], name: str) -> T:
+    """Call a function that may take long in a daemon thread of its own, and wait for it without blocking the loop.
+
+    Who is cancelled meanwhile leaves the thread to itself. So does the interpreter at its exit.
+
+    Parameters
+    ----------
+    function
+        What to call.
+    name
+        What the thread is called.
+
+    Returns
+    -------
+    T
+        What the function returned.
+
+    Raises
+    ------
+    BaseException
+        Whatever the function raised.
+    """
+    answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+    threading.Thread(target=_answer, args=(answer, function), name=name, daemon=True).start()
+    return await asyncio.wrap_future(answer)
+
+
+def _answer(answer: concurrent.futures.Future[T], function: Callable[[], T]) -> None:
     if answer.set_running_or_notify_cancel():
         try:
-            answer.set_result(socket.getaddrinfo(host, port, **options))
-        except (OSError, UnicodeError) as error:
+            answer.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
             answer.set_exception(error)
 
 
@@ -83,17 +112,29 @@ class _Background:
         await asyncio.sleep(0)  # a transport that was closed releases its socket one turn of the loop later
 
 
-class _Call(Generic[T]):
-    """A coroutine that the loop carries out while a thread waits.
+class Call(Generic[T]):
+    """A coroutine that the loop carries out while a thread waits, or another loop.
 
     Ctrl-C can reach the waiting thread between any two of its steps, and must neither stop the loop nor be masked by
     its own consequences. So the thread takes no lock that the loop ever waits for (a `concurrent.futures.Future` has
     one), and if it is interrupted, it tells the loop to end the coroutine, whether that has begun or not.
+
+    Parameters
+    ----------
+    background
+        The loop.
+    coroutine
+        What it carries out.
+    at_end
+        Called on the loop when it has.
     """
 
-    def __init__(self, background: _Background, coroutine: Coroutine[Any, Any, T]) -> None:
+    def __init__(
+        self, background: _Background, coroutine: Coroutine[Any, Any, T], at_end: Callable[[], None] | None = None
+    ) -> None:
         self._loop = background.loop
         self._coroutine = coroutine
+        self._at_end = at_end
         self._task: asyncio.Task[T] | None = None
         self._is_given_up = False
         self._answer: T | None = None
@@ -102,6 +143,7 @@ class _Call(Generic[T]):
         self._end.acquire()  # released by the loop
 
     def begin(self) -> None:
+        """Have the loop begin; to be called once."""
         try:
             self._loop.call_soon_threadsafe(self._go_on)
         except RuntimeError:  # the loop is closed
@@ -109,6 +151,7 @@ class _Call(Generic[T]):
             raise
 
     def give_up(self) -> None:
+        """Have the loop end the coroutine, and do not wait for that."""
         self._is_given_up = True
         with suppress(RuntimeError):  # the loop is closed, and has ended everything
             self._loop.call_soon_threadsafe(self._go_on)
@@ -122,6 +165,7 @@ class _Call(Generic[T]):
         return self._end.acquire(timeout=seconds)
 
     def result(self) -> T:
+        """Return what the coroutine has returned, or raise what it has raised; to be called once, after its end."""
         error, self._error = self._error, None
         if error is not None:
             try:
@@ -148,6 +192,44 @@ class _Call(Generic[T]):
             self._error = task.exception()
             self._answer = None if self._error else task.result()
         self._end.release()
+        if self._at_end is not None:
+            self._at_end()
+
+
+class Steps(Generic[T]):
+    """An asynchronous iterator that is gone through on the background loop, step by step, for somebody elsewhere.
+
+    Parameters
+    ----------
+    background
+        The loop.
+    source
+        The iterator. It is kept alive until it is closed.
+    """
+
+    def __init__(self, background: _Background, source: AsyncIterator[T]) -> None:
+        self.background = background
+        self._source = source
+        background.sources.add(source)
+
+    def check(self) -> None:
+        """Raise a `RuntimeError` if the loop is not that of this process any more."""
+        if not self.background.works:
+            message = "this iteration began before a fork or the end of its loop: begin a new one"
+            raise RuntimeError(message)
+
+    async def step(self) -> T | object:
+        """Return the next item, or `END`; runs on the loop."""
+        return await anext(self._source, END)
+
+    async def close(self) -> None:
+        """Close the iterator, if it can be; runs on the loop."""
+        aclose: Callable[[], Awaitable[None]] | None = getattr(self._source, "aclose", None)
+        try:
+            if aclose is not None:
+                await aclose()
+        finally:
+            self.background.sources.discard(self._source)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
@@ -170,21 +252,28 @@ _lock = threading.RLock()  # re-entrant: a signal handler may run while its own 
 _current: _Background | None = None
 
 
-def _background() -> _Background:
+def background() -> _Background:
+    """Return the loop of this process, and begin it if there is none."""
     global _current  # noqa: PLW0603 - one loop for each process
     with _lock:
         if _current is None or not _current.works:
             if _current is not None and _current.pid != os.getpid():
                 _after_fork()  # forked by something that did not call the registered functions
             _current = _Background()
-        if _current.thread is threading.current_thread():
-            message = "the background event loop cannot wait for itself: use `await` here, not the synchronous call"
-            raise RuntimeError(message)
         return _current
 
 
-def _carry_out(background: _Background, coroutine: Coroutine[Any, Any, T]) -> T:
-    call = _Call(background, coroutine)
+def _elsewhere() -> _Background:
+    """Return the loop of this process for a thread that will wait for it."""
+    here = background()
+    if here.thread is threading.current_thread():
+        message = "the background event loop cannot wait for itself: use `await` here, not the synchronous call"
+        raise RuntimeError(message)
+    return here
+
+
+def _carry_out(here: _Background, coroutine: Coroutine[Any, Any, T]) -> T:
+    call = Call(here, coroutine)
     try:
         call.begin()
         call.wait()
@@ -223,11 +312,11 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     'done'
     """
     try:
-        background = _background()
+        here = _elsewhere()
     except BaseException:
         coroutine.close()
         raise
-    return _carry_out(background, coroutine)
+    return _carry_out(here, coroutine)
 
 
 def iterate(source: AsyncIterator[T]) -> Iterator[T]:
@@ -249,36 +338,21 @@ def iterate(source: AsyncIterator[T]) -> Iterator[T]:
     RuntimeError
         When called on the loop's own thread, or carried on in a forked child.
     """
-    background = _background()
-
-    async def step() -> T | object:
-        return await anext(source, _END)
-
-    async def close() -> None:
-        aclose: Callable[[], Awaitable[None]] | None = getattr(source, "aclose", None)
-        try:
-            if aclose is not None:
-                await aclose()
-        finally:
-            background.sources.discard(source)
-
-    background.sources.add(source)
+    steps = Steps(_elsewhere(), source)
     try:
         while True:
-            if not background.works:
-                message = "this iteration began before a fork or the end of its loop: begin a new one"
-                raise RuntimeError(message)
-            item = _carry_out(background, step())
-            if item is _END:
+            steps.check()
+            item = _carry_out(steps.background, steps.step())
+            if item is END:
                 return
             yield cast("T", item)
     finally:
         # After Ctrl-C the cancelled step is still unwinding the source: this close then fails, and so takes no time.
-        if background.works:
-            closing = _Call(background, close())
+        if steps.background.works:
+            closing = Call(steps.background, steps.close())
             closing.begin()
-            if background.thread is not threading.current_thread():  # the collector may drop an iterator on the loop
-                closing.wait(_LAST_PATIENCE)
+            if steps.background.thread is not threading.current_thread():  # the collector may drop it on the loop
+                closing.wait(LAST_PATIENCE)
 
 
 def adopt(closable: Closable) -> None:
@@ -339,13 +413,13 @@ def _shut_down() -> None:
     """Close what is open while the interpreter is still whole, so that nothing complains or waits for long."""
     global _current
     with _lock:
-        background, _current = _current, None
-    if background is not None and background.works:
-        farewell = _Call(background, background.wind_up())
+        here, _current = _current, None
+    if here is not None and here.works:
+        farewell = Call(here, here.wind_up())
         farewell.begin()
-        farewell.wait(_LAST_PATIENCE)
-        background.loop.call_soon_threadsafe(background.loop.stop)
-        background.thread.join(_PATIENCE)
+        farewell.wait(LAST_PATIENCE)
+        here.loop.call_soon_threadsafe(here.loop.stop)
+        here.thread.join(_PATIENCE)
 
 
 if hasattr(os, "register_at_fork"):

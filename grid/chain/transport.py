@@ -38,7 +38,7 @@ from grid.chain.endpoint import Endpoint, RetryPolicy
 from grid.chain.failures import Answer, FailedTry, Failures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
 __all__ = ["Endpoint", "Operation", "RetryPolicy", "Transport"]
@@ -62,6 +62,7 @@ _HANDSHAKES = (aiohttp.WSServerHandshakeError, aiohttp.ClientHttpProxyError)
 _IN_MEMORY = 1 << 20  # bytes; a larger upload is streamed
 _CHUNK = 1 << 18
 _FAREWELL = 0.5  # seconds that closing a WebSocket or a TLS connection may wait for the other side
+_AHEAD = 4  # results of a subscription that are read before somebody takes them
 _HEARTBEAT = 30.0  # seconds between pings on a subscription's WebSocket, so that a dead line is noticed
 
 
@@ -205,11 +206,10 @@ class Transport:
 
     async def subscribe(
         self, query: Operation, variables: dict[str, Any], *, policy: RetryPolicy | None = None
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Send a subscription, and yield the ``data`` of each of its results until the service ends it.
 
-        If the connection is cut it is sent again: what it watches is a state, and the service begins with the current
-        one.
+        It is sent once. Who goes on after a failure knows how: see :mod:`grid.session.streams`.
 
         Parameters
         ----------
@@ -218,39 +218,25 @@ class Transport:
         variables
             The values of its variables, as JSON has them.
         policy
-            In place of the transport's own. Tries are counted anew once one of them has reported a change or lasted.
+            In place of the transport's own; only its time-outs count.
 
         Yields
         ------
         dict
-            The ``data`` of a result.
+            The ``data`` of a result. No more than a few are read ahead.
 
         Raises
         ------
         GridError
             As :meth:`execute` does.
         """
-        policy = policy or self.policy
-        deadline = policy.deadline or 2 * policy.read_timeout
-        begun, tries = time.monotonic(), 0
-        while True:
-            opened, count = time.monotonic(), 0
-            tries += 1
-            try:
-                async with aclosing(self._results(query, variables, policy)) as results:
-                    async for result in results:
-                        count += 1
-                        yield result
-            except FailedTry as failure:
-                # A try that reported a change, or lasted, has done its work: this failure is the first of a new series.
-                if count > 1 or (count and time.monotonic() - opened > deadline):
-                    begun, tries = time.monotonic(), 1
-                late = time.monotonic() - begun > deadline
-                if tries >= policy.tries or late or not _may_pass(failure, policy):
-                    raise self._failures.last_word(query.name, failure, tries, begun) from None
-            else:
-                return
-            await asyncio.sleep(min(policy.first_wait * 2 ** (tries - 1), policy.max_wait))
+        begun = time.monotonic()
+        try:
+            async with aclosing(self._results(query, variables, policy or self.policy)) as results:
+                async for result in results:
+                    yield result
+        except FailedTry as failure:
+            raise self._failures.last_word(query.name, failure, 1, begun) from None
 
     async def _results(
         self, query: Operation, variables: dict[str, Any], policy: RetryPolicy
@@ -258,7 +244,7 @@ class Transport:
         """Yield the results that come over one WebSocket, or raise the `FailedTry` that ends it."""
         answer = _Answer()
         line = self._connected()
-        connection = AIOHTTPWebsocketsTransport(
+        connection = _Socket(
             url="ws" + self.endpoint.graphql_url.removeprefix("http"),
             subprotocols=[AIOHTTPWebsocketsTransport.GRAPHQLWS_SUBPROTOCOL],
             headers={"Authorization": self.endpoint.authorization},
@@ -280,6 +266,7 @@ class Transport:
                 socket = connection.adapter.websocket  # gql drops it when it closes, and the close code with it
             async with aclosing(connection.subscribe(_Request(query, variables))) as results:
                 async for result in results:
+                    connection.room.release()
                     yield self._failures.unpack(result.data, result.errors, answer)
         except gql_errors.TransportQueryError as error:
             raise self._failures.refusal(error.errors, answer) or FailedTry(_FAULTS[type(error)], str(error)) from None
@@ -379,6 +366,18 @@ class _Answer(Answer):
         self.content_type = response.headers.get("Content-Type", "")
         if "Location" in response.headers:
             self.content_type += f", redirecting to {response.headers['Location'].partition('?')[0]}"
+
+
+class _Socket(AIOHTTPWebsocketsTransport):
+    """A WebSocket on which no more is read than somebody takes: gql's own would fill the memory with the rest."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.room = asyncio.Semaphore(_AHEAD)
+
+    async def _handle_answer(self, *answer: Any) -> None:
+        await self.room.acquire()
+        await super()._handle_answer(*answer)
 
 
 class _Request(GraphQLRequest):

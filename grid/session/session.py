@@ -6,7 +6,8 @@ import math
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,12 +23,12 @@ from grid.errors import (
 from grid.session import embedded
 
 if TYPE_CHECKING:
-    from grid.chain.registry import Query, Registry
+    from grid.chain.registry import Registry
     from grid.chain.transport import Transport
     from grid.models import Model, Viewer
 
 _M = TypeVar("_M", bound="Model")
-
+_T = TypeVar("_T")
 
 _current: Session | None = None
 
@@ -62,6 +63,8 @@ class Session:
         self.is_embedded = is_embedded
         self.new_key = new_key
         self.interpreter = sys.executable if is_embedded else None
+        self.asks_since: float | None = None
+        """Since when no WebSocket could be had: see :mod:`grid.session.streams`. None while that is not known."""
         self.policy = policy or RetryPolicy.from_environment()
         self.registry = registry or Registry()
         self.transport: Transport = Transport(endpoint, self.policy)
@@ -73,7 +76,7 @@ class Session:
         return self.transport.endpoint.url
 
     def execute(self, model: type[_M], *, within: float | None = None, **variables: Any) -> _M:
-        """Send the operation that the model is named after, and return its answer as that model.
+        """Do what `ask` does, and wait for it.
 
         Parameters
         ----------
@@ -91,41 +94,46 @@ class Session:
         """
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
 
+        return loop.run(self.ask(model, within=within, **variables))
+
+    async def ask(self, model: type[_M], *, within: float | None = None, **variables: Any) -> _M:
+        """Send the operation that the model is named after, and return its answer as that model.
+
+        Runs on the background loop, as all that is asynchronous here. The parameters are those of `execute`.
+
+        Raises
+        ------
+        GridError
+            If anything went wrong: see :mod:`grid.errors`.
+        """
         query = self.registry.get(model.__name__)
         if within is not None:
             hurry = replace(self.policy, connect_timeout=within, read_timeout=within, deadline=within)
-            answer = loop.run(self.transport.execute(query, variables, policy=hurry))
+            answer = await self.transport.execute(query, variables, policy=hurry)
         else:
-            answer = self._patiently(lambda policy: self.transport.execute(query, variables, policy=policy))
+            answer = await self._patiently(lambda way, policy: way.execute(query, variables, policy=policy))
         return self._decoded(model, answer)
 
     def upload(self, path: str, archive: Path, size: int) -> None:
         """Send a file to where the service said, below its address."""
-        self._patiently(lambda policy: self.transport.upload(path, archive, size, policy=policy))
-
-    def subscribe(self, model: type[_M], **variables: Any) -> Iterator[_M]:
-        """Send the subscription that the model is named after, and yield its answers until the service ends it.
-
-        If the connection is cut it begins again, with the state at that time.
-        """
-        query = self.registry.get(model.__name__)
-        for answer in self._watched(query, variables):
-            yield self._decoded(model, answer)
-
-    def _watched(self, query: Query, variables: dict[str, Any]) -> Iterator[dict[str, Any]]:
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
 
-        policy = self._impatient if self.is_embedded else self.policy
-        while True:
-            try:
-                yield from loop.iterate(self.transport.subscribe(query, variables, policy=policy))
-            except (ConnectionFailed, AuthenticationFailed) as error:
-                moved = self.is_embedded and self._find_again()
-                if not moved and (policy is self.policy or isinstance(error, AuthenticationFailed)):
-                    raise
-                policy = self._impatient if moved else self.policy
-            else:
-                return
+        loop.run(self._patiently(lambda way, policy: way.upload(path, archive, size, policy=policy)))
+
+    async def subscribe(self, model: type[_M], **variables: Any) -> AsyncGenerator[_M, None]:
+        """Send the subscription that the model is named after once, and yield its answers until the service ends it.
+
+        A connection that is cut ends it with an error: :mod:`grid.session.streams` goes on then.
+
+        Raises
+        ------
+        GridError
+            If anything went wrong: see :mod:`grid.errors`.
+        """
+        query = self.registry.get(model.__name__)
+        async with aclosing(self.transport.subscribe(query, variables, policy=self.policy)) as answers:
+            async for answer in answers:
+                yield self._decoded(model, answer)
 
     def _decoded(self, model: type[_M], answer: dict[str, Any]) -> _M:
         from grid.chain.decoding import decode  # noqa: PLC0415 - not before the first call
@@ -150,23 +158,23 @@ class Session:
         self.viewer: Viewer = answer.viewer
         self.registry = newest.at(min(answer.api_version, newest.version))
 
-    def _patiently(self, send: Any) -> Any:
-        from grid.chain import loop  # noqa: PLC0415 - not before the first call
-
+    async def _patiently(self, send: Callable[[Transport, RetryPolicy], Awaitable[_T]]) -> _T:
         if not self.is_embedded:
-            return loop.run(send(self.policy))
+            return await send(self.transport, self.policy)
         # The service may have gone, have come back elsewhere, or be about to go and look alive: everything that we ask
-        # for may be asked again. How long that takes depends on the machine, so tries are not counted.
-        policy, pause = self._impatient, self.policy.first_wait
+        # for may be asked again. How long that takes depends on the machine, so tries are not counted. If nothing
+        # answers the first, we check whether the service is elsewhere now.
+        policy, pause = replace(self.policy, reconnect=False), self.policy.first_wait
         deadline, is_last = math.inf, False
         while True:
+            way = self.transport
             try:
-                return loop.run(send(policy))
+                return await send(way, policy)
             except (ConnectionFailed, AuthenticationFailed) as error:
                 now = time.monotonic()
                 deadline = min(deadline, now + self.policy.patience)
                 is_late = now >= deadline
-                moved = self._find_again()
+                moved = await self._find_again(way)
                 # A service that is there, and says that it cannot, has then been asked often enough.
                 is_refusal = isinstance(error, AuthenticationFailed) or (
                     policy is self.policy and error._is_answer  # noqa: SLF001 - not for users
@@ -176,23 +184,22 @@ class Session:
                 # Found somewhere else, it is asked once more, however late that is.
                 is_last = is_late
             if not moved:
-                time.sleep(pause)
+                import asyncio  # noqa: PLC0415 - not before the first call
+
+                await asyncio.sleep(pause)
                 pause = min(2 * pause, self.policy.max_wait)
             policy = self.policy
 
-    @property
-    def _impatient(self) -> RetryPolicy:
-        # If nothing answers, we first check whether the service is elsewhere now.
-        return replace(self.policy, reconnect=False)
+    async def _find_again(self, way: Transport) -> bool:
+        """Find or start the embedded service; return whether it is elsewhere than where somebody has just asked."""
+        from grid.chain import loop  # noqa: PLC0415 - not before the first call
+        from grid.chain.transport import Transport  # noqa: PLC0415
 
-    def _find_again(self) -> bool:
-        from grid.chain.transport import Transport  # noqa: PLC0415 - not before the first call
-
-        endpoint = endpoint_of(embedded.find_or_start())
-        if endpoint == self.transport.endpoint:
-            return False
-        self.transport = Transport(endpoint, self.policy)
-        return True
+        # Starting it takes a while, in which the loop has others to serve.
+        endpoint = endpoint_of(await loop.in_thread(embedded.find_or_start, "grid-embedded"))
+        if endpoint != self.transport.endpoint:
+            self.transport = Transport(endpoint, self.policy)
+        return endpoint != way.endpoint
 
 
 def current() -> Session:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import subprocess
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,20 @@ from graphql import build_schema
 
 import grid
 from grid import errors, models
+from grid.chain import loop
 from grid.chain.endpoint import Endpoint, RetryPolicy
 from grid.session import session as sessions
 from grid.session.session import Session
+from grid.session.streams import Stream, follow
 from tests.acceptance.test_walk_through import DOCUMENT, WalkThrough, read_document, runs_of_earlier_days
 from tests.acceptance.test_walk_through import SCRIPT as WALK_THROUGH_SCRIPT
-from tests.faults.proxy import SILENT, SUBSCRIPTION, UPLOAD, Fault, Proxy, at_random, once
+from tests.faults.proxy import SILENT, SUBSCRIPTION, UPLOAD, Exchange, Fault, Proxy, at_random, once
 from tests.faults.sizes import figure, seed, size
 from tests.support.experiments import RECOUNT, database_of
 from tests.support.projects import make_project
 from tests.support.requests import requests
 from tests.support.services import ServiceProcess, login_environment, service_process
-from tests.support.waiting import wait_for_run
+from tests.support.waiting import wait_for_run, wait_until
 
 QUICK = RetryPolicy(first_wait=0.001, max_wait=0.01)
 IMPATIENT = RetryPolicy(
@@ -364,33 +367,112 @@ def test_every_mutation_may_be_repeated() -> None:
 # Watching
 
 
-@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.BEFORE_ANSWER, Fault.IN_ANSWER_HEAD, Fault.IN_ANSWER_BODY])
-def test_subscription_that_is_cut_begins_again(service: ServiceProcess, tmp_path: Path, fault: Fault) -> None:
-    """A client that watches a run sees its end, however often the line is cut on the way."""
+class Statuses(Stream[models.StatusGroups]):
+    """The status of a run, each time that it has changed."""
+
+    def __init__(self, run: grid.Run) -> None:
+        super().__init__(sessions.current())
+        self.name = run.name
+        self.revision = -1
+        self.tries = 0
+
+    def is_news(self, status: models.StatusGroups) -> bool:
+        """Move the cursor on to a status, unless it is where it was."""
+        is_news = status.revision > self.revision
+        self.revision = status.revision
+        self.is_over = all(group.status.is_terminal for group in status.groups)
+        return is_news
+
+    async def pushed(self) -> AsyncGenerator[models.StatusGroups, None]:
+        """Yield what comes over one WebSocket."""
+        self.tries += 1
+        async with aclosing(self.session.subscribe(models.RunStatusChanged, name=self.name)) as answers:
+            async for answer in answers:
+                if self.is_news(answer.run_status_changed):
+                    yield answer.run_status_changed
+
+    async def polled(self) -> AsyncGenerator[models.StatusGroups, None]:
+        """Yield what is new."""
+        answer = await self.session.ask(models.GetRunStatus, name=self.name)
+        assert answer.run is not None
+        if self.is_news(answer.run.status):
+            yield answer.run.status
+
+
+@pytest.fixture
+def gated(service: ServiceProcess, tmp_path: Path) -> Iterator[tuple[Path, Callable[[], grid.Run]]]:
+    """A file that the scripts of a run wait for, and what starts such a run with the session of the process."""
     gate = tmp_path / "gate"
     script = tmp_path / "wait.py"
     script.write_text(f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.02)\n")
-    with Proxy(service.endpoint.url, once(SUBSCRIPTION, fault, 3)) as proxy:
-        session = log_in(proxy, service, QUICK)
-        run = grid.create_run(str(script), script_args="--x '[1, 2]'", localdir=True, cpus=1)
-        seen = []
-        for answer in session.subscribe(models.RunStatusChanged, name=run.name, owner=None):
-            seen.append(answer.run_status_changed)
+    yield gate, lambda: grid.create_run(str(script), script_args="--x '[1, 2]'", localdir=True, cpus=1)
+    gate.touch()
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.BEFORE_ANSWER, Fault.IN_ANSWER_HEAD, Fault.IN_ANSWER_BODY])
+def test_subscription_that_is_cut_begins_again(
+    service: ServiceProcess, gated: tuple[Path, Callable[[], grid.Run]], fault: Fault
+) -> None:
+    """A client that watches a run sees its end, and nothing twice, however often the line is cut on the way."""
+    gate, start_gated = gated
+
+    def plan(exchange: Exchange) -> Fault | None:
+        if exchange.operation != SUBSCRIPTION:
+            return None
+        if exchange.number == 2:
             gate.touch()
-        assert proxy.faults() == [fault] * 3
+        return fault if exchange.number < 2 else None
 
-    assert [status.revision for status in seen] == sorted(status.revision for status in seen)
+    with Proxy(service.endpoint.url, plan) as proxy:
+        log_in(proxy, service, QUICK)
+        watched = Statuses(start_gated())
+        seen = list(loop.iterate(follow(watched)))
+        assert proxy.faults() == [fault] * 2
+
+    assert [status.revision for status in seen] == sorted({status.revision for status in seen})
     assert {group.status.value: len(group.names) for group in seen[-1].groups} == {"SUCCEEDED": 2}
+    assert watched.session.asks_since is None
 
 
-def test_subscription_that_is_always_cut(paused_service: ServiceProcess) -> None:
-    """A line that is cut before the first result, every time, is an error that says how often it was tried."""
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.IN_ANSWER_HEAD])
+def test_subscription_that_is_always_cut(
+    service: ServiceProcess, gated: tuple[Path, Callable[[], grid.Run]], fault: Fault
+) -> None:
+    """Where no WebSocket lasts, the client asks, after longer and longer pauses, and tries another once a minute."""
+    gate, start_gated = gated
+    now, pauses = 1000.0, []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        pauses.append(seconds)
+        if len(pauses) == 20:
+            gate.touch()
+        if gate.exists():
+            await asyncio.sleep(0.05)
+
+    with Proxy(service.endpoint.url, lambda exchange: fault if exchange.operation == SUBSCRIPTION else None) as proxy:
+        log_in(proxy, service, QUICK)
+        run = start_gated()
+        wait_until(lambda: run.status().keys() == {"RUNNING"}, "the scripts")
+        watched = Statuses(run)
+        seen = list(loop.iterate(follow(watched, clock=lambda: now, sleep=sleep)))
+
+    assert [status.revision for status in seen] == sorted({status.revision for status in seen})
+    assert {group.status.value: len(group.names) for group in seen[-1].groups} == {"SUCCEEDED": 2}
+    # Three are cut at once, and after a minute there is another; the first request has brought something.
+    assert pauses[:15] == [0.1, 0.1, 1.0, 2.0, 4.0, 8.0, *[10.0] * 9]
+    assert watched.tries == 3 + (sum(pauses[2:]) - 5) // 60
+
+
+def test_service_that_does_not_answer_any_more(paused_service: ServiceProcess, tmp_path: Path) -> None:
+    """A line on which nothing passes any more is an error that says what was asked, and how often."""
     with Proxy(paused_service.endpoint.url) as proxy:
-        session = log_in(proxy, paused_service, QUICK)
+        log_in(proxy, paused_service, QUICK)
+        watched = Statuses(start(tmp_path / "silent"))
         proxy.plan = lambda _: Fault.IN_ANSWER_HEAD
-        session.transport.policy = session.policy
-        with pytest.raises(errors.ConnectionFailed, match=rf"RunStatusChanged at {proxy.url}: .*6 tries over"):
-            list(session.subscribe(models.RunStatusChanged, name="x", owner=None))
+        with pytest.raises(errors.ConnectionFailed, match=rf"GetRunStatus at {proxy.url}: .*6 tries over"):
+            list(loop.iterate(follow(watched)))
 
 
 # The walk-through

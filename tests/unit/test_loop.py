@@ -133,7 +133,7 @@ def test_iterate_and_leave() -> None:
 
 def test_iterate_and_drop_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """An iterator that is dropped on the loop's thread closes its source without holding up the loop."""
-    monkeypatch.setattr(loop, "_LAST_PATIENCE", 600)
+    monkeypatch.setattr(loop, "LAST_PATIENCE", 600)
     log: list[str] = []
     held = [loop.iterate(count(log))]
     next(held[0])
@@ -281,7 +281,7 @@ def test_interrupt_while_iterating() -> None:
     script = """
 import asyncio
 from grid.chain import loop
-loop._LAST_PATIENCE = 600
+loop.LAST_PATIENCE = 600
 async def events():
     return asyncio.Event(), asyncio.Event()
 prompt, closed = loop.run(events())
