@@ -9,7 +9,6 @@ from pathlib import Path
 import grid
 from benchmarks.report import beside, line, timed
 from grid import models
-from grid.chain import loop
 from grid.session import session as sessions
 from tests.support.projects import make_project
 from tests.support.services import service_process
@@ -31,7 +30,7 @@ def trivial(folder: Path, number: int = 200, pairs: int = 7) -> None:
         def ours() -> None:
             run = grid.Run(entrypoint=str(script), script_args=f"--n 'range({number})'", cpus=1)
             run.start()
-            for _ in loop.iterate(session.subscribe(models.RunStatusChanged, name=run.name)):
+            for _ in session.subscribe(models.RunStatusChanged, name=run.name):
                 pass
             assert {word: len(names) for word, names in run.status().items()} == {"SUCCEEDED": number}
 

@@ -6,7 +6,7 @@ import math
 import secrets
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -120,10 +120,17 @@ class Session:
 
         loop.run(self._patiently(lambda way, policy: way.upload(path, archive, size, policy=policy)))
 
-    async def subscribe(self, model: type[_M], **variables: Any) -> AsyncGenerator[_M, None]:
+    def subscribe(self, model: type[_M], **variables: Any) -> Iterator[_M]:
+        """Yield what `listen` yields, and wait for it."""
+        from grid.chain import loop  # noqa: PLC0415 - not before the first call
+
+        return loop.iterate(self.listen(model, **variables))
+
+    async def listen(self, model: type[_M], **variables: Any) -> AsyncGenerator[_M, None]:
         """Send the subscription that the model is named after once, and yield its answers until the service ends it.
 
-        A connection that is cut ends it with an error: :mod:`grid.session.streams` goes on then.
+        A connection that is cut ends it with an error: :mod:`grid.session.streams` goes on then. Runs on the background
+        loop.
 
         Raises
         ------

@@ -49,7 +49,7 @@ class Stream(ABC, Generic[T]):
 
     @abstractmethod
     def pushed(self) -> AsyncGenerator[T, None]:
-        """Yield what comes over one WebSocket, by :meth:`Session.subscribe`."""
+        """Yield what comes over one WebSocket, by :meth:`Session.listen`."""
 
     @abstractmethod
     def polled(self) -> AsyncGenerator[T, None]:

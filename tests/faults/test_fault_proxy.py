@@ -386,7 +386,7 @@ class Statuses(Stream[models.StatusGroups]):
     async def pushed(self) -> AsyncGenerator[models.StatusGroups, None]:
         """Yield what comes over one WebSocket."""
         self.tries += 1
-        async with aclosing(self.session.subscribe(models.RunStatusChanged, name=self.name)) as answers:
+        async with aclosing(self.session.listen(models.RunStatusChanged, name=self.name)) as answers:
             async for answer in answers:
                 if self.is_news(answer.run_status_changed):
                     yield answer.run_status_changed
