@@ -35,8 +35,8 @@ def tree() -> set[type[DomainError]]:
 
 
 def test_every_error_has_a_row() -> None:
-    """The table has a row for every error of the domain and for the store's, and no other row."""
-    assert set(TABLE) == {*tree(), DatabaseUnavailable}
+    """The table has a row for every error of the domain, for the store's and that of results, and no other row."""
+    assert set(TABLE) == {*tree(), DatabaseUnavailable, StillReading}
 
 
 def test_rows_fit_the_wire() -> None:

@@ -43,6 +43,7 @@ SERVICE = (
     ("grid._version", "grid.shared"),
     ("grid.service.system",),
     ("grid.service.store", "grid.service.executors"),
+    ("grid.service.results",),
     ("grid.service.domain",),
     ("grid.service.api",),
     ("grid.service.http",),

@@ -9,6 +9,7 @@ from graphql import GraphQLResolveInfo
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import Cluster
+from grid.service.domain.logs import Logs
 from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
@@ -31,6 +32,7 @@ class Service:
     runs: Runs
     accounts: Accounts
     changes: Changes
+    logs: Logs
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,13 @@ _LENGTHS = {
     "RunStatus.groups": len(ExperimentStatus),
     "Run.failures": MAX_EXPERIMENTS // 2,
     "Cluster.instanceTypes": 100,
+    # As many as there are pieces in an answer; nearly all of them have one or two times.
+    "RunLogs.pages": 1_000,
+    "LogPage.times": 2,
 }
+
+# The longest page of those that are no lists of objects.
+_MOST = {"Experiment.log": 10_000}
 
 # What a field costs that is more than one value. Names: all groups of a run together have 10,000 of them, as many as a
 # run has experiments. Deleted indices: as many as let pass a page of 100 runs, for which the client asks. Events:
@@ -64,6 +70,11 @@ _WEIGHTS = {
     "Run.events": 100,
     "Run.varying": 20,
     "StatusGroup.names": MAX_EXPERIMENTS // _LENGTHS["RunStatus.groups"],
+    # A page of text each, from a file that is opened for it.
+    "Experiment.log": 1_000,
+    "Experiment.buildLog": 100,
+    "Run.buildLog": 100,
+    "Run.logs": 10_000,
     # These cost far more than an answer: they expand a sweep of up to 10,000 experiments.
     "Query.estimate": 10_000,
     "Mutation.startRun": 10_000,
@@ -260,10 +271,11 @@ def _is_list(type_: GraphQLOutputType) -> bool:
 
 
 def _page_size(size: int, field: str) -> int:
-    if 1 <= size <= MAX_PAGE_SIZE:
+    most = _MOST.get(field, MAX_PAGE_SIZE)
+    if 1 <= size <= most:
         return size
     code = ErrorCode.INVALID_ARGUMENT if size < 1 else ErrorCode.LIMIT_EXCEEDED
-    message = f"the argument first of {field} is {size}: it must be from 1 to {MAX_PAGE_SIZE}"
+    message = f"the argument first of {field} is {size}: it must be from 1 to {most}"
     if size > 1:
         message += "; get the rest with `after` and the page's endCursor"
-    raise ApiError(code, message, {"argument": "first", "minimum": 1, "maximum": MAX_PAGE_SIZE})
+    raise ApiError(code, message, {"argument": "first", "minimum": 1, "maximum": most})

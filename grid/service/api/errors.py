@@ -15,6 +15,7 @@ from graphql import GraphQLError
 
 from grid.service.domain import errors
 from grid.service.domain.sweeps import SweepError
+from grid.service.results.pages import StillReading
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.system.repeats import Repeats
 from grid.shared.wire import ErrorCode
@@ -82,6 +83,7 @@ TABLE: Mapping[type[BaseException], _Row] = {
     errors.ClusterMissing: _Row(ErrorCode.CLUSTER_NOT_FOUND),
     errors.RunMissing: _Row(ErrorCode.RUN_NOT_FOUND),
     errors.ExperimentMissing: _Row(ErrorCode.EXPERIMENT_NOT_FOUND),
+    errors.AttemptMissing: _Row(ErrorCode.INVALID_ARGUMENT),
     errors.NameTaken: _Row(ErrorCode.NAME_TAKEN),
     errors.TooManyExperiments: _Row(ErrorCode.LIMIT_EXCEEDED),
     SweepError: _Row(ErrorCode.INVALID_SWEEP, ("flag",)),
@@ -102,6 +104,7 @@ TABLE: Mapping[type[BaseException], _Row] = {
     errors.MemberRefused: _Row(ErrorCode.INVALID_SNAPSHOT),
     errors.LinkLeadsOut: _Row(ErrorCode.INVALID_SNAPSHOT),
     errors.AccountError: _Row(ErrorCode.INVALID_ARGUMENT),
+    StillReading: _Row(ErrorCode.UNAVAILABLE),
     DatabaseUnavailable: _Row(ErrorCode.UNAVAILABLE),
 }
 """The row of every error that the domain or the store raises for clients to read."""

@@ -24,6 +24,7 @@ from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.cluster import RUNNERS
 from grid.service.domain.events import Piece
 from grid.service.domain.masking import masked
+from grid.service.results.pages import Page
 from grid.service.store import attempt_rows, experiment_rows, status_counts
 from grid.service.store.database import Database
 from grid.service.store.event_rows import DELETED
@@ -131,6 +132,9 @@ def run_object(row: Row[Any], statuses: Statuses, viewer_id: str) -> Object:
     return {
         "seq": row.seq,
         "statuses": statuses,
+        "script": row.script,
+        "interpreter": row.interpreter,
+        "created_at": row.created_at,
         "id": row.id,
         "name": row.name,
         "description": row.description,
@@ -214,6 +218,10 @@ def _users(stored: Stored) -> list[Object]:
 _EXPERIMENT: Mapping[str, Callable[[Stored], Sequence[Any]]] = {
     "seq": _stored("seq"),
     "endings": _stored("attempts"),
+    "layout": _stored("layout"),
+    "script": _stored("script"),
+    "interpreter": _stored("interpreter"),
+    "created_at": _stored("created_at"),
     "id": _stored("id"),
     "name": _names,
     "runId": _stored("run_id"),
@@ -238,6 +246,7 @@ def attempt_object(row: Row[Any]) -> Object:
     """Return the fields of an `Attempt`."""
     return {
         "number": row.number,
+        "layout": row.layout,
         "status": row.status,
         "reason": row.reason,
         "failure": failure_object(row),
@@ -289,6 +298,23 @@ def events_object(piece: Piece) -> Object:
             for event in piece.events
         ],
         "isEnd": piece.is_end,
+    }
+
+
+def log_page_object(experiment_id: str | None, name: str, attempt: int, page: Page) -> Object:
+    """Return the fields of a `LogPage`."""
+    return {
+        "experimentId": experiment_id,
+        "name": name,
+        "attempt": attempt,
+        "number": page.number,
+        "count": page.count,
+        "text": page.text,
+        "times": [
+            {"number": number, "at": moment(at), "isApproximate": is_approximate}
+            for number, at, is_approximate in page.times
+        ],
+        "isEnd": page.is_end,
     }
 
 

@@ -10,10 +10,20 @@ from pathlib import Path
 from ariadne import load_schema_from_path, make_executable_schema
 from graphql import GraphQLSchema
 
-from grid.service.api.resolvers import clusters, events, experiments, runs, scalars, snapshots, subscriptions, viewer
+from grid.service.api.resolvers import (
+    clusters,
+    events,
+    experiments,
+    logs,
+    runs,
+    scalars,
+    snapshots,
+    subscriptions,
+    viewer,
+)
 
 SCHEMA_PATH = Path(__file__).parents[2] / "schema.graphql"
-NOUNS = (viewer, runs, experiments, events, snapshots, clusters, subscriptions, scalars)
+NOUNS = (viewer, runs, experiments, events, logs, snapshots, clusters, subscriptions, scalars)
 
 
 def executable_schema() -> GraphQLSchema:

@@ -24,9 +24,9 @@ class Changes:
         self.announce(list(self._waiting))
 
     @contextmanager
-    def listen(self, run_seq: int) -> Iterator[asyncio.Event]:
+    def listen(self, run_seq: int, event: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
         """Yield an event that every change of the run sets; clear it before reading, so that no change is missed."""
-        event = asyncio.Event()
+        event = event or asyncio.Event()
         self._waiting.setdefault(run_seq, set()).add(event)
         try:
             yield event

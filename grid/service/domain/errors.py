@@ -16,6 +16,7 @@ The code that a client gets for each is not known here: the API has a table of t
     ├── ClusterMissing
     ├── RunMissing
     ├── ExperimentMissing
+    ├── AttemptMissing
     ├── NameTaken
     ├── TooManyExperiments
     ├── SweepError              in `sweeps`
@@ -169,6 +170,17 @@ class ExperimentMissing(DomainError):
         super().__init__(message)
         self.name = name
         self.experiment_id = experiment_id
+
+
+class AttemptMissing(DomainError):
+    """An experiment has no attempt of this number."""
+
+    def __init__(self, name: str, number: int, current: int) -> None:
+        there = "its only attempt is 1" if current == 1 else f"its attempts are 1 to {current}"
+        super().__init__(f"the experiment {name!r} has no attempt {number}: {there}")
+        self.name = name
+        self.number = number
+        self.current = current
 
 
 def _of_id(given: str | None) -> str:

@@ -16,7 +16,8 @@ from grid.service.domain import lifecycle
 from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import Cluster, Resources
 from grid.service.domain.lifecycle import Change
-from grid.service.executors.protocol import AttemptName, EarlierAttempt, Ending, Executor, Job
+from grid.service.executors.protocol import AttemptName, EarlierAttempt, Ending, Executor, Job, Written
+from grid.service.results.looker import Looker
 from grid.service.store import experiment_rows, queue_rows
 from grid.service.store.database import Database
 from grid.service.store.experiment_rows import Which
@@ -59,14 +60,21 @@ class _Free:
 class Scheduler:
     """Starts experiments in the order of the queue, as far as the cluster's resources go."""
 
-    def __init__(
-        self, database: Database, cluster: Cluster, executor: Executor, changes: Changes, world: World
+    def __init__(  # noqa: PLR0913, PLR0917 - all that it works with
+        self,
+        database: Database,
+        cluster: Cluster,
+        executor: Executor,
+        changes: Changes,
+        world: World,
+        looker: Looker,
     ) -> None:
         self._database = database
         self._cluster = cluster
         self._executor = executor
         self._changes = changes
         self._world = world
+        self._looker = looker
         self._held: dict[AttemptName, _Held] = {}
         # What the executor has reported and no transaction has recorded yet, in order.
         self._reports: list[Callable[[Connection], list[Change]]] = []
@@ -232,12 +240,13 @@ class Scheduler:
         del self._reports[: len(reports)]
         for attempt in ended:
             del self._held[attempt]
+            self._looker.ends(attempt)
         self._executor.forget(ended)
         self._announce(changed)
         self._recorded.set()
         for row, gpu_ids in claimed:
             await failpoints.reached_async("scheduler.start.before")
-            await self._give(self._executor.start, row, gpu_ids)
+            await self._give(self._executor.start, row, gpu_ids, is_new=True)
         self._cancelled.clear()
         return bool(claimed or self._reports)
 
@@ -264,7 +273,14 @@ class Scheduler:
             gpu_ids = gpu_ids[row.gpus :]
         return fitting
 
-    async def _give(self, executor: Callable[[Job], Awaitable[None]], row: Row[Any], gpu_ids: Sequence[str]) -> None:
+    async def _give(
+        self,
+        executor: Callable[[Job], Awaitable[None]],
+        row: Row[Any],
+        gpu_ids: Sequence[str],
+        *,
+        is_new: bool = False,
+    ) -> None:
         """Hand an attempt to the executor. If that does not accept it, it is adopted later.
 
         Whatever is wrong with one keeps no other from being handed over, and no service from starting.
@@ -273,6 +289,7 @@ class Scheduler:
         job = self._job(attempt, row, gpu_ids)
         needed = self._needed(row)
         self._held[attempt] = _Held(needed.cpus, needed.memory, tuple(gpu_ids))
+        self._looker.begins(Written(row.id, row.attempt, row.layout), row.run_seq, is_new=is_new)
         try:
             await executor(job)
         except Exception:  # noqa: BLE001 - as said above

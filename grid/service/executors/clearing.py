@@ -116,6 +116,11 @@ def remove_experiment(workspace: Workspace, experiment_id: str, attempts: int) -
     """
     workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     failures: list[OSError] = []
+    try:
+        remove_tree(workspace.experiment(experiment_id), workspace.trash / experiment_id)
+    except OSError as error:
+        failures.append(error)
+    # After that: whoever makes results looks afterwards whether what they are made of is still there.
     for number in range(1, attempts + 1):
         result = workspace.result(experiment_id, number)
         try:
@@ -123,10 +128,6 @@ def remove_experiment(workspace: Workspace, experiment_id: str, attempts: int) -
             remove_tree(result, workspace.trash / f"{result.name}-results")
         except OSError as error:
             failures.append(error)
-    try:
-        remove_tree(workspace.experiment(experiment_id), workspace.trash / experiment_id)
-    except OSError as error:
-        failures.append(error)
     if failures:
         raise failures[0]
 

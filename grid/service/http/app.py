@@ -24,6 +24,7 @@ from grid.service.domain.changes import Changes
 from grid.service.domain.deletions import Deletions
 from grid.service.domain.errors import Unauthenticated
 from grid.service.domain.local_cluster import LocalCluster
+from grid.service.domain.logs import Logs
 from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
@@ -31,6 +32,7 @@ from grid.service.executors.local import LocalExecutor
 from grid.service.http import guards, uploads
 from grid.service.http.authorization import claimed_user, credentials
 from grid.service.http.graphql_http import make_graphql_app
+from grid.service.results.pages import Pages
 from grid.service.store import cluster_rows, experiment_rows, queue_rows, secret_rows
 from grid.service.store.database import Database
 from grid.service.store.pairing import pair
@@ -106,7 +108,9 @@ class Application:
             lambda connection: secret_rows.secret(connection, "records", self.world.secret)
         )
         executor = LocalExecutor(workspace, signing, grace_seconds=options.grace_seconds)
-        scheduler = Scheduler(self.database, cluster, executor, changes, self.world)
+        pages = Pages(executor.files, workspace)
+        parts.push_async_callback(pages.close)
+        scheduler = Scheduler(self.database, cluster, executor, changes, self.world, pages.looker)
         snapshots = Snapshots(workspace, self.database, self.world, secret)
         self.accounts = Accounts(self.database, self.world)
         parts.callback(self.accounts.close)
@@ -132,6 +136,7 @@ class Application:
             ),
             accounts=self.accounts,
             changes=changes,
+            logs=Logs(self.database, self.accounts, changes, pages, self.world),
         )
         parts.push_async_callback(scheduler.close)
         await scheduler.open(starting=starting)

@@ -61,12 +61,13 @@ _EXPERIMENTS = sa.select(
     runs.c.project,
     runs.c.commit_sha,
     runs.c.script,
+    runs.c.interpreter,
     users.c.name.label("username"),
 ).select_from(experiments.join(runs).join(users))
 
 
 _OF_PAGE = (
-    "seq index id status attempt arguments parameters reason exit_code signal created_at started_at finished_at"
+    "seq index id status attempt layout arguments parameters reason exit_code signal created_at started_at finished_at"
 ).split()
 _PAGE = (
     sa.select(*(experiments.c[name] for name in _OF_PAGE))
@@ -84,6 +85,7 @@ _RUN_OF_PAGE: sa.Select[Any] = (
         runs.c.project,
         runs.c.commit_sha,
         runs.c.script,
+        runs.c.interpreter,
         users.c.name.label("username"),
     )
     .select_from(runs.join(users))

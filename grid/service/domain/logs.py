@@ -1,0 +1,298 @@
+"""What the scripts of a run have printed: who may read it, in which order it is told, and when that is all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from grid.service.domain.accounts import Accounts, User
+from grid.service.domain.changes import Changes
+from grid.service.domain.errors import ExperimentMissing, InvalidValue, RunMissing
+from grid.service.executors.protocol import AttemptName, Written
+from grid.service.results.pages import Begin, Page, Pages
+from grid.service.store import log_rows, run_rows
+from grid.service.store.database import Database
+from grid.service.system.workspace import LAYOUT
+from grid.service.system.world import World
+from grid.shared.wire import ExperimentStatus, experiment_name
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+_LINES, _CHARACTERS = 2_000, 128 * 1024
+"""How much of one attempt is told before it is the turn of the next."""
+_MOST_LINES, _MOST_CHARACTERS, _MOST_PIECES = 10_000, 1024 * 1024, 1_000
+"""How much is told in one answer, and of how many attempts it is looked for."""
+_BETWEEN_CHANGES = 0.1
+"""How many seconds there are at least between two questions which experiments have changed."""
+_EARLIER = 1
+"""How the files of attempts were laid out before `LAYOUT`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far somebody knows an experiment's output: up to a line of one of its attempts."""
+
+    experiment: str
+    attempt: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some lines of one attempt."""
+
+    experiment_id: str
+    name: str
+    attempt: int
+    page: Page
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whose output is to be told, and what of it is known already."""
+
+    run_id: str
+    experiment: str | None = None
+    after: Sequence[Cursor] = ()
+    last: int | None = None
+
+
+class Logs:
+    """Tells what scripts print, in pieces: experiments take turns, the attempts of each come in their order."""
+
+    def __init__(self, database: Database, accounts: Accounts, changes: Changes, pages: Pages, world: World) -> None:
+        self.now = world.now
+        """Returns the current time, in microseconds since the epoch."""
+        self._database = database
+        self._accounts = accounts
+        self._changes = changes
+        self._pages = pages
+
+    async def page(self, written: Written, begin: Begin, first: int, *, has_ended: bool) -> Page:
+        """Return lines of one attempt, which the caller may read."""
+        return await self._pages.read(written, begin, first=first, has_ended=has_ended)
+
+    async def pieces(self, viewer: User, asked: Asked) -> tuple[list[Piece], bool]:
+        """Return what there is now, or the first part of it; and whether there is nothing after it, now or later."""
+        telling = await self._telling(viewer, asked)
+        pieces: list[Piece] = []
+        lines = characters = 0
+        for _ in range(_MOST_PIECES):
+            if lines >= _MOST_LINES or characters >= _MOST_CHARACTERS or not telling.has_more:
+                break
+            piece = await telling.next()
+            if piece.page.count or piece.page.is_end:
+                pieces.append(piece)
+            lines += piece.page.count
+            characters += len(piece.page.text)
+        await self._check(viewer, telling.run)
+        return pieces, telling.is_over
+
+    async def follow(self, viewer: User, asked: Asked) -> AsyncGenerator[Piece, None]:
+        """Yield what there is now and then what comes, until all experiments have ended and all is told."""
+        telling = await self._telling(viewer, asked)
+        news = asyncio.Event()
+        changed = _Passing(news)
+        run_seq, time = telling.run.seq, asyncio.get_running_loop().time
+        with self._changes.listen(run_seq, changed), self._pages.growth.follow(run_seq, news) as follower:
+            self._pages.looker.hurry()
+            changed.set()  # something may have happened before anybody listened
+            due = time()
+            while True:
+                news.clear()
+                if changed.is_set() and time() >= due:
+                    changed.clear()
+                    await telling.refresh()
+                    due = time() + _BETWEEN_CHANGES
+                telling.note(follower.grown())
+                if telling.has_more:
+                    piece = await telling.next()
+                    if piece.page.count:
+                        await self._check(viewer, telling.run)
+                        yield piece
+                elif telling.is_over:
+                    return
+                else:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout_at(due if changed.is_set() else None):
+                            await news.wait()
+
+    async def _telling(self, viewer: User, asked: Asked) -> _Telling:
+        run = await self._database.read(lambda connection: run_rows.by_id(connection, asked.run_id))
+        if run is None:
+            raise RunMissing(run_id=asked.run_id)
+        await self._check(viewer, run)
+        telling = _Telling(self._database, self._pages, run, asked)
+        await telling.open()
+        return telling
+
+    async def _check(self, viewer: User, run: Row[Any]) -> None:
+        if not await self._accounts.may_read(viewer, run.user_id):
+            raise RunMissing(run_id=run.id)
+
+
+class _Passing(asyncio.Event):
+    """An event that sets another one, too."""
+
+    def __init__(self, to: asyncio.Event) -> None:
+        super().__init__()
+        self._to = to
+
+    def set(self) -> None:
+        super().set()
+        self._to.set()
+
+
+@dataclass(slots=True, eq=False)
+class _Experiment:
+    """How far an experiment is told."""
+
+    row: Row[Any]
+    attempt: int
+    number: int | None = 1
+    """The next line; None for the first of the last ones that are wanted."""
+    is_waiting: bool = False
+    """Whether it waits for its turn."""
+    is_known: bool = False
+    """Whether the looker tells when there is more of this attempt."""
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self.attempt < self.row.attempt) or self.has_last_ended
+
+    @property
+    def has_output(self) -> bool:
+        if self.attempt == self.row.attempt:
+            return bool(self.row.status != ExperimentStatus.QUEUED)
+        return bool(self.attempt < self.row.attempt)
+
+    @property
+    def has_last_ended(self) -> bool:
+        return ExperimentStatus(self.row.status).is_terminal
+
+
+class _Telling:
+    """The experiments of a run, and how far each is told."""
+
+    def __init__(self, database: Database, pages: Pages, run: Row[Any], asked: Asked) -> None:
+        self.run = run
+        self._database = database
+        self._pages = pages
+        self._asked = asked
+        self._experiments: dict[str, _Experiment] = {}
+        self._turns: deque[_Experiment] = deque()
+        # Attempts whose files are laid out as they were before, by the experiments' seqs.
+        self._earlier: set[tuple[int, int]] = set()
+        self._unfinished: set[str] = set()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there may be something to tell."""
+        return bool(self._turns)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything is told, and nothing will come."""
+        return not self._turns and not self._unfinished
+
+    async def open(self) -> None:
+        """Find out what there is."""
+        asked, run = self._asked, self.run
+        if asked.last is not None and asked.last < 0:
+            raise InvalidValue("last", asked.last, "0 or more")
+
+        def read(connection: Connection) -> tuple[Sequence[Row[Any]], set[tuple[int, int]]]:
+            rows = log_rows.current(connection, run.seq, asked.experiment)
+            return rows, log_rows.ended_with_layout(connection, run.seq, _EARLIER)
+
+        rows, self._earlier = await self._database.read(read)
+        if asked.experiment is not None and not rows:
+            raise ExperimentMissing(experiment_id=asked.experiment)
+        for row in rows:
+            begin = (1, 1) if asked.last is None else (row.attempt, None)
+            self._experiments[row.id] = _Experiment(row, *begin)
+        for cursor in asked.after:
+            self._go_to(cursor)
+        for each in self._experiments.values():
+            self._note_row(each, each.row)
+            self._queue(each)
+
+    def _go_to(self, cursor: Cursor) -> None:
+        known = self._experiments.get(cursor.experiment)
+        if cursor.attempt < 1 or cursor.number < 1:
+            raise InvalidValue("after", cursor, "attempts and lines are counted from 1")
+        if known is None:  # it was deleted meanwhile
+            return
+        if cursor.attempt > known.row.attempt + 1:
+            raise InvalidValue("after", cursor, f"attempt 1 to {known.row.attempt + 1} of this experiment")
+        known.attempt, known.number = cursor.attempt, cursor.number
+
+    async def refresh(self) -> None:
+        """Find out what has happened since."""
+        before = self.run
+
+        def read(connection: Connection) -> tuple[Row[Any] | None, Sequence[Row[Any]]]:
+            run = run_rows.by_id(connection, before.id)
+            if run is None or run.revision == before.revision:
+                return run, ()
+            return run, log_rows.changed(connection, run.seq, before.revision)
+
+        run, rows = await self._database.read(read)
+        if run is None:
+            raise RunMissing(run_id=before.id)
+        self.run = run
+        for row in rows:
+            known = self._experiments.get(row.id)
+            if known is not None:
+                self._note_row(known, row)
+                if known.has_ended or not known.is_known:
+                    self._queue(known)
+
+    def _note_row(self, known: _Experiment, row: Row[Any]) -> None:
+        if known.row.layout != LAYOUT:
+            self._earlier.add((known.row.seq, known.row.attempt))
+        known.row = row
+        if known.has_last_ended:
+            self._unfinished.discard(row.id)
+        else:
+            self._unfinished.add(row.id)
+
+    def note(self, grown: set[AttemptName]) -> None:
+        """Note that attempts have printed something."""
+        for attempt in grown:
+            known = self._experiments.get(attempt.experiment_id)
+            if known is not None and known.attempt == attempt.number:
+                self._queue(known)
+
+    def _queue(self, each: _Experiment) -> None:
+        if not each.is_waiting and each.has_output:
+            each.is_waiting = True
+            self._turns.append(each)
+
+    async def next(self) -> Piece:
+        """Read a piece of the one whose turn it is; it may be empty."""
+        each = self._turns.popleft()
+        each.is_waiting = False
+        row, attempt, has_ended = each.row, each.attempt, each.has_ended
+        layout = _EARLIER if (row.seq, attempt) in self._earlier else LAYOUT
+        page = await self._pages.read(
+            Written(row.id, attempt, layout),
+            Begin(last=self._asked.last) if each.number is None else Begin(number=each.number),
+            has_ended=has_ended,
+            first=_LINES,
+            most=_CHARACTERS,
+            is_fresh=not each.is_known,
+        )
+        each.is_known = True
+        each.number = page.number + page.count
+        if has_ended and (page.is_end or not page.count):
+            each.attempt, each.number, each.is_known = attempt + 1, 1, False
+            self._queue(each)
+        elif not page.is_all:
+            self._queue(each)
+        return Piece(row.id, experiment_name(self.run.name, row.index), attempt, page)
