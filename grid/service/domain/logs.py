@@ -50,6 +50,13 @@ class Piece:
     name: str
     attempt: int
     page: Page
+    is_first: bool
+    """Whether it says where an experiment begins of which nothing was known."""
+
+    @property
+    def is_news(self) -> bool:
+        """Whether it says anything: lines, an end, or where an experiment begins."""
+        return self.page.count > 0 or self.page.is_end or self.is_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,8 @@ class Asked:
     run_id: str
     experiment: str | None = None
     after: Sequence[Cursor] = ()
-    last: int | None = None
+    begin: Begin | None = None
+    """Where to begin in the current attempt of an experiment of which nothing is known; None for its first attempt."""
 
 
 class Logs:
@@ -86,7 +94,7 @@ class Logs:
             if lines >= _MOST_LINES or characters >= _MOST_CHARACTERS or not telling.has_more:
                 break
             piece = await telling.next()
-            if piece.page.count or piece.page.is_end:
+            if piece.is_news:
                 pieces.append(piece)
             lines += piece.page.count
             characters += len(piece.page.text)
@@ -112,7 +120,7 @@ class Logs:
                 telling.note(follower.grown())
                 if telling.has_more:
                     piece = await telling.next()
-                    if piece.page.count:
+                    if piece.is_news:
                         await self._check(viewer, telling.run)
                         yield piece
                 elif telling.is_over:
@@ -155,7 +163,7 @@ class _Experiment:
     row: Row[Any]
     attempt: int
     number: int | None = 1
-    """The next line; None for the first of the last ones that are wanted."""
+    """The next line; None where it is to be found out where to begin."""
     is_waiting: bool = False
     """Whether it waits for its turn."""
     is_known: bool = False
@@ -203,8 +211,6 @@ class _Telling:
     async def open(self) -> None:
         """Find out what there is."""
         asked, run = self._asked, self.run
-        if asked.last is not None and asked.last < 0:
-            raise InvalidValue("last", asked.last, "0 or more")
 
         def read(connection: Connection) -> tuple[Sequence[Row[Any]], set[tuple[int, int]]]:
             rows = log_rows.current(connection, run.seq, asked.experiment)
@@ -214,7 +220,7 @@ class _Telling:
         if asked.experiment is not None and not rows:
             raise ExperimentMissing(experiment_id=asked.experiment)
         for row in rows:
-            begin = (1, 1) if asked.last is None else (row.attempt, None)
+            begin = (1, 1) if asked.begin is None else (row.attempt, None)
             self._experiments[row.id] = _Experiment(row, *begin)
         for cursor in asked.after:
             self._go_to(cursor)
@@ -270,7 +276,7 @@ class _Telling:
                 self._queue(known)
 
     def _queue(self, each: _Experiment) -> None:
-        if not each.is_waiting and each.has_output:
+        if not each.is_waiting and (each.has_output or each.number is None):
             each.is_waiting = True
             self._turns.append(each)
 
@@ -279,20 +285,22 @@ class _Telling:
         each = self._turns.popleft()
         each.is_waiting = False
         row, attempt, has_ended = each.row, each.attempt, each.has_ended
+        is_first = each.number is None
+        begin = Begin(number=each.number) if each.number is not None else self._asked.begin
         layout = _EARLIER if (row.seq, attempt) in self._earlier else LAYOUT
         page = await self._pages.read(
             Written(row.id, attempt, layout),
-            Begin(last=self._asked.last) if each.number is None else Begin(number=each.number),
+            begin or Begin(),
             has_ended=has_ended,
             first=_LINES,
             most=_CHARACTERS,
             is_fresh=not each.is_known,
         )
-        each.is_known = True
+        each.is_known = each.has_output
         each.number = page.number + page.count
         if has_ended and (page.is_end or not page.count):
             each.attempt, each.number, each.is_known = attempt + 1, 1, False
             self._queue(each)
         elif not page.is_all:
             self._queue(each)
-        return Piece(row.id, experiment_name(self.run.name, row.index), attempt, page)
+        return Piece(row.id, experiment_name(self.run.name, row.index), attempt, page, is_first)

@@ -77,8 +77,8 @@ def _microseconds(since: object) -> int:
 
 
 @_run.field("logs")
-async def _logs(run: Object, info: Info, after: Sequence[Object], last: int | None = None) -> Object:
-    asked = Asked(run["id"], after=_cursors(after), last=last)
+async def _logs(run: Object, info: Info, after: Sequence[Object], **place: Any) -> Object:
+    asked = Asked(run["id"], after=_cursors(after), begin=_place(info, place))
     pieces, is_end = await info.context.service.logs.pieces(info.context.user, asked)
     pages = [log_page_object(each.experiment_id, each.name, each.attempt, each.page) for each in pieces]
     return {"pages": pages, "isEnd": is_end}
@@ -91,9 +91,9 @@ async def _follow(
     id: str,  # noqa: A002 - the schema's word
     after: Sequence[Object],
     experiment: str | None = None,
-    last: int | None = None,
+    **place: Any,
 ) -> AsyncGenerator[Object, None]:
-    asked = Asked(id, experiment, _cursors(after), last)
+    asked = Asked(id, experiment, _cursors(after), _place(info, place))
     async with aclosing(info.context.service.logs.follow(info.context.user, asked)) as pieces:
         async for each in pieces:
             yield log_page_object(each.experiment_id, each.name, each.attempt, each.page)
@@ -102,6 +102,13 @@ async def _follow(
 @_subscription.field("runLogs")
 def _followed(page: Object, _: Info, **__: object) -> Object:
     return page
+
+
+def _place(info: Info, place: Mapping[str, Any]) -> Begin | None:
+    """Return where to begin in what is not known yet; None if nothing is said of that."""
+    if all(place.get(name) is None for name in _PLACES):
+        return None
+    return _begin(info.context.service.logs.now(), {name: place.get(name) for name in _PLACES})
 
 
 def _cursors(given: Sequence[Object]) -> list[Cursor]:
