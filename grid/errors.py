@@ -15,6 +15,7 @@
     ├── NotFound                  (KeyError)
     │   ├── RunNotFound
     │   ├── ExperimentNotFound
+    │   ├── ArtifactNotFound
     │   └── ClusterNotFound
     ├── RunStarted                (AttributeError) a started run is immutable
     ├── RunNotStarted             there is nothing yet to cancel or to list
@@ -36,6 +37,7 @@ chosen by matching on text.
 from __future__ import annotations
 
 __all__ = [
+    "ArtifactNotFound",
     "AuthenticationFailed",
     "CancelTimeout",
     "ClusterNotFound",
@@ -127,6 +129,10 @@ class RunNotFound(NotFound):
 
 class ExperimentNotFound(NotFound):
     """There is no experiment of that name or id that the user can read."""
+
+
+class ArtifactNotFound(NotFound):
+    """There is no artifact of that path."""
 
 
 class ClusterNotFound(NotFound):

@@ -313,6 +313,70 @@ class FailedExperiment(ExperimentRecord):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRecord(Model):
+    """A file that a script has made, as it was when it was asked for.
+
+    Attributes
+    ----------
+    path
+        Its path from the working copy; beginning with `../`, beside it.
+    size
+        Its size in bytes.
+    modified_at
+        When it was last written to.
+    etag
+        What tells its content from an earlier or a later one.
+    download_path
+        Where to get it, below the service's address, for some minutes.
+    sha256
+        Its SHA-256; None while the attempt goes on, and until the service has computed it.
+    """
+
+    path: str
+    size: float
+    modified_at: datetime = field(metadata=_TIME)
+    etag: str
+    download_path: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactPage(Model):
+    """A page of an attempt's artifacts, in the order of their paths."""
+
+    attempt: int
+    nodes: tuple[ArtifactRecord, ...]
+    page_info: PageInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentWithArtifacts(Model):
+    """An experiment of which a page of artifacts is read."""
+
+    status: ExperimentStatus = field(metadata=_WORD)
+    attempt: int
+    artifacts: ArtifactPage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentWithArtifact(Model):
+    """An experiment of which one artifact is read; None if there is none of that path."""
+
+    status: ExperimentStatus = field(metadata=_WORD)
+    attempt: int
+    artifact: ArtifactRecord | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentWithBundle(Model):
+    """An experiment, and where to get many of its artifacts at once."""
+
+    status: ExperimentStatus = field(metadata=_WORD)
+    attempt: int
+    bundle_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunWithFailures(Model):
     """A run of which only the failures are read."""
 
@@ -689,6 +753,27 @@ class GetFailures(Model):
     """Groups the failed experiments of a run by what went wrong; None if the user can read no such run."""
 
     run: RunWithFailures | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetArtifacts(Model):
+    """Reads a page of an experiment's artifacts; None if the user can read no such experiment."""
+
+    experiment: ExperimentWithArtifacts | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetArtifact(Model):
+    """Reads one artifact of an experiment; None if the user can read no such experiment."""
+
+    experiment: ExperimentWithArtifact | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetBundle(Model):
+    """Asks where to get many artifacts of an experiment; None if the user can read no such experiment."""
+
+    experiment: ExperimentWithBundle | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

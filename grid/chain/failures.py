@@ -29,6 +29,7 @@ CODES: dict[ErrorCode, type[errors.GridError]] = {
     ErrorCode.UNSUPPORTED: errors.Unsupported,
     ErrorCode.RUN_NOT_FOUND: errors.RunNotFound,
     ErrorCode.EXPERIMENT_NOT_FOUND: errors.ExperimentNotFound,
+    ErrorCode.ARTIFACT_NOT_FOUND: errors.ArtifactNotFound,
     ErrorCode.CLUSTER_NOT_FOUND: errors.ClusterNotFound,
     ErrorCode.NAME_TAKEN: errors.NameTaken,
     ErrorCode.NOT_ENDED: errors.NotEnded,

@@ -70,6 +70,12 @@ def _delete_one() -> tuple[list[str], list[str]]:
     return list(run.experiments), list(grid.get_run("first").experiments)
 
 
+def _asked_for_artifacts(model: type[models.Model], **variables: Any) -> Any:
+    """Ask about the files of an experiment that has made none: where files lie on a disk is never the same again."""
+    experiment = grid.get_experiment_by_name("first-exp1")
+    return _plain(sessions.current().execute(model, id=experiment.id, attempt=None, **variables))
+
+
 def _delete_all() -> list[str]:
     grid.get_run("first").delete()
     return grid.list_runs()
@@ -112,6 +118,13 @@ SCENARIOS = {
     "GetEvents": Scenario(
         lambda: _plain(sessions.current().execute(models.GetEvents, name="first", after=0, first=10)), _ended_run
     ),
+    "GetArtifacts": Scenario(
+        lambda: _asked_for_artifacts(models.GetArtifacts, first=1000, after=None), lambda: _start("first")
+    ),
+    "GetArtifact": Scenario(
+        lambda: _asked_for_artifacts(models.GetArtifact, path="out.txt", waitSeconds=0), lambda: _start("first")
+    ),
+    "GetBundle": Scenario(lambda: _asked_for_artifacts(models.GetBundle), lambda: _start("first")),
     "RetryRun": Scenario(lambda: grid.get_run("first").retry(), _ended_run),
     "DeleteExperiment": Scenario(_delete_one, _ended_run),
     "DeleteRun": Scenario(_delete_all, _ended_run),

@@ -28,9 +28,9 @@ def signed(service: ServiceProcess, digest: str, size: int, expires: int) -> str
     with database_of(service) as connection:
         ((secret,),) = connection.execute("SELECT value FROM secrets WHERE name = 'uploads'").fetchall()
     user = service.endpoint.user_id
-    signature = hmac.new(secret, f"PUT\n{digest}\n{user}\n{size}\n{expires}".encode(), hashlib.sha256).hexdigest()
-    query = {"user": user, "size": size, "expires": expires, "signature": signature}
-    return f"/snapshots/{digest}?" + urlencode(query)
+    path, query = f"/snapshots/{digest}", {"user": user, "size": str(size), "expires": str(expires)}
+    text = json.dumps(["PUT", path, sorted(query.items())])
+    return f"{path}?" + urlencode({**query, "signature": hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()})
 
 
 def kept(service: ServiceProcess) -> list[str]:

@@ -16,7 +16,9 @@ from grid.service.api.errors import TABLE, ApiError, format_error, translated
 from grid.service.domain import errors
 from grid.service.domain.errors import DomainError
 from grid.service.domain.sweeps import SweepError
+from grid.service.results.pages import StillReading
 from grid.service.store.faults import DAMAGED, DatabaseUnavailable
+from grid.service.system.addresses import AddressExpired, AddressRefused
 from grid.shared.wire import ErrorCode
 
 
@@ -35,8 +37,8 @@ def tree() -> set[type[DomainError]]:
 
 
 def test_every_error_has_a_row() -> None:
-    """The table has a row for every error of the domain, for the store's and that of results, and no other row."""
-    assert set(TABLE) == {*tree(), DatabaseUnavailable, StillReading}
+    """The table has a row for every error of the domain, of the store, results and addresses, and no other row."""
+    assert set(TABLE) == {*tree(), DatabaseUnavailable, StillReading, AddressRefused, AddressExpired}
 
 
 def test_rows_fit_the_wire() -> None:

@@ -78,6 +78,9 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "DeleteRun": {"id": FAILED},
     "Estimate": {"settings": SETTINGS},
     "GetEvents": {"name": FAILED, "after": 1, "first": 1000},
+    "GetArtifact": {"id": "r0e0", "path": "x", "waitSeconds": 1, "attempt": 1},
+    "GetArtifacts": {"id": "r0e0", "first": 1000, "attempt": 1},
+    "GetBundle": {"id": "r0e0", "attempt": 1},
     "GetExperiment": {"id": "r0e0"},
     "GetExperimentByName": {"name": f"{FAILED}-exp0"},
     "GetExperiments": {"run": FAILED, "first": 500},
@@ -115,6 +118,8 @@ OTHERS = {
     "twice": "{ runs(first: 4) { nodes { a: status { ...S } b: status { ...S } } } } "
     "fragment S on RunStatus { groups { names } }",
     "attempts": "query($name: String!) { run(name: $name) { experiments { nodes { attempts { number } } } } }",
+    "artifacts": "query($name: String!) { run(name: $name) { experiments { nodes { artifacts(first: 5, attempt: 1) "
+    "{ nodes { path } } bundlePath } } } }",
     "failures": "query($name: String!) { run(name: $name) { experiments { nodes { failure { reason } } } } }",
 }
 """What others might ask, by what they ask for."""

@@ -17,18 +17,17 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
 from grid import Run
 from grid.chain.endpoint import Endpoint
 from grid.errors import SourceError
-from grid.service.domain.errors import UploadExpired
-from grid.service.domain.snapshots import Upload
 from grid.service.http.app import Application, opened
 from grid.service.store import snapshot_rows
 from grid.service.store.tables import snapshots as rows
+from grid.service.system.addresses import Address, AddressExpired
 from grid.service.system.settings import Options
 from grid.service.system.world import World
 from grid.shared.wire import MAX_SNAPSHOT_BYTES
@@ -333,9 +332,9 @@ def test_expired_address(tmp_path: Path) -> None:
             user = await application.add_user("somebody", "key")
             given = await snapshots.announce(user.id, digest, len(content))
             assert given is not None
-            query = {name: values[0] for name, values in parse_qs(urlsplit(given.path).query).items()}
+            query = parse_qsl(urlsplit(given.path).query)
             clock.at = given.expires_at + 1
-            with pytest.raises(UploadExpired, match="has expired"):
+            with pytest.raises(AddressExpired, match="has expired"):
                 await snapshots.receive(digest, query, body())
             assert not await snapshots.is_stored(digest)
             clock.at = given.expires_at
@@ -391,7 +390,7 @@ class Place:
         self.snapshots = application.service.snapshots
         self.database = application.database
 
-    async def announce(self, content: bytes) -> Upload | None:
+    async def announce(self, content: bytes) -> Address | None:
         """Announce an archive, as a user of the application."""
         user = await self.application.add_user("somebody", "key")
         return await self.snapshots.announce(user.id, digest_of(content), len(content))
@@ -408,7 +407,7 @@ class Place:
         async def body() -> AsyncIterator[bytes]:
             yield content
 
-        query = {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
+        query = parse_qsl(urlsplit(path).query)
         await self.snapshots.receive(digest_of(content), query, body())
 
     async def forget(self, digest: str) -> None:

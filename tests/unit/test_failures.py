@@ -25,6 +25,7 @@ EXPECTED = {
     "UNSUPPORTED": errors.Unsupported,
     "RUN_NOT_FOUND": errors.RunNotFound,
     "EXPERIMENT_NOT_FOUND": errors.ExperimentNotFound,
+    "ARTIFACT_NOT_FOUND": errors.ArtifactNotFound,
     "CLUSTER_NOT_FOUND": errors.ClusterNotFound,
     "NAME_TAKEN": errors.NameTaken,
     "NOT_ENDED": errors.NotEnded,

@@ -13,6 +13,7 @@ from grid.service.domain.logs import Logs
 from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
+from grid.service.results.artifacts import Artifacts
 from grid.service.store.database import Database
 from grid.service.system.settings import Options
 
@@ -33,6 +34,7 @@ class Service:
     accounts: Accounts
     changes: Changes
     logs: Logs
+    artifacts: Artifacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,10 @@ _WEIGHTS = {
     "Experiment.buildLog": 100,
     "Run.buildLog": 100,
     "Run.logs": 10_000,
+    # These look at files, or read one whole.
+    "Experiment.artifacts": 100,
+    "Experiment.artifact": 20,
+    "Artifact.sha256": 10,
     # These cost far more than an answer: they expand a sweep of up to 10,000 experiments.
     "Query.estimate": 10_000,
     "Mutation.startRun": 10_000,

@@ -17,6 +17,7 @@ from grid.service.domain import errors
 from grid.service.domain.sweeps import SweepError
 from grid.service.results.pages import StillReading
 from grid.service.store.faults import DatabaseUnavailable
+from grid.service.system.addresses import AddressExpired, AddressRefused
 from grid.service.system.repeats import Repeats
 from grid.shared.wire import ErrorCode
 
@@ -95,8 +96,8 @@ TABLE: Mapping[type[BaseException], _Row] = {
     errors.TooFewGpus: _Row(ErrorCode.UNSUPPORTED),
     errors.RunnerMissing: _Row(ErrorCode.UNSUPPORTED),
     errors.TooLittleSpace: _Row(ErrorCode.UNSUPPORTED),
-    errors.UploadRefused: _Row(ErrorCode.FORBIDDEN),
-    errors.UploadExpired: _Row(ErrorCode.FORBIDDEN),
+    AddressRefused: _Row(ErrorCode.FORBIDDEN),
+    AddressExpired: _Row(ErrorCode.FORBIDDEN),
     errors.SnapshotRefused: _Row(ErrorCode.INVALID_SNAPSHOT),
     errors.SnapshotMissing: _Row(ErrorCode.INVALID_SNAPSHOT),
     errors.OtherArchive: _Row(ErrorCode.INVALID_SNAPSHOT),

@@ -228,6 +228,8 @@ _EXPERIMENT: Mapping[str, Callable[[Stored], Sequence[Any]]] = {
     "index": _stored("index"),
     "status": _stored("status"),
     "attempt": _stored("attempt"),
+    "snapshot": _stored("snapshot"),
+    "startedAt": _stored("started_at"),
     "reason": _stored("reason"),
     "exitCode": _stored("exit_code"),
     "signal": _stored("signal"),
@@ -247,6 +249,7 @@ def attempt_object(row: Row[Any]) -> Object:
     return {
         "number": row.number,
         "layout": row.layout,
+        "startedAt": row.started_at,
         "status": row.status,
         "reason": row.reason,
         "failure": failure_object(row),

@@ -11,6 +11,7 @@ from ariadne import load_schema_from_path, make_executable_schema
 from graphql import GraphQLSchema
 
 from grid.service.api.resolvers import (
+    artifacts,
     clusters,
     events,
     experiments,
@@ -23,7 +24,7 @@ from grid.service.api.resolvers import (
 )
 
 SCHEMA_PATH = Path(__file__).parents[2] / "schema.graphql"
-NOUNS = (viewer, runs, experiments, events, logs, snapshots, clusters, subscriptions, scalars)
+NOUNS = (viewer, runs, experiments, events, logs, artifacts, snapshots, clusters, subscriptions, scalars)
 
 
 def executable_schema() -> GraphQLSchema:

@@ -28,8 +28,6 @@ The code that a client gets for each is not known here: the API has a table of t
     │   ├── TooFewGpus
     │   ├── RunnerMissing
     │   └── TooLittleSpace
-    ├── UploadRefused
-    ├── UploadExpired
     ├── SnapshotRefused
     │   ├── SnapshotMissing
     │   ├── OtherArchive
@@ -287,21 +285,7 @@ def _readable(size: float) -> str:
     return f"{size:,.1f} GiB"
 
 
-# Uploads and snapshots
-
-
-class UploadRefused(DomainError):
-    """The address of an upload is not one that the service has issued."""
-
-    def __init__(self) -> None:
-        super().__init__("this address does not accept an upload: createSnapshot returns one that does")
-
-
-class UploadExpired(DomainError):
-    """The address of an upload was issued too long ago."""
-
-    def __init__(self) -> None:
-        super().__init__("this address has expired: createSnapshot returns a new one")
+# Snapshots
 
 
 class SnapshotRefused(DomainError):

@@ -7,28 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 import logging
 import os
 import re
 import weakref
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from urllib.parse import urlencode
 
 from grid.service.domain.errors import (
     InvalidDigest,
     InvalidSize,
     OtherArchive,
     SnapshotTooLarge,
-    UploadExpired,
-    UploadRefused,
 )
 from grid.service.domain.unpacking import unpack
 from grid.service.store import snapshot_rows
 from grid.service.store.database import Database
 from grid.service.system import failpoints, removal
+from grid.service.system.addresses import Address, Addresses
 from grid.service.system.durable import sync_folder, sync_tree
 from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER, Workspace, remove_tree
 from grid.service.system.world import World
@@ -36,33 +32,21 @@ from grid.shared.wire import MAX_SNAPSHOT_BYTES
 
 _log = logging.getLogger(__name__)
 
-_UPLOAD_SECONDS = 15 * 60
-"""How long an address stays valid: an upload must begin within this time."""
-
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """Where to PUT an archive, and until when (microseconds since the epoch)."""
-
-    path: str
-    expires_at: int
 
 
 class Snapshots:
     """The trees below the workspace's ``snapshots`` folder."""
 
-    def __init__(self, workspace: Workspace, database: Database, world: World, secret: bytes) -> None:
+    def __init__(self, workspace: Workspace, database: Database, world: World, addresses: Addresses) -> None:
         self._workspace = workspace
         self._database = database
         self._world = world
-        self._secret = secret
+        self._addresses = addresses
         # One for each digest whose tree is being put into its place or taken away.
         self._moving: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def announce(self, user_id: str, digest: str, size_bytes: float) -> Upload | None:
+    async def announce(self, user_id: str, digest: str, size_bytes: float) -> Address | None:
         """Return where a user can upload an archive; None if its content is here and they may use it.
 
         A digest alone is no proof: it is known to whoever has seen it, in a log, or as the commit of a run. So somebody
@@ -74,10 +58,7 @@ class Snapshots:
             raise (SnapshotTooLarge if size_bytes > MAX_SNAPSHOT_BYTES else InvalidSize)(size_bytes, MAX_SNAPSHOT_BYTES)
         if await self.may_use(user_id, digest):
             return None
-        expires_at = self._world.now() + _UPLOAD_SECONDS * 1_000_000
-        query = {"user": user_id, "size": str(int(size_bytes)), "expires": str(expires_at)}
-        query["signature"] = self._signature(digest, **query)
-        return Upload(f"/snapshots/{digest}?{urlencode(query)}", expires_at)
+        return self._addresses.sign("PUT", _path(digest), user_id, {"size": str(int(size_bytes))})
 
     async def may_use(self, user_id: str, digest: str) -> bool:
         """Return whether the content is here, and a user has uploaded it or may read a run that has it."""
@@ -97,7 +78,7 @@ class Snapshots:
         """Return whether a stored snapshot has a file of this path."""
         return os.path.isfile(self._workspace.snapshot(digest) / script)
 
-    async def receive(self, digest: str, query: Mapping[str, str], body: AsyncIterator[bytes]) -> None:
+    async def receive(self, digest: str, query: Sequence[tuple[str, str]], body: AsyncIterator[bytes]) -> None:
         """Receive an archive at the address that `announce` returned, check it and keep its tree.
 
         Parameters
@@ -109,7 +90,7 @@ class Snapshots:
 
         Raises
         ------
-        UploadRefused, UploadExpired
+        AddressRefused, AddressExpired
             If the address is not ours or has expired. Nothing is then kept.
         SnapshotRefused
             If the archive is not the one that was announced, or contains something that may not be unpacked. Nothing is
@@ -117,25 +98,19 @@ class Snapshots:
         OSError
             If the disk refuses it. Nothing is then kept.
         """
-        user_id, size, expires, signature = (query.get(name, "") for name in ("user", "size", "expires", "signature"))
-        numbers = _WHOLE_NUMBER.fullmatch(size) and _WHOLE_NUMBER.fullmatch(expires)
-        if not (numbers and _DIGEST.fullmatch(digest)) or not hmac.compare_digest(
-            self._signature(digest, user_id, size, expires).encode(), signature.encode()
-        ):
-            raise UploadRefused
-        if self._world.now() > int(expires):
-            raise UploadExpired
+        said = self._addresses.check("PUT", _path(digest), query)
+        user_id, size = said["user"], int(said["size"])
         archive = self._workspace.incoming / f"{self._world.new_id()}.tar"
         tree = archive.with_suffix("")
         try:
-            await _save(archive, body, int(size), digest)
+            await _save(archive, body, size, digest)
             await asyncio.to_thread(_unpack_durably, archive, tree)
             async with self._lock(digest):
                 await self._keep(digest, tree)
                 await failpoints.reached_async("snapshot.placed")
                 at = self._world.now()
                 await self._database.write(
-                    lambda connection: snapshot_rows.insert(connection, digest, int(size), user_id, at)
+                    lambda connection: snapshot_rows.insert(connection, digest, size, user_id, at)
                 )
                 await failpoints.reached_async("snapshot.recorded")
         finally:
@@ -165,9 +140,9 @@ class Snapshots:
     def _lock(self, digest: str) -> asyncio.Lock:
         return self._moving.setdefault(digest, asyncio.Lock())
 
-    def _signature(self, digest: str, user: str, size: str, expires: str) -> str:
-        text = f"PUT\n{digest}\n{user}\n{size}\n{expires}"
-        return hmac.new(self._secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+def _path(digest: str) -> str:
+    return f"/snapshots/{digest}"
 
 
 def _discard(left: Path) -> None:

@@ -116,15 +116,19 @@ def remove_experiment(workspace: Workspace, experiment_id: str, attempts: int) -
     """
     workspace.trash.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     failures: list[OSError] = []
+    for number in range(1, attempts + 1):
+        try:
+            _remove_record(workspace, AttemptName(experiment_id, number))
+        except OSError as error:
+            failures.append(error)
     try:
         remove_tree(workspace.experiment(experiment_id), workspace.trash / experiment_id)
     except OSError as error:
         failures.append(error)
-    # After that: whoever makes results looks afterwards whether what they are made of is still there.
+    # Last: whoever makes something of an attempt's files meanwhile sees afterwards that these are gone.
     for number in range(1, attempts + 1):
         result = workspace.result(experiment_id, number)
         try:
-            _remove_record(workspace, AttemptName(experiment_id, number))
             remove_tree(result, workspace.trash / f"{result.name}-results")
         except OSError as error:
             failures.append(error)

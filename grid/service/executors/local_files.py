@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from heapq import merge
+from operator import attrgetter
 from typing import BinaryIO
 
-from grid.service.executors.protocol import OUTPUT, FileState, Written
+from grid.service.executors.protocol import BESIDE, OUTPUT, FileState, Written
+from grid.service.executors.room_files import IfThere, Tree, state_of
+from grid.service.system.spelling import unspelled
 from grid.service.system.walking import Place
 from grid.service.system.workspace import AttemptFolder, Workspace
-
-WORK, BESIDE = "work", "beside"
-"""What a path in the working copy begins with, and one in the room around it."""
 
 
 class LocalFiles:
@@ -50,32 +51,106 @@ class LocalFiles:
 
     def open(self, attempt: Written, path: str) -> tuple[BinaryIO, FileState] | None:
         """Open a file for reading, and return it with its state; None if there is none."""
-        root, *parts = self._parts(attempt, path)
-        descriptor = None
-        with suppress(OSError), closing(Place(root, is_strange=True)) as place:
-            for part in parts[:-1]:
-                place.down(part)
-            descriptor = place.open_file(parts[-1])
-        if descriptor is None:
-            return None
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            return None
-        file = os.fdopen(descriptor, "rb", buffering=0)
-        return file, FileState(path, status.st_size, status.st_mtime_ns // 1000, status.st_ino)
+        names = self._names(attempt, path)
+        if names is not None:
+            with IfThere(), closing(self._place(names[:-1])) as place:
+                return _opened(place, names[-1], path)
+        return None
+
+    def open_all(self, attempt: Written, paths: Iterable[str]) -> Iterator[tuple[BinaryIO, FileState]]:
+        """Open files one after the other, leaving out what is not there; each is closed before the next."""
+        place: Place | None = None
+        folder: Sequence[str] | None = None
+        try:
+            for path in paths:
+                names = self._names(attempt, path)
+                if names is None:
+                    continue
+                if names[:-1] != folder:  # most of them lie in the folder of the one before
+                    folder = names[:-1]
+                    if place is not None:
+                        place.close()
+                        place = None
+                    with IfThere():
+                        place = self._place(folder)
+                found = None
+                if place is not None:
+                    with IfThere():
+                        found = _opened(place, names[-1], path)
+                if found is not None:
+                    with found[0]:
+                        yield found
+        finally:
+            if place is not None:
+                place.close()
+
+    def find(self, attempt: Written, snapshot: str, path: str) -> FileState | None:
+        """Return a file that `list` yields; None if it yields none of that path."""
+        names = None if path == OUTPUT else self._names(attempt, path)
+        return None if names is None else self._tree(attempt, snapshot, path).find(path)
 
     def list(self, attempt: Written, snapshot: str, after: str | None = None) -> Iterator[FileState]:
         """Yield the files of the room that do not equal the snapshot, in the order of their paths."""
-        raise NotImplementedError
+        start = "" if after is None else f"{after}\0"  # the first text that comes after it
+        trees = [self._tree(attempt, snapshot, "")]
+        if self._folder(attempt).has_room:
+            trees.append(self._tree(attempt, snapshot, BESIDE))
+        return merge(*(tree.files(start) for tree in trees), key=attrgetter("path"))
 
-    def _parts(self, attempt: Written, path: str) -> Sequence[str]:
+    def _tree(self, attempt: Written, snapshot: str, path: str) -> Tree:
+        folder = self._folder(attempt)
+        if path.startswith(BESIDE):
+            return Tree(lambda: self._place(self._room(folder)), BESIDE, without=folder.work.name)
+        source = str(self._workspace.snapshot(snapshot))
+        started_at = attempt.started_at
+        return Tree(lambda: self._place(self._work(folder)), "", snapshot=source, started_at=started_at)
+
+    def _place(self, names: Sequence[str]) -> Place:
+        """Go to a folder, from one that no script has made."""
+        place = Place(str(self._workspace.experiments), is_strange=True)
+        try:
+            for name in names:
+                place.down(name)
+        except BaseException:
+            place.close()
+            raise
+        return place
+
+    def _names(self, attempt: Written, path: str) -> Sequence[str] | None:
+        """Return the names on the way to a file, from the folder of all experiments; None if no file has that path."""
         folder = self._folder(attempt)
         if path == OUTPUT:
-            return [str(folder.path), folder.output.name]
-        first, *parts = path.split("/")
-        root = {WORK: folder.work, BESIDE: folder.room}[first]
-        return [str(root), *parts]
+            return self._below(folder.output)
+        root = self._work(folder)
+        if path.startswith(BESIDE):
+            path = path.removeprefix(BESIDE)
+            root = self._room(folder)
+            if not folder.has_room or path.split("/", 1)[0] == folder.work.name:
+                return None
+        names = [unspelled(part) for part in path.split("/")]
+        return None if None in names else [*root, *filter(None, names)]
+
+    def _room(self, folder: AttemptFolder) -> Sequence[str]:
+        return self._below(folder.room)
+
+    def _work(self, folder: AttemptFolder) -> Sequence[str]:
+        return self._below(folder.work)
+
+    def _below(self, path: os.PathLike[str]) -> Sequence[str]:
+        return os.path.relpath(path, self._workspace.experiments).split("/")
 
     def _folder(self, attempt: Written) -> AttemptFolder:
-        return self._workspace.attempt(*attempt)
+        return self._workspace.attempt(attempt.experiment_id, attempt.number, attempt.layout)
+
+
+def _opened(place: Place, name: str, path: str) -> tuple[BinaryIO, FileState] | None:
+    descriptor = place.open_file(name)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or place.is_mounted(descriptor):
+            os.close(descriptor)
+            return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb", buffering=0), state_of(path, status)

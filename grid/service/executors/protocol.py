@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -24,8 +24,11 @@ class EarlierAttempt(NamedTuple):
     layout: int
 
 
-OUTPUT = "output"
+OUTPUT = "../../output"
 """The path of what an attempt has printed, as `Files` knows it; every other path is a file's in the script's room."""
+
+BESIDE = "../"
+"""How the path of a file begins that lies in the room around the working copy."""
 
 
 class Written(NamedTuple):
@@ -34,6 +37,8 @@ class Written(NamedTuple):
     experiment_id: str
     number: int
     layout: int
+    started_at: int | None = None
+    """When its script was started, in microseconds since the epoch; None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +48,18 @@ class FileState:
     path: str
     size: int
     modified_at: int
-    """Microseconds since the epoch."""
+    """When it was last written to, in microseconds since the epoch; a program may set that to whatever it likes."""
     inode: int
+    changed_at: int
+    """When anything about it was last changed, in microseconds since the epoch; no program can set that."""
 
 
 class Files(Protocol):
     """Where the bytes lie that attempts have written.
 
-    Its methods block, so they are for threads. A path is `OUTPUT`, ``work/`` and a path in the working copy, or
-    ``beside/`` and a path in the room around it. What is not a regular file, or is reached through a link or a mount,
-    is not there.
+    Its methods block, so they are for threads. A path is `OUTPUT`, or leads from the working copy to a file in it or,
+    beginning with `BESIDE`, in the room around it; its parts are spelled as `grid.service.system.spelling` does. What
+    is not a regular file, or is reached through a link or a mount, is not there.
     """
 
     def state(self, attempt: Written, path: str) -> FileState | None:
@@ -64,8 +71,17 @@ class Files(Protocol):
     def open(self, attempt: Written, path: str) -> tuple[BinaryIO, FileState] | None:
         """Open a file for reading, and return it with its state; None if there is none."""
 
+    def open_all(self, attempt: Written, paths: Iterable[str]) -> Iterator[tuple[BinaryIO, FileState]]:
+        """Open files one after the other, leaving out what is not there; each is closed before the next."""
+
+    def find(self, attempt: Written, snapshot: str, path: str) -> FileState | None:
+        """Return a file that `list` yields; None if it yields none of that path."""
+
     def list(self, attempt: Written, snapshot: str, after: str | None = None) -> Iterator[FileState]:
-        """Yield the files of the room that do not equal the snapshot, in the order of their paths.
+        """Yield the files of the room that do not equal the snapshot, in the order of their paths, by code points.
+
+        What changes meanwhile may be there or not. Folders that cannot be read are left out, and so are those named
+        ``__pycache__``.
 
         Parameters
         ----------

@@ -32,10 +32,13 @@ from grid.service.executors.local import LocalExecutor
 from grid.service.http import guards, uploads
 from grid.service.http.authorization import claimed_user, credentials
 from grid.service.http.graphql_http import make_graphql_app
+from grid.service.results.artifacts import Artifacts
+from grid.service.results.digests import Digests
 from grid.service.results.pages import Pages
 from grid.service.store import cluster_rows, experiment_rows, queue_rows, secret_rows
 from grid.service.store.database import Database
 from grid.service.store.pairing import pair
+from grid.service.system.addresses import Addresses
 from grid.service.system.settings import OptionError, Options
 from grid.service.system.workspace import Workspace
 from grid.service.system.world import World
@@ -111,7 +114,12 @@ class Application:
         pages = Pages(executor.files, workspace)
         parts.push_async_callback(pages.close)
         scheduler = Scheduler(self.database, cluster, executor, changes, self.world, pages.looker)
-        snapshots = Snapshots(workspace, self.database, self.world, secret)
+        addresses = Addresses(secret, self.world)
+        snapshots = Snapshots(workspace, self.database, self.world, addresses)
+        digests = Digests(executor.files, workspace)
+        parts.callback(digests.close)
+        artifacts = Artifacts(executor.files, digests, addresses)
+        parts.callback(artifacts.close)
         self.accounts = Accounts(self.database, self.world)
         parts.callback(self.accounts.close)
         self.deletions = Deletions(self.database, executor, snapshots)
@@ -137,6 +145,7 @@ class Application:
             accounts=self.accounts,
             changes=changes,
             logs=Logs(self.database, self.accounts, changes, pages, self.world),
+            artifacts=artifacts,
         )
         parts.push_async_callback(scheduler.close)
         await scheduler.open(starting=starting)

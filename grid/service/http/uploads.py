@@ -12,6 +12,7 @@ from grid.service.api.errors import ApiError, translated
 from grid.service.domain.errors import DomainError
 from grid.service.domain.snapshots import Snapshots
 from grid.service.store.faults import DatabaseUnavailable
+from grid.service.system.addresses import AddressExpired, AddressRefused
 from grid.shared.wire import ErrorCode
 
 _log = logging.getLogger(__name__)
@@ -36,8 +37,10 @@ async def receive(snapshots: Snapshots, request: Request) -> Response:
         204 if the archive is stored; otherwise an error in the form of GraphQL's errors.
     """
     try:
-        await snapshots.receive(request.scope["path"].rpartition("/")[2], request.query_params, request.stream())
-    except (DomainError, DatabaseUnavailable) as error:
+        await snapshots.receive(
+            request.scope["path"].rpartition("/")[2], request.query_params.multi_items(), request.stream()
+        )
+    except (DomainError, AddressRefused, AddressExpired, DatabaseUnavailable) as error:
         refusal = translated(error)
         if refusal is None:
             raise

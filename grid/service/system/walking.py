@@ -115,6 +115,10 @@ class Place:
             permit(name, mode, dir_fd=self.folder, is_exact=True)
         return file
 
+    def is_mounted(self, descriptor: int) -> bool:
+        """Return whether what was opened in this folder does not belong to the tree: it is mounted there."""
+        return self._mount is not None and mount_of(descriptor) != self._mount
+
     def _opened(self, path: str, dir_fd: int | None) -> int:
         mode = None
         try:

@@ -169,14 +169,24 @@ def _is_unchanged(source: Place, entry: os.DirEntry[str], target: Place) -> bool
         if entry.is_symlink():
             return os.readlink(name, dir_fd=target.folder) == os.readlink(name, dir_fd=source.folder)
         # Whatever its time says: a script may restore the modification time of a file that it has changed.
-        with open(source.open_file(name), "rb") as ours, open(target.open_file(name), "rb") as theirs:
-            status = os.fstat(theirs.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size != os.fstat(ours.fileno()).st_size:
+        return are_equal(source, target, name)
+    return False
+
+
+def are_equal(source: Place, target: Place, name: str) -> bool:
+    """Return whether a regular file of both folders has the same content in both; False if it cannot be read."""
+    with (
+        suppress(OSError),
+        open(source.open_file(name), "rb") as ours,
+        open(target.open_file(name), "rb") as theirs,
+    ):
+        status = os.fstat(theirs.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size != os.fstat(ours.fileno()).st_size:
+            return False
+        while chunk := ours.read(_CHUNK):
+            if theirs.read(_CHUNK) != chunk:
                 return False
-            while chunk := ours.read(_CHUNK):
-                if theirs.read(_CHUNK) != chunk:
-                    return False
-            return True
+        return True
     return False
 
 

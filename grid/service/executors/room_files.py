@@ -1,0 +1,265 @@
+"""What of a script's room counts as a file that it has made or changed, in the order of paths.
+
+A script may change the tree while it is walked through: whatever is no longer as it was is left out, and the walk goes
+on behind it.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from types import TracebackType
+
+from grid.service.executors.protocol import FileState
+from grid.service.executors.supervisor.working_copy import are_equal
+from grid.service.system.spelling import spelled, unspelled
+from grid.service.system.walking import Place
+
+_CACHE = "__pycache__"
+_AT_ONCE = 2_000
+"""How many entries of a folder are taken up at a time: it may have a million, and a page has room for a thousand."""
+_IN_ALL = 50_000
+"""How many entries are held at a time, of all folders on the way to where the walk is."""
+_AFTER_SLASH = chr(ord("/") + 1)
+_FAULTS = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What says nothing about the tree, but that it cannot be read now."""
+
+
+class IfThere(suppress):
+    """Leaves out what is not there, may not be read or changes meanwhile; raises what is wrong with this machine."""
+
+    def __init__(self) -> None:
+        super().__init__(OSError)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Go on after an error that tells about the tree."""
+        return getattr(error, "errno", None) not in _FAULTS and super().__exit__(kind, error, trace)
+
+
+def state_of(path: str, status: os.stat_result) -> FileState:
+    """Return the state of the file of that path."""
+    return FileState(
+        path, status.st_size, status.st_mtime_ns // 1000, status.st_ino, changed_at=status.st_ctime_ns // 1000
+    )
+
+
+class Tree:
+    """A tree of files, and the snapshot that it was made from.
+
+    Parameters
+    ----------
+    enter
+        Opens its root.
+    prefix
+        What the paths of all of its files begin with.
+    without
+        An entry of the root that does not belong to it.
+    snapshot
+        The path of the snapshot; None if it was not made from one.
+    started_at
+        When the script was started that may have changed it, in microseconds since the epoch; None if not known.
+    """
+
+    def __init__(
+        self,
+        enter: Callable[[], Place],
+        prefix: str,
+        *,
+        without: str | None = None,
+        snapshot: str | None = None,
+        started_at: int | None = None,
+    ) -> None:
+        self._enter = enter
+        self._prefix = prefix
+        self._without = without
+        self._snapshot = snapshot
+        self._started_at = started_at
+
+    def find(self, path: str) -> FileState | None:
+        """Return the file of that path; None if there is none, or it is not one that `files` yields."""
+        names = [unspelled(part) for part in path.removeprefix(self._prefix).split("/")]
+        if None in names or _CACHE in names[:-1]:
+            return None
+        with IfThere(), closing(_Walk(self._enter(), self._snapshot)) as walk:
+            for name in filter(None, names[:-1]):
+                walk.down(name)
+            return self._state(walk, names[-1] or "", path)
+        return None
+
+    def files(self, start: str = "") -> Iterator[FileState]:
+        """Yield its files whose paths are not before `start`, in the order of their paths."""
+        place = _Start(start)
+        is_lost = True
+        while is_lost:
+            try:
+                is_lost = False
+                with IfThere():
+                    yield from self._files(place)
+            except _Lost:  # a folder was moved away, and with it the way back: go on behind it
+                is_lost = True
+
+    def _files(self, start: _Start) -> Iterator[FileState]:
+        with closing(_Walk(self._enter(), self._snapshot)) as walk:
+            folders = [_Folder(self._prefix)]
+            while folders:
+                folder = folders[-1]
+                if folder.waiting is None:
+                    self._look(walk, folder, start)
+                    _limit(folders)
+                if not folder.waiting:
+                    if folder.has_more:
+                        folder.waiting = None
+                        continue
+                    folders.pop()
+                    if folders:
+                        start.path = folder.prefix[:-1] + _AFTER_SLASH
+                        walk.up()
+                    continue
+                key, name = folder.waiting.pop()
+                path = folder.prefix + key
+                if key.endswith("/"):
+                    start.path = max(start.path, path)
+                    with IfThere():  # and nothing is mounted on it
+                        walk.down(name)
+                        folders.append(_Folder(path))
+                    continue
+                start.path = f"{path}\0"
+                state = self._state(walk, name, path)
+                if state is not None:
+                    yield state
+
+    def _look(self, walk: _Walk, folder: _Folder, start: _Start) -> None:
+        """Take up the first entries of a folder that are not done with."""
+        is_root = folder.prefix == self._prefix
+
+        def entries() -> Iterator[tuple[str, str]]:
+            with os.scandir(walk.place.folder) as found:
+                for entry in found:
+                    if entry.is_symlink() or (is_root and entry.name == self._without):
+                        continue
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    if is_folder and entry.name == _CACHE:
+                        continue
+                    # As it stands in the paths of what is in it, so that these come where the folder comes.
+                    key = spelled(entry.name) + ("/" if is_folder else "")
+                    path = folder.prefix + key
+                    if path >= start.path or (is_folder and start.path.startswith(path)):
+                        yield key, entry.name
+
+        first: list[tuple[str, str]] = []
+        with IfThere():
+            first = heapq.nsmallest(_AT_ONCE + 1, entries())
+        folder.has_more = len(first) > _AT_ONCE
+        folder.waiting = first[:_AT_ONCE][::-1]
+
+    def _state(self, walk: _Walk, name: str, path: str) -> FileState | None:
+        try:
+            status = os.stat(name, dir_fd=walk.place.folder, follow_symlinks=False)
+        except OSError:
+            return None
+        is_file = stat.S_ISREG(status.st_mode) and status.st_dev == walk.device
+        return None if not is_file or self._is_unchanged(walk, name, status) else state_of(path, status)
+
+    def _is_unchanged(self, walk: _Walk, name: str, status: os.stat_result) -> bool:
+        if walk.source is None:
+            return False
+        try:
+            source = os.stat(name, dir_fd=walk.source.folder, follow_symlinks=False)
+        except OSError:
+            return False
+        if not stat.S_ISREG(source.st_mode) or source.st_size != status.st_size:
+            return False
+        # The copy was given the time of its source. A script may give it that time again, but not change it unnoticed.
+        is_later = self._started_at is not None and status.st_ctime_ns // 1000 > self._started_at
+        if source.st_mtime_ns == status.st_mtime_ns and not is_later:
+            return True
+        return are_equal(walk.source, walk.place, name)
+
+
+@dataclass(slots=True)
+class _Start:
+    """Where to begin: paths before it are done with."""
+
+    path: str
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A folder on the way to where a walk is."""
+
+    prefix: str
+    """What the paths of what is in it begin with."""
+    waiting: list[tuple[str, str]] | None = None
+    """Its next entries, the first one last, each with its part of the path; None if it must be looked at (again)."""
+    has_more: bool = False
+    """Whether it has more entries than these."""
+
+
+def _limit(folders: list[_Folder]) -> None:
+    """Forget the entries of outer folders if all together are too many: they are looked at again on the way back."""
+    held = sum(len(folder.waiting or ()) for folder in folders)
+    for folder in folders[:-1]:
+        if held <= _IN_ALL:
+            return
+        held -= len(folder.waiting or ())
+        folder.waiting = None
+
+
+class _Lost(Exception):
+    """There is no way back to the folder above."""
+
+
+class _Walk:
+    """A walk through a tree, and through a snapshot as far as that has the same folders."""
+
+    def __init__(self, place: Place, snapshot: str | None) -> None:
+        self.place = place
+        self.device = os.fstat(place.folder).st_dev
+        self._source: Place | None = None
+        self._beyond = 0
+        """How many folders deep it is in what the snapshot does not have."""
+        if snapshot is not None:
+            with IfThere():
+                self._source = Place(snapshot)
+
+    @property
+    def source(self) -> Place | None:
+        """The same folder of the snapshot, if it has it."""
+        return None if self._beyond else self._source
+
+    def down(self, name: str) -> None:
+        """Go to a folder in this one."""
+        self.place.down(name)
+        if self._beyond or self._source is None:
+            self._beyond += 1
+            return
+        try:
+            self._source.down(name)
+        except OSError:
+            self._beyond += 1
+
+    def up(self) -> None:
+        """Go back to the folder around this one."""
+        try:
+            self.place.up()
+            if self._beyond:
+                self._beyond -= 1
+            elif self._source is not None:
+                self._source.up()
+        except OSError as error:
+            if error.errno in _FAULTS:
+                raise
+            raise _Lost from error
+
+    def close(self) -> None:
+        """Leave both."""
+        self.place.close()
+        if self._source is not None:
+            self._source.close()
