@@ -212,21 +212,21 @@ class _Telling:
         """Find out what there is."""
         asked, run = self._asked, self.run
 
-        def read(connection: Connection) -> tuple[Sequence[Row[Any]], set[tuple[int, int]]]:
-            rows = log_rows.current(connection, run.seq, asked.experiment)
-            return rows, log_rows.ended_with_layout(connection, run.seq, _EARLIER)
+        def read(connection: Connection) -> None:
+            # Made where it is read, in a thread: there may be 10,000 of them.
+            self._earlier = log_rows.ended_with_layout(connection, run.seq, _EARLIER)
+            for row in log_rows.current(connection, run.seq, asked.experiment):
+                begin = (1, 1) if asked.begin is None else (row.attempt, None)
+                self._experiments[row.id] = _Experiment(row, *begin)
+            for cursor in asked.after:
+                self._go_to(cursor)
+            for each in self._experiments.values():
+                self._note_row(each, each.row)
+                self._queue(each)
 
-        rows, self._earlier = await self._database.read(read)
-        if asked.experiment is not None and not rows:
+        await self._database.read(read)
+        if asked.experiment is not None and not self._experiments:
             raise ExperimentMissing(experiment_id=asked.experiment)
-        for row in rows:
-            begin = (1, 1) if asked.begin is None else (row.attempt, None)
-            self._experiments[row.id] = _Experiment(row, *begin)
-        for cursor in asked.after:
-            self._go_to(cursor)
-        for each in self._experiments.values():
-            self._note_row(each, each.row)
-            self._queue(each)
 
     def _go_to(self, cursor: Cursor) -> None:
         known = self._experiments.get(cursor.experiment)
@@ -297,10 +297,15 @@ class _Telling:
             is_fresh=not each.is_known,
         )
         each.is_known = each.has_output
-        each.number = page.number + page.count
-        if has_ended and (page.is_end or not page.count):
+        if not page.count and 1 < page.number < (each.number or 0):
+            # A script that empties or replaces its output begins anew.
+            each.number = 1
+            self._queue(each)
+        elif has_ended and (page.is_end or not page.count):
             each.attempt, each.number, each.is_known = attempt + 1, 1, False
             self._queue(each)
-        elif not page.is_all:
-            self._queue(each)
+        else:
+            each.number = page.number + page.count
+            if page.count and not page.is_all:
+                self._queue(each)
         return Piece(row.id, experiment_name(self.run.name, row.index), attempt, page, is_first)

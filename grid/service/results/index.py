@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER
 
+_SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _HEADER = b"grid log 1\n".ljust(16, b"\0")
 _ENTRY = struct.Struct("<QQqLL")  # lines, offset, time with the mark, the two checksums
 _FINGERPRINT = 256
@@ -57,7 +58,8 @@ class Index(Sequence[Entry]):
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
+        # A script may have put anything in its place: follow no link, and wait for no other end of a pipe.
+        self._file = os.fdopen(os.open(path, os.O_RDONLY | _SAFELY), "rb", buffering=0)
         try:
             if self._file.read(len(_HEADER)) != _HEADER:
                 raise Unfit
@@ -134,7 +136,7 @@ def append(path: Path, entries: Sequence[Entry], after: int) -> bool:
     OSError
         If it cannot be written. It is as before, then.
     """
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_RDWR | _SAFELY
     if not after:
         path.parent.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         flags |= os.O_CREAT | os.O_TRUNC
@@ -163,6 +165,13 @@ def append(path: Path, entries: Sequence[Entry], after: int) -> bool:
     finally:
         os.close(file)
     return True
+
+
+def remove(path: Path) -> None:
+    """Remove an index, and its folder if there is nothing else in it."""
+    with suppress(OSError):
+        path.unlink()
+        path.parent.rmdir()
 
 
 def fingerprint(output: BinaryIO, offset: int) -> int:

@@ -22,18 +22,20 @@ _STRING = 2_048
 """How long a title or a link may be: what goes on for longer was no control sequence, but bytes that are no text."""
 _ESCAPE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]?"  # colours, moves, erasures
-    rf"|\x1b[\]PX^_][^\x07\x1b]{{0,{_STRING}}}(?:\x07|\x1b\\)?"  # titles, links
+    rf"|\x1b[\]PX^_][^\x07\x1b\n]{{0,{_STRING}}}(?:\x07|\x1b\\)?"  # titles, links
     r"|\x1b[ -/]*[0-~]?"
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a line feed does not occur in a line, and a tab is text
 _CONTROLS = bytes(each for each in (*range(32), 127) if each not in b"\t\n")
-_HIGH_CONTROL = re.compile(rb"\xc2[\x80-\x9f]")
 
 
 class UnfinishedLine:
     """A line as far as it has come; it takes no more memory than a line may have."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._kept = bytearray()
         self._left_out = 0
         self._is_at_return = False
@@ -55,15 +57,21 @@ class UnfinishedLine:
     def finish(self) -> str:
         """Return what is shown of it, and begin the next one."""
         shown = _shown(bytes(self._kept), self._left_out)
-        self.__init__()  # type: ignore[misc]
+        self._begin()
         return shown
 
 
 def shown(content: bytes) -> str:
     """Return what is shown of whole lines, each of them ended by a line feed."""
-    if not _is_plain(content):
+    if b"\r" in content:
+        content = content.replace(b"\r\n", b"\n")
+    is_short = len(content) <= MAX_LINE or max(map(len, content.split(b"\n"))) <= MAX_LINE
+    if b"\r" in content or not is_short:
         return "".join(f"{_shown_whole(line)}\n" for line in content[:-1].split(b"\n"))
-    return content.decode("utf-8", "replace")
+    text = content.decode("utf-8", "replace")
+    has_controls = len(content.translate(None, _CONTROLS)) < len(content)
+    # These lines need nothing more: most outputs have no others.
+    return text if not has_controls and b"\xc2" not in content else _without_controls(text)
 
 
 def read(  # noqa: PLR0913, PLR0917 - all that says which lines
@@ -129,15 +137,6 @@ def ends_of(content: bytes, every: int, first: int) -> Iterator[int]:
             left = every
 
 
-def _is_plain(content: bytes) -> bool:
-    """Return whether nothing needs to be done with any of the lines."""
-    return (
-        len(content.translate(None, _CONTROLS)) == len(content)
-        and (len(content) <= MAX_LINE or max(map(len, content.split(b"\n"))) <= MAX_LINE)
-        and (b"\xc2" not in content or not _HIGH_CONTROL.search(content))
-    )
-
-
 def _shown_whole(line: bytes) -> str:
     text = line.rstrip(b"\r")
     text = text[text.rfind(b"\r") + 1 :]
@@ -145,12 +144,15 @@ def _shown_whole(line: bytes) -> str:
 
 
 def _shown(content: bytes, left_out: int) -> str:
+    if not left_out:
+        return _without_controls(content.decode("utf-8", "replace"))
+    # A character is not cut in two.
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text = decoder.decode(content, final=not left_out)
+    text = _without_controls(decoder.decode(content))
+    return f"{text} … [{left_out + len(decoder.getstate()[0]):,} more bytes]"
+
+
+def _without_controls(text: str) -> str:
     if "\x1b" in text:
         text = _ESCAPE.sub("", text)
-    text = _CONTROL.sub("", text)
-    if not left_out:
-        return text
-    # A character is not cut in two.
-    return f"{text} … [{left_out + len(decoder.getstate()[0]):,} more bytes]"
+    return _CONTROL.sub("", text)

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from grid.service.executors.protocol import AttemptName, Files, Written
+from grid.service.results import index
 from grid.service.results.index import Entry
 from grid.service.results.output import Output
 from grid.service.system.workspace import Workspace
@@ -71,6 +72,7 @@ class Looker:
         self._wake = threading.Event()
         self._sleeps = False
         self._is_closing = False
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     # What it is told, by any thread
@@ -87,10 +89,10 @@ class Looker:
         """Note that somebody has begun to follow a run."""
         self._tell(self._hurry, is_urgent=True)
 
-    def catch_up(self, written: Written, *, has_ended: bool) -> Future[Entry]:
-        """Have an output read up to its end; return a future of how far it goes."""
+    def catch_up(self, written: Written, *, has_ended: bool, anew: bool = False) -> Future[Entry]:
+        """Have an output read up to its end, `anew` if its index is broken; return a future of how far it goes."""
         future: Future[Entry] = Future()
-        self._tell(lambda now: self._ask(written, future, now, has_ended=has_ended), is_urgent=True)
+        self._tell(lambda now: self._ask(written, future, now, has_ended=has_ended, anew=anew), is_urgent=True)
         return future
 
     def reached(self, attempt: AttemptName) -> Entry | None:
@@ -99,7 +101,7 @@ class Looker:
         return None if watched is None else watched.output.reached
 
     def close(self) -> None:
-        """Take the last looks that are due, and end."""
+        """Take a last look at everything, and end."""
         self._is_closing = True
         self._wake.set()
         if self._thread is not None:
@@ -108,8 +110,10 @@ class Looker:
     def _tell(self, what: Callable[[float], None], *, is_urgent: bool = False) -> None:
         self._told.append(what)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="grid-looker", daemon=True)
-            self._thread.start()
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="grid-looker", daemon=True)
+                    self._thread.start()
         elif self._sleeps or is_urgent:
             self._wake.set()
 
@@ -117,18 +121,29 @@ class Looker:
 
     def _run(self) -> None:
         while True:
-            now = time.monotonic()
-            while self._told:
-                self._told.popleft()(now)
-            grown: list[tuple[int, AttemptName]] = []
-            for attempt, watched in list(self._watched.items()):
-                if watched.due <= now and self._look(attempt, watched, now) and self._is_followed(watched.run_seq):
-                    grown.append((watched.run_seq, attempt))
-            if grown:
-                self._announce(grown)
-            if self._is_closing and not any(each.has_ended for each in self._watched.values()):
+            is_last = self._is_closing
+            try:
+                self._round(is_last=is_last)
+            except Exception:  # noqa: BLE001 - nothing depends on this thread but times, and it goes on
+                _log.exception("a fault has ended a round of looks at outputs")
+            if is_last:
                 return
             self._sleep()
+
+    def _round(self, *, is_last: bool) -> None:
+        now = time.monotonic()
+        while self._told:
+            self._told.popleft()(now)
+        grown: list[tuple[int, AttemptName]] = []
+        for attempt, watched in list(self._watched.items()):
+            if watched.due <= now or is_last:
+                has_grown = self._look(attempt, watched, now)
+                if has_grown and self._is_followed(watched.run_seq):
+                    grown.append((watched.run_seq, attempt))
+                if is_last:
+                    watched.output.flush(now)
+        if grown:
+            self._announce(grown)
 
     def _sleep(self) -> None:
         due = min((each.due for each in self._watched.values()), default=None)
@@ -187,15 +202,19 @@ class Looker:
             if self._is_followed(watched.run_seq):
                 watched.due = now
 
-    def _ask(self, written: Written, future: Future[Entry], now: float, *, has_ended: bool) -> None:
+    def _ask(self, written: Written, future: Future[Entry], now: float, *, has_ended: bool, anew: bool) -> None:
         attempt = AttemptName(written.experiment_id, written.number)
         known = self._watched.get(attempt)
         if known is None:
             known = self._watched[attempt] = _Watched(-1, self._output(written, is_new=False), now)
+        elif anew:
+            known.output = self._output(written, is_new=False)
+        if anew:
+            index.remove(self._workspace.log_index(*attempt))
         known.has_ended |= has_ended
         known.due = now
         known.asked.append(future)
 
     def _output(self, written: Written, *, is_new: bool) -> Output:
-        path = self._workspace.result(written.experiment_id, written.number) / "log"
+        path = self._workspace.log_index(written.experiment_id, written.number)
         return Output(self._files, written, path, is_new=is_new)

@@ -10,13 +10,18 @@ from grid.service.executors.protocol import OUTPUT, Files, FileState, Written
 from grid.service.results import index
 from grid.service.results.index import Entry, Index, Unfit
 from grid.service.results.lines import ends_of
+from grid.service.system.repeats import Repeats
 
 _log = logging.getLogger(__name__)
+
+_repeats = Repeats(1)
 
 AT_ONCE = 1024 * 1024
 """How many bytes one look reads at most."""
 _EVERY = 1_024
 """How many lines there are at most between two entries."""
+_LATEST = 253_402_300_799_999_999
+"""A script may give its file any time: this is the last one that can be written down, at the end of the year 9999."""
 _MANY = 10_000
 """Beyond so many entries there is one at most for each second, and for each so many lines."""
 
@@ -50,7 +55,6 @@ class Output:
         self._scanned = 0
         self._waits_since: float | None = None
         self._written_at = float("-inf")
-        self._is_refused = False
         self.reached = Entry()
         """How far its lines are known: an entry that is not yet in the index, or the last one of it."""
         self.size = 0
@@ -60,6 +64,11 @@ class Output:
         """Note that the attempt only begins now."""
         if self._missed is None:
             self._missed = 0
+
+    def flush(self, now: float) -> None:
+        """Write down what waits for its entry."""
+        if self.waits:
+            self._write([self.reached], now)
 
     @property
     def is_through(self) -> bool:
@@ -102,8 +111,8 @@ class Output:
             if has_ended and self.is_through and state.size > self.reached.offset:
                 self._reach([self._entry(file, self.reached.lines + 1, state.size, state)], now)
                 has_changed = True
-        if self.waits and (has_ended or now >= self._written_at + 1):
-            self._write([self.reached], now)
+        if has_ended or now >= self._written_at + 1:
+            self.flush(now)
         return has_changed
 
     def _load(self, file: BinaryIO, state: FileState) -> None:
@@ -164,6 +173,7 @@ class Output:
         is_approximate = was_missed or (self.waits and self.reached.is_approximate)
         # What joins lines that still wait for their entry has the time of the first of them.
         at = self.reached.at if self.waits and not is_approximate else state.modified_at
+        at = min(max(at, 0), _LATEST)
         return Entry(lines, offset, at, is_approximate, index.fingerprint(file, offset))
 
     def _reach(self, entries: list[Entry], now: float) -> None:
@@ -186,14 +196,17 @@ class Output:
             self.reached = self.reached._replace(is_approximate=True)
             self._waits_since = now
             self._written_at = now  # so that it is not tried more often than each second
-            if not self._is_refused:
-                self._is_refused = True
+            if _repeats.note("refused") is not None:
                 _log.warning("the index %s cannot be written: %s; trying again", self._path, error.strerror)
+            return
+        if not self._count and self._files.state(self._written, OUTPUT) is None:
+            # It was deleted meanwhile, and nobody would remove what was just made. Or its script has removed it.
+            index.remove(self._path)
+            self._forget()
             return
         self._count += len(entries)
         self._written_at = now
         self._waits_since = None
-        self._is_refused = False
 
 
 def _is_after_line(file: BinaryIO, offset: int) -> bool:

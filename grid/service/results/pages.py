@@ -21,6 +21,8 @@ MOST_LINES = 10_000
 """How many lines a page has at most."""
 _PAGE = 1024 * 1024
 """How many characters of text end a page."""
+_MOST_NUMBER = 2**31 - 2
+"""The last line that has a number which GraphQL can tell."""
 _PATIENCE = 20.0
 """How many seconds to wait until an output was read that has no index."""
 
@@ -142,7 +144,7 @@ class _Reading:
         self, files: Files, workspace: Workspace, looker: Looker, written: Written, *, has_ended: bool
     ) -> None:
         self._files = files
-        self._path = workspace.result(written.experiment_id, written.number) / "log"
+        self._path = workspace.log_index(written.experiment_id, written.number)
         self._looker = looker
         self._written = written
         self._has_ended = has_ended
@@ -156,14 +158,18 @@ class _Reading:
         file, state = found
         with file:
             reached = self._reached(file, state.size, is_fresh=is_fresh)
-            try:
-                with Index(self._path) as entries:
-                    if not index.fits(entries.last, file, state.size):
-                        raise Unfit
-                    return self._read(file, _Known(entries, reached), begin, first, most)
-            except (OSError, Unfit):
-                # It is made again when the next one asks; what it would say is when lines were printed.
-                return self._read(file, _Known((), reached), begin, first, most)
+            for is_last_try in (False, True):
+                try:
+                    with Index(self._path) as entries:
+                        if not index.fits(entries.last, file, state.size):
+                            raise Unfit
+                        return self._read(file, _Known(entries, reached), begin, first, most)
+                except OSError:  # there is none, as on a full disk
+                    break
+                except Unfit:
+                    if not is_last_try:
+                        reached = self._caught_up(anew=True)
+            return self._read(file, _Known((), reached), begin, first, most)
 
     def _reached(self, file: BinaryIO, size: int, *, is_fresh: bool) -> Entry:
         """Return how far the output goes."""
@@ -179,13 +185,17 @@ class _Reading:
             known = self._looker.reached(AttemptName(self._written.experiment_id, self._written.number))
             if known is not None:
                 return known
+        return self._caught_up()
+
+    def _caught_up(self, *, anew: bool = False) -> Entry:
+        caught_up = self._looker.catch_up(self._written, has_ended=self._has_ended, anew=anew)
         try:
-            return self._looker.catch_up(self._written, has_ended=self._has_ended).result(_PATIENCE)
+            return caught_up.result(_PATIENCE)
         except TimeoutError:
             raise StillReading from None
 
     def _read(self, file: BinaryIO, known: _Known, begin: Begin, first: int, most: int) -> Page:
-        total = known.reached.lines
+        total = min(known.reached.lines, _MOST_NUMBER)
         if begin.number is not None:
             number = begin.number
         elif begin.last is not None:

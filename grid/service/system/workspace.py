@@ -201,6 +201,10 @@ class Workspace:
         """The folder for what the service makes of an attempt."""
         return self.results / f"{experiment_id}-{number}"
 
+    def log_index(self, experiment_id: str, number: int) -> Path:
+        """The index of what an attempt has printed."""
+        return self.result(experiment_id, number) / "log"
+
 
 def remove_tree(tree: Path, aside: Path) -> None:
     """Remove a tree, or what is left of one: it leaves its place in one step, so nobody ever sees half of it there.
