@@ -92,9 +92,7 @@ def test_long_lines() -> None:
     """A line above 64 KiB is cut with a mark that says how much is missing; no character is cut in two."""
     assert all_of(b"x" * MAX_LINE + b"\n") == ["x" * MAX_LINE]
     assert all_of(b"x" * (MAX_LINE + 1_000) + b"\nnext") == ["x" * MAX_LINE + " … [1,000 more bytes]", "next"]
-    assert all_of(b"x" + "é".encode() * MAX_LINE) == [
-        "x" + "é" * (MAX_LINE // 2 - 1) + " … [65,538 more bytes]"
-    ]
+    assert all_of(b"x" + "é".encode() * MAX_LINE) == ["x" + "é" * (MAX_LINE // 2 - 1) + " … [65,538 more bytes]"]
     assert all_of(b"x" * (MAX_LINE + 5) + b"\rshort\n") == ["short"]
 
 
