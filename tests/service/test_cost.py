@@ -124,6 +124,7 @@ def test_cost_is_refused_with_both_numbers() -> None:
         ('{ run(name: "a") { failures { names } } }', 10_000, 16_000),
         ("{ runs(first: 1000) { nodes { deletedIndices } } }", 500_000, 600_000),
         ("{ runs(first: 1000) { nodes { varying } } }", 20_000, 30_000),
+        ("{ runs(first: 9) { nodes { status { forecast { low high } } } } }", 90_000, MAX_COST),
         ('{ run(name: "a") { events(first: 1000) { events { number name } } } }', 2_000, 3_000),
         ("{ runs(first: 1000) { nodes { events(first: 1) { revision } } } }", 100_000, 110_000),
         ('mutation { cancelRun(name: "a") { ended pending } }', 10_000, 10_100),

@@ -105,7 +105,8 @@ def test_nothing_is_lost(first: sqlite3.Connection) -> None:
     before = {name: content(first, name) for name in names if name not in ("alembic_version", "sqlite_sequence")}
     assert len(before["events"]) > len(ENDS)
     migrated(first)
-    new: dict[str, dict[str, Any]] = {"users": {"disabled_at": None}, "runs": {"deleted_indices": "[]"}}
+    new: dict[str, dict[str, Any]] = {"users": {"disabled_at": None}}
+    new["runs"] = {"deleted_indices": "[]", "varying": "[]"}
     new["clusters"] = {"paused_by": None}
     new["experiments"] = {"memory_bytes": 0}
     for name, rows in before.items():
@@ -113,6 +114,12 @@ def test_nothing_is_lost(first: sqlite3.Connection) -> None:
         if name == "experiments":
             # What waits for its turn has its files where they are put now.
             expected = [{**row, "layout": 2 if row["status"] == "QUEUED" else 1} for row in expected]
+        if name == "events":
+            places = {row["seq"]: row["index"] for row in before["experiments"]}
+            expected = [
+                {**row, "number": row["seq"], "index": places[row["experiment_seq"]], "is_queued_again": 0}
+                for row in expected
+            ]
         assert content(first, name) == expected, name
     assert first.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert first.execute("PRAGMA foreign_key_check").fetchall() == []

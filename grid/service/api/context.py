@@ -9,6 +9,7 @@ from graphql import GraphQLResolveInfo
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import Cluster
+from grid.service.domain.forecast import Forecasts
 from grid.service.domain.logs import Logs
 from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
@@ -32,6 +33,7 @@ class Service:
     snapshots: Snapshots
     runs: Runs
     accounts: Accounts
+    forecasts: Forecasts
     changes: Changes
     logs: Logs
     artifacts: Artifacts

@@ -60,7 +60,7 @@ _MOST = {"Experiment.log": 10_000}
 
 # What a field costs that is more than one value. Names: all groups of a run together have 10,000 of them, as many as a
 # run has experiments. Deleted indices: as many as let pass a page of 100 runs, for which the client asks. Events:
-# those of each run take two statements.
+# those of each run take two statements. A forecast takes two as well, which read some hundreds of rows and a queue.
 _WEIGHTS = {
     "Cancellation.ended": MAX_EXPERIMENTS // 2,
     "Cancellation.pending": MAX_EXPERIMENTS // 2,
@@ -68,6 +68,7 @@ _WEIGHTS = {
     "Retry.names": MAX_EXPERIMENTS,
     "Run.deletedIndices": 500,
     "Run.events": 100,
+    "RunStatus.forecast": 10_000,
     "Run.varying": 20,
     "StatusGroup.names": MAX_EXPERIMENTS // _LENGTHS["RunStatus.groups"],
     # A page of text each, from a file that is opened for it.

@@ -23,6 +23,7 @@ from grid.service.api.errors import ApiError
 from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.cluster import RUNNERS
 from grid.service.domain.events import Piece
+from grid.service.domain.forecast import Forecasts
 from grid.service.domain.masking import masked
 from grid.service.results.pages import Page
 from grid.service.store import attempt_rows, experiment_rows, status_counts
@@ -58,22 +59,44 @@ def _minute(number: int) -> str:
 
 
 class Statuses:
-    """The statuses of a page of runs, with or without names; one statement reads those of all when one is requested."""
+    """The statuses of a page of runs, with or without names; one statement reads those of all when one is requested.
 
-    def __init__(self, database: Database, rows: Sequence[Row[Any]], *, with_names: bool) -> None:
+    Forecasts, if wanted, are made of each run by itself: so they cost much, and are not asked for of a page.
+    """
+
+    def __init__(
+        self, database: Database, rows: Sequence[Row[Any]], *, with_names: bool, forecasts: Forecasts | None = None
+    ) -> None:
         self._database = database
         self._rows = {row.seq: row for row in rows}
+        self._forecasts = forecasts
         self._read = self._named if with_names else self._counted
         # A task and not a result: resolvers run at the same time, and all but the first wait for what that has begun.
-        self._reading: asyncio.Task[dict[int, list[Object]]] | None = None
+        self._reading: asyncio.Task[dict[int, Object]] | None = None
 
     async def of(self, run_seq: int) -> Object:
         """Return the fields of a `RunStatus` of one of the runs; counts and names show the same moment."""
         if self._reading is None:
-            self._reading = asyncio.ensure_future(self._database.read(self._read))
-        groups = (await self._reading)[run_seq]
-        # The revision was read before the statuses: at worst a client asks once more than necessary.
-        return {"revision": self._rows[run_seq].revision, "groups": groups}
+            self._reading = asyncio.ensure_future(self._database.read(self._all))
+        return (await self._reading)[run_seq]
+
+    def _all(self, connection: Connection) -> dict[int, Object]:
+        return {
+            # The revision was read before the statuses: at worst a client asks once more than necessary.
+            run_seq: {
+                "revision": self._rows[run_seq].revision,
+                "groups": groups,
+                "forecast": self._forecast(connection, run_seq, groups),
+            }
+            for run_seq, groups in self._read(connection).items()
+        }
+
+    def _forecast(self, connection: Connection, run_seq: int, groups: Sequence[Object]) -> Object | None:
+        counts = {ExperimentStatus(group["status"]): group["count"] for group in groups}
+        if self._forecasts is None or all(status.is_terminal for status in counts):
+            return None
+        found = self._forecasts.of_run(connection, run_seq, counts.get(ExperimentStatus.QUEUED, 0))
+        return None if found is None else {"low": found.low, "high": found.high}
 
     # Each returns the fields of the `StatusGroup`s of each run. Their names are made in the reader's thread as well.
 

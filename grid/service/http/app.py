@@ -23,6 +23,7 @@ from grid.service.domain.catalogue import DEFAULT_PATH, Catalogue
 from grid.service.domain.changes import Changes
 from grid.service.domain.deletions import Deletions
 from grid.service.domain.errors import Unauthenticated
+from grid.service.domain.forecast import Forecasts
 from grid.service.domain.local_cluster import LocalCluster
 from grid.service.domain.logs import Logs
 from grid.service.domain.runs import Runs
@@ -143,6 +144,7 @@ class Application:
                 honour_interpreter=options.embedded,
             ),
             accounts=self.accounts,
+            forecasts=Forecasts(cluster, self.world),
             changes=changes,
             logs=Logs(self.database, self.accounts, changes, pages, self.world),
             artifacts=artifacts,

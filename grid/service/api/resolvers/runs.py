@@ -43,7 +43,7 @@ async def _find_run(_: object, info: Info, name: str, owner: str | None = None) 
     if user is None:
         return None
     row = await service.database.read(lambda connection: run_rows.by_name(connection, user.id, name))
-    return None if row is None else run_object(row, _statuses(info, [row]), info.context.user.id)
+    return None if row is None else run_object(row, statuses_of(info, [row]), info.context.user.id)
 
 
 @_query.field("runs")
@@ -54,7 +54,7 @@ async def _page_of_runs(_: object, info: Info, first: int, after: str | None = N
 
     def read(connection: Connection) -> Object:
         rows = run_rows.page(connection, user_id, first, place, without=without)
-        statuses = _statuses(info, rows[:first])
+        statuses = statuses_of(info, rows[:first])
         total = run_rows.count(connection, user_id)
         return page_object(rows, first, total, lambda row: run_object(row, statuses, user_id), "seq")
 
@@ -71,8 +71,11 @@ async def _estimate(_: object, info: Info, settings: Object) -> Object:
     }
 
 
-def _statuses(info: Info, rows: Sequence[Row[Any]]) -> Statuses:
-    return Statuses(info.context.service.database, rows, with_names=selects(info, "names"))
+def statuses_of(info: Info, rows: Sequence[Row[Any]]) -> Statuses:
+    """Return the statuses of runs, of which as much is read as is selected."""
+    service = info.context.service
+    forecasts = service.forecasts if selects(info, "forecast") else None
+    return Statuses(service.database, rows, with_names=selects(info, "names"), forecasts=forecasts)
 
 
 async def _run_statuses(runs: Sequence[Object]) -> list[Object]:
@@ -106,7 +109,7 @@ async def _failures(run: Object, info: Info) -> list[Object]:
 async def _start_run(_: object, info: Info, input: Object) -> Object:  # noqa: A002 - the schema's word
     service = info.context.service
     row, warnings = await service.runs.start(info.context.user, input)
-    return {"run": run_object(row, _statuses(info, [row]), info.context.user.id), "warnings": warnings}
+    return {"run": run_object(row, statuses_of(info, [row]), info.context.user.id), "warnings": warnings}
 
 
 @_mutation.field("cancelRun")

@@ -9,8 +9,8 @@ from ariadne import SubscriptionType
 
 from grid.service.api.context import Info, readable_owner
 from grid.service.api.errors import ApiError
-from grid.service.api.projections import Object, Statuses
-from grid.service.api.selections import selects
+from grid.service.api.projections import Object
+from grid.service.api.resolvers.runs import statuses_of
 from grid.service.store import run_rows
 from grid.shared.wire import ErrorCode, ExperimentStatus
 
@@ -24,7 +24,7 @@ BINDABLES = (_subscription,)
 
 @_subscription.source("runStatusChanged")
 async def _watch_run(_: object, info: Info, name: str, owner: str | None = None) -> AsyncGenerator[Object, None]:
-    service, user, with_names = info.context.service, await readable_owner(info, owner), selects(info, "names")
+    service, user = info.context.service, await readable_owner(info, owner)
     first = user and await service.database.read(lambda connection: run_rows.by_name(connection, user.id, name))
     if not first:
         raise _no_run(name)
@@ -35,7 +35,7 @@ async def _watch_run(_: object, info: Info, name: str, owner: str | None = None)
             # It has been deleted in the meantime, or the user may no longer read it.
             if row is None or await readable_owner(info, owner) is None:
                 raise _no_run(name)
-            status = await Statuses(service.database, [row], with_names=with_names).of(row.seq)
+            status = await statuses_of(info, [row]).of(row.seq)
             yield status
             if all(ExperimentStatus(group["status"]).is_terminal for group in status["groups"]):
                 return
