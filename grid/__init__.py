@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from grid._version import __version__
 
 if TYPE_CHECKING:
+    from grid import aio as aio
     from grid import errors as errors
     from grid.errors import GridError as GridError
     from grid.errors import GridWarning as GridWarning
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
     from grid.functions import schema_path as schema_path
     from grid.run import Run as Run
     from grid.session.login import login as login
+    from grid.watching.events import StatusChanged as StatusChanged
 
 _HOMES = {
     "Experiment": "grid.experiment",
     "GridError": "grid.errors",
     "GridWarning": "grid.errors",
     "Run": "grid.run",
+    "StatusChanged": "grid.watching.events",
+    "aio": "grid.aio",
     "cancel_experiment": "grid.functions",
     "cancel_run": "grid.functions",
     "create_run": "grid.functions",
@@ -71,7 +75,7 @@ if not TYPE_CHECKING:  # it would tell a type checker that every name exists
             message = f"module 'grid' has no attribute {name!r}"
             raise AttributeError(message)
         module = import_module(_HOMES[name])
-        value = module if name == "errors" else getattr(module, name)
+        value = module if module.__name__ == f"grid.{name}" else getattr(module, name)
         globals()[name] = value
         return value
 

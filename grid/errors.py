@@ -27,8 +27,9 @@
     │   └── ServiceTooOld         the service does not know the query
     ├── ConnectionFailed          (ConnectionError) no answer: nothing listens there, or the connection broke
     │   └── EmbeddedServiceFailed the embedded service could not be started
-    └── RequestTimeout            (TimeoutError) no answer in time
-        └── CancelTimeout         the processes of a cancelled experiment are still there
+    ├── RequestTimeout            (TimeoutError) no answer in time
+    │   └── CancelTimeout         the processes of a cancelled experiment are still there
+    └── WaitTimeout               (TimeoutError) what was waited for has not ended in time, and goes on
 
 A message says what was asked, what is wrong, and what to do. Errors of the service travel as codes; nothing here is
 chosen by matching on text.
@@ -65,6 +66,7 @@ __all__ = [
     "SweepError",
     "TooManyRequests",
     "Unsupported",
+    "WaitTimeout",
 ]
 
 
@@ -187,3 +189,7 @@ class RequestTimeout(GridError, TimeoutError):
 
 class CancelTimeout(RequestTimeout):
     """Processes of a cancelled experiment are still there after the time they were given."""
+
+
+class WaitTimeout(GridError, TimeoutError):
+    """What was waited for has not ended in the time that was given. It goes on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -149,6 +149,54 @@ class Experiment:
         """
         self._refresh()
         return self._record.status.value
+
+    def wait(self, timeout: float | None = None) -> Experiment:
+        """Wait until it has ended.
+
+        Ctrl-C ends the waiting, and not the experiment.
+
+        Parameters
+        ----------
+        timeout
+            How many seconds to wait; None for as long as it takes.
+
+        Returns
+        -------
+        Experiment
+            This experiment.
+
+        Raises
+        ------
+        WaitTimeout
+            If it has not ended in time; it goes on. This is a `TimeoutError`.
+        ExperimentNotFound
+            If it no longer exists.
+
+        Examples
+        --------
+        >>> run.experiments["clever-noether-1882-exp3"].wait(timeout=60).status()  # doctest: +SKIP
+        'SUCCEEDED'
+        """
+        from grid.chain import loop  # noqa: PLC0415 - not before the first call
+        from grid.watching.display import say  # noqa: PLC0415
+
+        try:
+            for record in loop.iterate(self._until_end(timeout)):
+                self._take(record)
+        except KeyboardInterrupt:
+            say("still running; e.cancel() stops it")
+            raise
+        return self
+
+    def _until_end(self, timeout: float | None) -> AsyncGenerator[ExperimentRecord, None]:
+        """Yield its records until it has ended; on the background loop."""
+        from grid.watching.deadlines import Deadline  # noqa: PLC0415 - not before the first call
+        from grid.watching.experiment_end import records_of  # noqa: PLC0415
+
+        deadline = Deadline(timeout)
+        if self._is_deleted:
+            raise self._gone()
+        return records_of(self._record, self._session, deadline, self._gone)
 
     def cancel(self) -> str:
         """End it: every process it started gets SIGTERM, then SIGKILL after the service's grace period.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from grid.errors import ExperimentNotFound
@@ -77,6 +79,25 @@ class ExperimentsView(Mapping[str, Experiment]):
                 return None
             groups[each._record.status.value].append(self._name(index))
         return {word: names for word, names in groups.items() if names}
+
+    def _ended(self, names: Sequence[str]) -> list[Experiment]:
+        """Return experiments that have just ended, without those that no longer exist.
+
+        Where several of a page are not known to have ended, the page is read again: otherwise each would have to be.
+        """
+        indices = [index for index in map(self._index, names) if index is not None]
+        stale = Counter(self._page(index) for index in indices if not self._is_known_to_have_ended(index))
+        for page, number in stale.items():
+            if page is not None and number > 1:
+                self._fetch(page)
+        found = []
+        for index in indices:
+            with suppress(ExperimentNotFound):
+                found.append(self[self._name(index)])
+        return found
+
+    def _is_known_to_have_ended(self, index: int) -> bool:
+        return index in self._known and self._known[index]._is_final
 
     def _name(self, index: int) -> str:
         return experiment_name(self._run.name, index)

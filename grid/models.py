@@ -223,7 +223,7 @@ class ExperimentRecord(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedExperiment(ExperimentRecord):
-    """An experiment that was found by its name, and the id of the run that it belongs to."""
+    """An experiment that was looked for, and the id of the run that it belongs to."""
 
     run_id: str
 
@@ -439,6 +439,14 @@ class RunWithStatus(Model):
     id: str
     deleted_indices: tuple[int, ...]
     status: StatusGroups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWithProgress(Model):
+    """A run of which only is read how far it has come."""
+
+    id: str
+    status: StatusProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -661,7 +669,7 @@ class GetExperiments(Model):
 class GetExperiment(Model):
     """Finds an experiment by id; None if the user can read no such experiment."""
 
-    experiment: ExperimentRecord | None
+    experiment: NamedExperiment | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -802,6 +810,13 @@ class RunProgress(Model):
     """Watches how far a run comes: counts and no names, however many experiments it has."""
 
     run_status_changed: StatusProgress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetRunProgress(Model):
+    """Reads how far a run has come; None if the user can read no such run."""
+
+    run: RunWithProgress | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid.definition.arguments import RunArguments, noting_what_was_given
 from grid.definition.checks import check_text
@@ -19,8 +20,12 @@ from grid.session import session as sessions
 from grid.views import EXPERIMENTS_PAGE, REPR_SECONDS, describe_run, names_of_runs, no_such, try_refresh
 
 if TYPE_CHECKING:
-    from grid.models import Cancellation, FailureGroup, LoadedRun, RunRecord
+    from grid.models import Cancellation, FailureGroup, LoadedRun, RunRecord, StatusProgress
     from grid.session.session import Session
+    from grid.watching.display import ProgressShown
+    from grid.watching.events import StatusChanged
+
+_T = TypeVar("_T")
 
 
 class Run(RunArguments):
@@ -358,6 +363,114 @@ class Run(RunArguments):
         self._state.session.execute(models.DeleteRun, id=self._check_started("delete").id)
         self._state.is_deleted = True
 
+    # Waiting and watching
+
+    def wait(self, timeout: float | None = None, progress: bool | None = None) -> Run:
+        """Wait until every experiment has ended, and show how far the run has come.
+
+        Ctrl-C ends the waiting, and not the run.
+
+        Parameters
+        ----------
+        timeout
+            How many seconds to wait; None for as long as it takes.
+        progress
+            Whether to show a line that says how many experiments have ended, how many run and have failed, and how long
+            the rest will take, as soon as that can be told. None shows it on a terminal and in a notebook, and nothing
+            in a pipe.
+
+        Returns
+        -------
+        Run
+            This run.
+
+        Raises
+        ------
+        RunNotStarted
+            If it has not been started.
+        WaitTimeout
+            If it has not ended in time; it goes on. This is a `TimeoutError`.
+        RunNotFound
+            If it no longer exists.
+
+        Examples
+        --------
+        >>> run.wait().failures()  # doctest: +SKIP
+        []
+        """
+        from grid.chain import loop  # noqa: PLC0415 - not before the first call
+
+        with self._showing(progress) as shown:
+            for status in loop.iterate(self._progress(timeout, shown.tick)):
+                shown.show(status)
+        return self
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[Experiment]:
+        """Return the experiments in the order in which they end: those that have ended first, then each as it does.
+
+        One that failed and was queued again by itself has not ended. One that is retried after it came comes again at
+        its next end. One that is deleted does not come.
+
+        Parameters
+        ----------
+        timeout
+            How many seconds from now to wait for all of them; None for as long as it takes.
+
+        Returns
+        -------
+        iterator of Experiment
+            It ends with the run.
+
+        Raises
+        ------
+        RunNotStarted
+            If it has not been started.
+        WaitTimeout
+            From the iterator, if they have not all ended in time; they go on. This is a `TimeoutError`.
+        RunNotFound
+            From the iterator, if the run no longer exists.
+
+        Examples
+        --------
+        >>> for experiment in run.as_completed():  # doctest: +SKIP
+        ...     print(experiment.name, experiment.status())
+        clever-noether-1882-exp1 SUCCEEDED
+        clever-noether-1882-exp0 FAILED
+        """
+        return _each(self._ends(timeout))
+
+    def watch(self, metrics: bool = False, logs: bool = False) -> Iterator[StatusChanged]:
+        """Return what happens in the run, from its beginning: each change of a status, once and in order.
+
+        Parameters
+        ----------
+        metrics
+            Whether values of metrics are told as well; they are not there yet.
+        logs
+            Whether what the scripts print is told as well.
+
+        Returns
+        -------
+        iterator of grid.StatusChanged
+            It ends with the run. A connection that is cut is mended, and nothing is told twice or missing.
+
+        Raises
+        ------
+        RunNotStarted
+            If it has not been started.
+        RunNotFound
+            From the iterator, if the run no longer exists.
+
+        Examples
+        --------
+        >>> for event in run.watch():  # doctest: +SKIP
+        ...     print(event.experiment, event.status)
+        clever-noether-1882-exp0 PENDING
+        clever-noether-1882-exp0 RUNNING
+        clever-noether-1882-exp0 SUCCEEDED
+        """
+        return _each(self._changes(metrics=metrics, logs=logs))
+
     def __contains__(self, name: object) -> bool:
         return name in self._experiments
 
@@ -373,6 +486,46 @@ class Run(RunArguments):
     def __repr__(self) -> str:
         try_refresh(lambda: self._fresh_status(REPR_SECONDS))
         return describe_run(self._definition, self._state)
+
+    # What waits and watches, on the background loop: for the methods above, and for `grid.aio`
+
+    def _showing(self, progress: bool | None) -> AbstractContextManager[ProgressShown]:
+        from grid.watching.display import check_progress, showing  # noqa: PLC0415 - not before the first call
+
+        self._check_started("wait for")
+        check_progress(progress)
+        return showing(self.name, progress=progress, stopping="r.cancel()")
+
+    def _progress(self, timeout: float | None, tick: float) -> AsyncGenerator[StatusProgress, None]:
+        from grid.watching.deadlines import Deadline  # noqa: PLC0415 - not before the first call
+        from grid.watching.progress import progress_of  # noqa: PLC0415
+
+        return progress_of(self._present("wait for"), Deadline(timeout), tick=tick)
+
+    def _ends(self, timeout: float | None) -> AsyncGenerator[Sequence[Experiment], None]:
+        from grid.watching.deadlines import Deadline  # noqa: PLC0415 - not before the first call
+        from grid.watching.events import ends_of  # noqa: PLC0415
+
+        return ends_of(self._present("wait for"), Deadline(timeout), self._experiments._ended)  # noqa: SLF001 - as above
+
+    def _changes(self, *, metrics: bool, logs: bool) -> AsyncGenerator[Sequence[StatusChanged], None]:
+        from grid.watching.events import changes_of  # noqa: PLC0415 - not before the first call
+
+        given: dict[str, object] = {"metrics": metrics, "logs": logs}
+        for name, value in given.items():
+            if not isinstance(value, bool):
+                message = f"{name} must be True or False, not {value!r}"
+                raise InvalidArgument(message)
+        if metrics:
+            message = "metrics=True would tell the values of metrics, and these are not there yet: leave it out"
+            raise InvalidArgument(message)
+        return changes_of(self._present("watch"))
+
+    def _present(self, what: str) -> RunState:
+        self._check_started(what)
+        if self._state.is_deleted:
+            raise self._state.gone()
+        return self._state
 
     # Internals
 
@@ -445,3 +598,12 @@ class Run(RunArguments):
             message = f"this run has not been started: there is nothing to {what}"
             raise RunNotStarted(message)
         return self._state.record
+
+
+def _each(batches: AsyncGenerator[Sequence[_T], None]) -> Iterator[_T]:
+    """Yield one after the other what comes several at a time."""
+    from grid.chain import loop  # noqa: PLC0415 - not before the first call
+
+    with closing(loop.iterate(batches)) as some:
+        for each in some:
+            yield from each

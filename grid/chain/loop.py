@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 
 __all__ = ["Call", "Closable", "Steps", "adopt", "background", "in_thread", "iterate", "release", "run"]
 
@@ -319,7 +319,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return _carry_out(here, coroutine)
 
 
-def iterate(source: AsyncIterator[T]) -> Iterator[T]:
+def iterate(source: AsyncIterator[T]) -> Generator[T, None, None]:
     """Iterate synchronously over an asynchronous iterator, and close it at the end.
 
     Parameters

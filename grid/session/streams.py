@@ -59,6 +59,7 @@ class Stream(ABC, Generic[T]):
 async def follow(
     stream: Stream[T],
     *,
+    asks_first: bool = False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncGenerator[T, None]:
@@ -72,6 +73,8 @@ async def follow(
     ----------
     stream
         What to follow.
+    asks_first
+        Whether to begin with a request: for what may be over already, or whose cursor comes from the service.
     clock, sleep
         The time, in seconds, and how to let it pass.
 
@@ -81,6 +84,10 @@ async def follow(
         If the service refuses it, or does not answer any more: see :mod:`grid.errors`.
     """
     sockets, pause = _Sockets(stream, clock), 0.0
+    if asks_first:
+        async with aclosing(_polled(stream)) as pieces:
+            async for piece in pieces:
+                yield piece
     while True:
         async with aclosing(sockets.pieces()) as pieces:
             async for piece in pieces:
@@ -122,7 +129,7 @@ class _Sockets(Generic[T]):
 
     async def pieces(self) -> AsyncGenerator[T, None]:
         """Yield what comes over the next one until it is cut; nothing if none is worth trying."""
-        if not self.may_be_had:
+        if self._stream.is_over or not self.may_be_had:
             return
         begun, count = self._clock(), 0
         error: GridError | None = None

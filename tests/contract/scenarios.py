@@ -125,6 +125,7 @@ SCENARIOS = {
         lambda: _asked_for_artifacts(models.GetArtifact, path="out.txt", waitSeconds=0), lambda: _start("first")
     ),
     "GetBundle": Scenario(lambda: _asked_for_artifacts(models.GetBundle), lambda: _start("first")),
+    "GetRunProgress": Scenario(lambda: grid.get_run("first").wait().name, _ended_run),
     "RetryRun": Scenario(lambda: grid.get_run("first").retry(), _ended_run),
     "DeleteExperiment": Scenario(_delete_one, _ended_run),
     "DeleteRun": Scenario(_delete_all, _ended_run),

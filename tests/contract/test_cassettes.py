@@ -68,10 +68,10 @@ def test_replay_fails_when_variables_change(name: str) -> None:
     """A request that asks for something else must not be answered as if nothing had happened."""
 
     class Altered(Session):
-        def execute(self, model: Any, *, within: float | None = None, **variables: Any) -> Any:
+        async def ask(self, model: Any, *, within: float | None = None, **variables: Any) -> Any:
             if model.__name__ == name:
                 variables = _altered(variables)
-            return super().execute(model, within=within, **variables)
+            return await super().ask(model, within=within, **variables)
 
     # A repr shows what it knows instead of raising: then it is the result, or what is left unplayed, that differs.
     try:

@@ -87,6 +87,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "GetFailure": {"id": "r0e0"},
     "GetFailures": {"name": FAILED},
     "GetRun": {"name": FAILED, "first": 500},
+    "GetRunProgress": {"name": MIXED},
     "GetRunStatus": {"name": MIXED},
     "InstanceTypes": {"cluster": "local"},
     "Login": {},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import grid
-from grid import errors
+from grid import aio, errors
 from grid.definition.arguments import ARGUMENTS
 from grid.experiments_view import ExperimentsView
 from tests.support.services import ServiceProcess, login_environment
@@ -32,6 +32,8 @@ MODULES = sorted(
 INTERFACE = {
     "Experiment",
     "Run",
+    "StatusChanged",
+    "aio",
     "cancel_experiment",
     "cancel_run",
     "create_run",
@@ -56,11 +58,12 @@ def python(source: str) -> str:
 def public_objects() -> dict[str, object]:
     """Return everything that has a name in the interface, methods and properties included."""
     found: dict[str, object] = {}
-    for name in set(grid.__all__) - {"__version__", "errors"}:
+    for name in set(grid.__all__) - {"__version__", "aio", "errors"}:
         found[name] = value = getattr(grid, name)
         if inspect.isclass(value):
             found |= {f"{name}.{each}": member for each, member in vars(value).items() if is_documented(each, member)}
-    return found | {f"errors.{name}": getattr(errors, name) for name in errors.__all__}
+    found |= {f"errors.{name}": getattr(errors, name) for name in errors.__all__}
+    return found | {f"aio.{name}": getattr(aio, name) for name in aio.__all__}
 
 
 def is_documented(name: str, member: object) -> bool:
@@ -87,7 +90,8 @@ def test_all_names_the_real_members() -> None:
             {
                 *ARGUMENTS,
                 *("created_at", "estimated_hourly_cost", "experiments", "grid_config", "id", "script_command", "user"),
-                *("cancel", "delete", "failures", "retry", "start", "status"),
+                "varying",
+                *("as_completed", "cancel", "delete", "failures", "retry", "start", "status", "wait", "watch"),
             },
         ),
         (
@@ -95,7 +99,7 @@ def test_all_names_the_real_members() -> None:
             {
                 *("attempt", "commit_sha", "created_at", "failure", "finished_at", "github_id", "id"),
                 *("invocation_commands", "name", "parameters", "started_running_at", "user"),
-                *("cancel", "delete", "status"),
+                *("cancel", "delete", "status", "wait"),
             },
         ),
         (type(grid.runs), set(dir(Mapping))),
@@ -129,8 +133,8 @@ def test_checkers_see_the_names_that_there_are() -> None:
     for module, name, alias in typed:
         assert name == alias
         found = (
-            importlib.import_module("grid.errors")
-            if name == "errors"
+            importlib.import_module(f"grid.{name}")
+            if name in ("aio", "errors")
             else getattr(importlib.import_module(module), name)
         )
         assert getattr(grid, name) is found

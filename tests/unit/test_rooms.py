@@ -29,11 +29,13 @@ CLIENT = (
     ("grid.session",),
     ("grid.run_state",),
     ("grid.views",),
+    ("grid.watching",),
     ("grid.experiment",),
     ("grid.experiments_view",),
     ("grid.run",),
     ("grid.runs_view",),
     ("grid.functions",),
+    ("grid.aio",),
     ("grid.schema_tools",),
     ("grid",),
 )

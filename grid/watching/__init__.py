@@ -1,0 +1,1 @@
+"""Waiting for runs and experiments, and watching what happens in them."""
