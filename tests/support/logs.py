@@ -94,3 +94,16 @@ class Told:
             {"experiment": experiment, "attempt": attempt, "number": number}
             for experiment, (attempt, number) in self.numbers.items()
         ]
+
+
+LOGS = (
+    "query($name: String!, $after: [LogCursor!]!, $last: Int) { run(name: $name) {"
+    f" logs(after: $after, last: $last) {{ isEnd pages {{ {PAGE} }} }} }} }}"
+)
+
+
+def logs_of(endpoint: Endpoint, name: str, after: list[dict[str, Any]], last: int | None = None) -> dict[str, Any]:
+    """Ask once for what the scripts of a run have printed."""
+    answer = ask(endpoint, LOGS, name=name, after=after, last=last)
+    assert "errors" not in answer, answer
+    return answer["data"]["run"]["logs"]

@@ -24,6 +24,8 @@ _subscription = SubscriptionType()
 
 BINDABLES = (_experiment, _run, _subscription)
 
+_LONGEST = 1e10
+"""Seconds that are longer ago than anything."""
 _PLACES = ("number", "since", "secondsAgo", "last")
 
 
@@ -59,7 +61,7 @@ def _begin(now: int, place: Mapping[str, Any]) -> Begin:
         if name in given and not (math.isfinite(given[name]) and given[name] >= least):
             raise InvalidValue(name, given[name], f"{least} or more")
     if "secondsAgo" in given:
-        return Begin(since=now - round(given["secondsAgo"] * 1e6))
+        return Begin(since=max(now - round(min(given["secondsAgo"], _LONGEST) * 1e6), 0))
     if "since" in given:
         return Begin(since=_microseconds(given["since"]))
     return Begin(number=given.get("number"), last=given.get("last"))
