@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import client, experiments, interrupt, processes, restart, server, stores
+from benchmarks import client, experiments, interrupt, logs, processes, restart, server, stores
 
 # Each with the arguments for its smallest size, which only shows that it still works.
 BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
@@ -23,6 +23,9 @@ BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "stalls": (server.stalls, {"experiments": 11, "pairs": 1}),
     "restart": (restart.killed, {"runs": 1, "experiments": 11, "pairs": 1}),
     "stores": (stores.grown, {"runs": 2, "experiments": 4, "share": 2, "pairs": 1}),
+    "idle": (logs.idle, {"seconds": 0.1}),
+    "reading": (logs.reading, {"lines": 20, "pairs": 1}),
+    "telling": (logs.telling, {"experiments": 2, "seconds": 0.3, "every": 0.05}),
     "interrupt": (interrupt.prompt, {"delay": 0.2}),
 }
 
