@@ -130,6 +130,9 @@ def test_cost_is_refused_with_both_numbers() -> None:
         ('mutation { cancelRun(name: "a") { ended pending } }', 10_000, 10_100),
         ('mutation { retryRun(input: {id: "a", key: "b"}) { names } }', 10_000, 10_100),
         ('{ cluster(name: "a") { instanceTypes { name } } }', 100, 110),
+        ('{ experiment(id: "a") { log { text times { number } } } }', 1_000, 1_010),
+        ("{ runs(first: 1) { nodes { experiments(first: 1000) { nodes { log { text } } } } } }", 1_000_000, 1_010_000),
+        ('{ run(name: "a") { logs { pages { text times { at } } isEnd } buildLog { text } } }', 13_000, 15_000),
     ],
 )
 def test_lists_cost_what_they_can_hold(text: str, least: int, most: int) -> None:

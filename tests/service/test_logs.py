@@ -521,6 +521,22 @@ def test_index_that_is_lost(own: ServiceProcess, tmp_path: Path) -> None:
     assert index.exists()
 
 
+def test_no_place_for_indexes(own: ServiceProcess, tmp_path: Path) -> None:
+    """Where no index can be made, experiments end as they do, and their logs are whole: only their times are marked."""
+    shutil.rmtree(own.home / "results")
+    (own.home / "results").write_text("in the way")
+    run = start_on(own, tmp_path)("for number in range(3_000): print(number)", "--n '[1, 2, 3]'")
+    with following(own.endpoint, run.id) as pages:
+        told = Told()
+        for page in pages:
+            told.hear(page)
+    assert told.texts == {(each.id, 1): output_of(own, each) for each in run}
+    assert run.status().keys() == {"SUCCEEDED"}
+    page = page_of(own.endpoint, next(iter(run)).id, last=10)
+    assert (page["number"], page["count"], page["isEnd"]) == (2991, 10, True)
+    assert all(each["isApproximate"] for each in page["times"])
+
+
 def test_deleted(own: ServiceProcess, tmp_path: Path) -> None:
     """With an experiment goes its index, and with a run go all of them, also while somebody reads them."""
     run = start_on(own, tmp_path)("for number in range(5_000): print(number)", "--n '[1, 2, 3]'")

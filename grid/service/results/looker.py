@@ -40,6 +40,13 @@ class _Watched:
     asked: list[Future[Entry]] = field(default_factory=list)
     """Who waits for it to be read up to its end."""
 
+    def answer(self) -> None:
+        """Tell them how far it goes."""
+        for future in self.asked:
+            if future.set_running_or_notify_cancel():  # some may have lost their patience
+                future.set_result(self.output.reached)
+        self.asked.clear()
+
 
 class Looker:
     """Keeps the indexes of the outputs of active attempts, and of others on request.
@@ -142,6 +149,7 @@ class Looker:
                     grown.append((watched.run_seq, attempt))
                 if is_last:
                     watched.output.flush(now)
+                    watched.answer()
         if grown:
             self._announce(grown)
 
@@ -168,9 +176,7 @@ class Looker:
         if has_grown:
             watched.grown_at = now
         if output.is_through:
-            for future in watched.asked:
-                future.set_result(output.reached)
-            watched.asked.clear()
+            watched.answer()
             if watched.has_ended or not watched.is_active:
                 self._drop(attempt, watched)
         is_soon = now - watched.grown_at < _JUST or self._is_followed(watched.run_seq)
@@ -179,8 +185,7 @@ class Looker:
 
     def _drop(self, attempt: AttemptName, watched: _Watched) -> None:
         del self._watched[attempt]
-        for future in watched.asked:
-            future.set_result(watched.output.reached)
+        watched.answer()
 
     def _begin(self, written: Written, run_seq: int, now: float, *, is_new: bool) -> None:
         attempt = AttemptName(written.experiment_id, written.number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -128,13 +129,37 @@ class Pages:
         """
         reading = _Reading(self._files, self._workspace, self.looker, written, has_ended=has_ended)
         run = asyncio.get_running_loop().run_in_executor
-        return await run(self._readers, lambda: reading.page(begin, first, most, is_fresh=is_fresh))
+        wanted = _Wanted() if is_fresh and not has_ended else None
+        reached: Entry | None = None
+        while True:
+            if wanted is not None:
+                # Not in a thread: others are read meanwhile.
+                caught_up = self.looker.catch_up(written, has_ended=has_ended, anew=wanted.is_anew)
+                try:
+                    reached = await asyncio.wait_for(asyncio.wrap_future(caught_up), _PATIENCE)
+                except TimeoutError:
+                    raise StillReading from None
+            read = functools.partial(
+                reading.page, begin, first, most, reached, was_anew=bool(wanted and wanted.is_anew)
+            )
+            found = await run(self._readers, read)
+            if isinstance(found, Page):
+                return found
+            wanted = found
 
     def _announce(self, grown: list[tuple[int, AttemptName]]) -> None:
         try:
             self._loop.call_soon_threadsafe(self.growth.announce, grown)
         except RuntimeError:  # the loop is closed: nobody follows anything any longer
             return
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An output must be read up to its end before a page can be."""
+
+    is_anew: bool = False
+    """Whether its index is broken, and must be made again."""
 
 
 class _Reading:
@@ -149,50 +174,44 @@ class _Reading:
         self._written = written
         self._has_ended = has_ended
 
-    def page(self, begin: Begin, first: int, most: int, *, is_fresh: bool) -> Page:
+    def page(self, begin: Begin, first: int, most: int, reached: Entry | None, *, was_anew: bool) -> Page | _Wanted:
+        """Return the page, or what must be done before; `reached` says how far the output goes, where that is known."""
         found = self._files.open(self._written, OUTPUT)
-        if found is None or not found[1].size:
-            if found is not None:
-                found[0].close()
-            return Page(1, 0, "", (), is_all=True, is_end=self._has_ended)
+        if found is None:
+            return self._nothing
         file, state = found
         with file:
-            reached = self._reached(file, state.size, is_fresh=is_fresh)
-            for is_last_try in (False, True):
-                try:
-                    with Index(self._path) as entries:
-                        if not index.fits(entries.last, file, state.size):
-                            raise Unfit
-                        return self._read(file, _Known(entries, reached), begin, first, most)
-                except OSError:  # there is none, as on a full disk
-                    break
-                except Unfit:
-                    if not is_last_try:
-                        reached = self._caught_up(anew=True)
-            return self._read(file, _Known((), reached), begin, first, most)
-
-    def _reached(self, file: BinaryIO, size: int, *, is_fresh: bool) -> Entry:
-        """Return how far the output goes."""
-        if self._has_ended:
+            if not state.size:
+                return self._nothing
+            reached = reached or self._reached(file, state.size)
+            if reached is None:
+                return _Wanted()
             try:
                 with Index(self._path) as entries:
-                    last = entries.last
-                if last.offset == size and index.fits(last, file, size):
-                    return last
-            except (OSError, Unfit):
+                    if not index.fits(entries.last, file, state.size):
+                        raise Unfit
+                    return self._read(file, _Known(entries, reached), begin, first, most)
+            except OSError:  # there is none, as on a full disk: what it would say is when lines were printed
                 pass
-        elif not is_fresh:
-            known = self._looker.reached(AttemptName(self._written.experiment_id, self._written.number))
-            if known is not None:
-                return known
-        return self._caught_up()
+            except Unfit:
+                if not was_anew:
+                    return _Wanted(is_anew=True)
+            return self._read(file, _Known((), reached), begin, first, most)
 
-    def _caught_up(self, *, anew: bool = False) -> Entry:
-        caught_up = self._looker.catch_up(self._written, has_ended=self._has_ended, anew=anew)
+    @property
+    def _nothing(self) -> Page:
+        return Page(1, 0, "", (), is_all=True, is_end=self._has_ended)
+
+    def _reached(self, file: BinaryIO, size: int) -> Entry | None:
+        """Return how far the output goes, if that is known."""
+        if not self._has_ended:
+            return self._looker.reached(AttemptName(self._written.experiment_id, self._written.number))
         try:
-            return caught_up.result(_PATIENCE)
-        except TimeoutError:
-            raise StillReading from None
+            with Index(self._path) as entries:
+                last = entries.last
+        except (OSError, Unfit):
+            return None
+        return last if last.offset == size and index.fits(last, file, size) else None
 
     def _read(self, file: BinaryIO, known: _Known, begin: Begin, first: int, most: int) -> Page:
         total = min(known.reached.lines, _MOST_NUMBER)
