@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from grid.functions import cancel_experiment as cancel_experiment
     from grid.functions import cancel_run as cancel_run
     from grid.functions import create_run as create_run
+    from grid.functions import get_build_logs as get_build_logs
     from grid.functions import get_experiment_by_id as get_experiment_by_id
     from grid.functions import get_experiment_by_name as get_experiment_by_name
+    from grid.functions import get_experiment_logs as get_experiment_logs
     from grid.functions import get_instance_types as get_instance_types
     from grid.functions import get_run as get_run
     from grid.functions import list_clusters as list_clusters
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from grid.functions import resume_cluster as resume_cluster
     from grid.functions import runs as runs
     from grid.functions import schema_path as schema_path
+    from grid.logs.lines import LogLine as LogLine
     from grid.run import Run as Run
     from grid.session.login import login as login
     from grid.watching.events import StatusChanged as StatusChanged
@@ -42,6 +45,7 @@ _HOMES = {
     "Experiment": "grid.experiment",
     "GridError": "grid.errors",
     "GridWarning": "grid.errors",
+    "LogLine": "grid.logs.lines",
     "Run": "grid.run",
     "StatusChanged": "grid.watching.events",
     "aio": "grid.aio",
@@ -49,8 +53,10 @@ _HOMES = {
     "cancel_run": "grid.functions",
     "create_run": "grid.functions",
     "errors": "grid.errors",
+    "get_build_logs": "grid.functions",
     "get_experiment_by_id": "grid.functions",
     "get_experiment_by_name": "grid.functions",
+    "get_experiment_logs": "grid.functions",
     "get_instance_types": "grid.functions",
     "get_run": "grid.functions",
     "list_clusters": "grid.functions",

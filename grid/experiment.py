@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from datetime import datetime
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from grid.errors import CancelTimeout, ExperimentNotFound
+from grid.errors import CancelTimeout, ExperimentNotFound, InvalidArgument
+from grid.logs.lines import LogLine, LogStart, check_attempt, check_follow, check_n_lines, records, texts
 from grid.shared.wire import ExperimentStatus
 from grid.views import REPR_SECONDS, describe_experiment, try_refresh
 
 if TYPE_CHECKING:
-    from grid.models import Cancellation, ExperimentRecord, Failure
+    from grid.logs.pages import Pages
+    from grid.models import Cancellation, ExperimentRecord, Failure, LogPage
     from grid.session.session import Session
+
+_Line = TypeVar("_Line")
 
 _CANCEL_MARGIN = 5.0
 """Seconds that a cancellation may take beyond the grace period of its service."""
@@ -223,6 +227,139 @@ class Experiment:
 
         wait_for_end(ask, self._session)
         return self.name
+
+    def logs(
+        self,
+        n_lines: int | None = 200,
+        follow: bool = False,
+        since: datetime | timedelta | int | None = None,
+        attempt: int | None = None,
+    ) -> Iterator[str]:
+        """Return what it has printed, stdout and stderr, line by line: `[2021-08-10 16:59:58.044] message`.
+
+        The time is in UTC. With `~` before the line it is not certain: no service looked on when the line was printed.
+        Colours are left out, and of a line that was rewritten, as progress bars are, the last state is shown. A line
+        that has no end yet is shown when the experiment has ended.
+
+        Parameters
+        ----------
+        n_lines
+            How many of the last lines; None for all.
+        follow
+            Whether to go on with what is printed afterwards. The iterator then waits for it, and ends with the
+            experiment: if that is queued again by itself, it goes on with the next attempt. After a lost connection, or
+            a restart of the service, it goes on where it was.
+        since
+            Where to begin, in place of `n_lines`: a datetime with a time zone, a timedelta for how long ago, or the
+            number of a line.
+        attempt
+            The number of the attempt; None for the current one.
+
+        Returns
+        -------
+        iterator of str
+            Lines are fetched as they are consumed.
+
+        Raises
+        ------
+        InvalidArgument
+            If an argument has a value that is not allowed.
+        ExperimentNotFound
+            If it no longer exists.
+
+        Examples
+        --------
+        >>> for line in experiment.logs(follow=True):  # doctest: +SKIP
+        ...     print(line)
+        [2021-08-10 16:59:58.044] epoch 1: loss 0.31
+        """
+        return self._each(texts, n_lines, follow, since, attempt)
+
+    def log_lines(
+        self,
+        n_lines: int | None = 200,
+        follow: bool = False,
+        since: datetime | timedelta | int | None = None,
+        attempt: int | None = None,
+    ) -> Iterator[LogLine]:
+        """Return the same lines as :meth:`logs` as objects, with number, time and message.
+
+        Parameters
+        ----------
+        n_lines, follow, since, attempt
+            As for :meth:`logs`.
+
+        Raises
+        ------
+        InvalidArgument, ExperimentNotFound
+            As for :meth:`logs`.
+
+        Examples
+        --------
+        >>> [line.message for line in experiment.log_lines(n_lines=1)]  # doctest: +SKIP
+        ['epoch 1: loss 0.31']
+        """
+        return self._each(records, n_lines, follow, since, attempt)
+
+    def build_logs(self, n_lines: int | None = 200) -> Iterator[str]:
+        """Return how its environment was built, line by line; for now, which interpreter runs it.
+
+        Parameters
+        ----------
+        n_lines
+            How many of the last lines; None for all.
+
+        Raises
+        ------
+        InvalidArgument
+            If `n_lines` is not a number of lines.
+        ExperimentNotFound
+            If it no longer exists.
+
+        Examples
+        --------
+        >>> for line in experiment.build_logs():  # doctest: +SKIP
+        ...     print(line)
+        [2021-08-10 16:59:58.044] Nothing was built: experiments run in an environment that is there already.
+        [2021-08-10 16:59:58.044] Their scripts are run by /usr/bin/python3
+        """
+        from grid import models  # noqa: PLC0415 - not before the first call
+        from grid.logs.pages import build_log  # noqa: PLC0415
+
+        check_n_lines(n_lines)
+
+        def read() -> LogPage:
+            found = None if self._is_deleted else self._session.execute(models.GetBuildLog, id=self.id).experiment
+            if found is None:
+                raise self._gone()
+            return found.build_log
+
+        return build_log(read, n_lines)
+
+    def _each(self, show: Callable[[LogPage], list[_Line]], *arguments: Any) -> Iterator[_Line]:
+        from grid.logs.pages import each_line  # noqa: PLC0415 - not before the first call
+
+        return each_line(self._pages(*arguments), show)
+
+    def _pages(
+        self, n_lines: int | None, follow: bool, since: datetime | timedelta | int | None, attempt: int | None
+    ) -> Pages:
+        """Check the arguments of logs; return their pages, of which nothing is asked for yet."""
+        from grid.logs.pages import ExperimentLog  # noqa: PLC0415 - not before the first call
+
+        start = LogStart.of(n_lines, since)
+        check_follow(follow)
+        check_attempt(attempt)
+        if self._is_deleted:
+            raise self._gone()
+        if attempt is not None and attempt > self._record.attempt:
+            self._refresh()
+            so_far = self._record.attempt
+            if attempt > so_far:
+                message = f"attempt must be from 1 to {so_far}, the current one of {self.name}, not {attempt}"
+                raise InvalidArgument(message)
+        log = ExperimentLog(self._session, self.id, self._gone, start, attempt)
+        return log.followed() if follow else log.present()
 
     def delete(self) -> None:
         """Remove it and its files from the service. The other experiments of its run keep their names.

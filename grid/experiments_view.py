@@ -70,6 +70,11 @@ class ExperimentsView(Mapping[str, Experiment]):
         remark = f"and {missing} more that could not be fetched: {error}" if missing else ""
         return describe_mapping(entries, remark)
 
+    def _records(self, name: str) -> list[ExperimentRecord]:
+        """Return the records of all experiments that are known, in index order; that of this name is among them."""
+        _ = self[name]
+        return [self._known[index]._record for index in self._run.indices if index in self._known]
+
     def _final_status(self) -> dict[str, list[str]] | None:
         """Return names grouped by status; None unless every experiment was read and can no longer change."""
         groups: dict[str, list[str]] = {status.value: [] for status in ExperimentStatus}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from grid.definition.checks import check_text
-from grid.errors import ClusterNotFound, ExperimentNotFound
+from grid.errors import ClusterNotFound, ExperimentNotFound, InvalidArgument
 from grid.experiment import Experiment, wait_for_end
 from grid.run import Run
 from grid.runs_view import RunsView
@@ -270,6 +271,63 @@ def get_experiment_by_id(experiment_id: str) -> Experiment:
         message = f"there is no experiment with the id {experiment_id!r} that you can read"
         raise ExperimentNotFound(message)
     return Experiment(answer.experiment, session)
+
+
+def get_experiment_logs(name: str) -> Iterator[str]:
+    """Return what an experiment has printed, stdout and stderr: its last 200 lines; see :meth:`grid.Experiment.logs`.
+
+    Parameters
+    ----------
+    name
+        Name of the experiment (``username:experiment-name`` for a teammate's).
+
+    Raises
+    ------
+    ExperimentNotFound
+        If there is none that you can read.
+
+    Examples
+    --------
+    >>> import grid
+    >>> list(grid.get_experiment_logs('clever-noether-1882-exp0'))  # doctest: +SKIP
+    ['[2021-08-10 16:59:58.044] epoch 1: loss 0.31']
+    """
+    return get_experiment_by_name(name).logs()
+
+
+def get_build_logs(run_name: str | None = None, exp_name: str | None = None) -> Iterator[str]:
+    """Return how the environment of a run or an experiment was built; see :meth:`grid.Run.build_logs`.
+
+    Parameters
+    ----------
+    run_name
+        Name of the run.
+    exp_name
+        Name of the experiment; exactly one of the two must be given.
+
+    Raises
+    ------
+    InvalidArgument
+        If both names are given, or neither.
+    RunNotFound, ExperimentNotFound
+        If there is none that you can read.
+
+    Examples
+    --------
+    >>> import grid
+    >>> for line in grid.get_build_logs(run_name='clever-noether-1882'):  # doctest: +SKIP
+    ...     print(line)
+    [2021-08-10 16:59:58.044] Nothing was built: experiments run in an environment that is there already.
+    [2021-08-10 16:59:58.044] Their scripts are run by /usr/bin/python3
+    """
+    if (run_name is None) == (exp_name is None):
+        given = "neither" if run_name is None else "both"
+        message = f"get_build_logs() needs run_name or exp_name, exactly one of them, and was given {given}"
+        raise InvalidArgument(message)
+    if run_name is not None:
+        return get_run(run_name).build_logs()
+    assert exp_name is not None
+    return get_experiment_by_name(exp_name).build_logs()
 
 
 def list_clusters() -> list[Cluster]:

@@ -614,6 +614,98 @@ class SnapshotUpload(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogTime(Model):
+    """When lines were printed: it holds from the line of that number on, until the next one."""
+
+    number: int
+    at: datetime = field(metadata=_TIME)
+    is_approximate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPage(Model):
+    """Consecutive lines of what one attempt has printed, or of how an environment was built.
+
+    Attributes
+    ----------
+    experiment_id
+        The experiment's id; None for a run as a whole.
+    name
+        The experiment's name, or the run's.
+    attempt
+        The number of the attempt.
+    number
+        The number of the first of these lines, or of the next one to come if there are none.
+    count
+        How many lines these are.
+    text
+        The lines, each ended by a line feed.
+    times
+        When they were printed.
+    is_end
+        Whether the attempt has ended, and there is no line after these.
+    """
+
+    experiment_id: str | None
+    name: str
+    attempt: int
+    number: int
+    count: int
+    text: str
+    times: tuple[LogTime, ...]
+    is_end: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEnd(Model):
+    """The last line of an attempt's log, without its text; no line if there is none yet."""
+
+    attempt: int
+    number: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentWithLog(Model):
+    """An experiment of which only a part of an attempt's log is read, and where that of the current one ends now."""
+
+    run_id: str
+    log: LogPage
+    end: LogEnd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentWithBuildLog(Model):
+    """An experiment of which only the log of its environment is read."""
+
+    build_log: LogPage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPieces(Model):
+    """Pieces of what the experiments of a run have printed, and whether there is nothing after them."""
+
+    pages: tuple[LogPage, ...]
+    is_end: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWithLogs(Model):
+    """A run of which only the logs are read."""
+
+    id: str
+    logs: LogPieces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWithBuildLog(Model):
+    """A run of which only the log of its environment is read."""
+
+    id: str
+    build_log: LogPage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancellation(Model):
     """Which experiments a cancellation has ended and which are still pending: names, in index order."""
 
@@ -831,3 +923,38 @@ class RunEvents(Model):
     """Watches a run: what has happened after an event, and then what happens, until all is over."""
 
     run_events: EventPiece
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetLog(Model):
+    """Reads a page of what an attempt has printed; None if the user can read no such experiment."""
+
+    experiment: ExperimentWithLog | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetRunLogs(Model):
+    """Reads what a run's experiments have printed since some lines; None if the user can read no such run."""
+
+    run: RunWithLogs | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLogs(Model):
+    """Watches what an experiment or a run prints: each answer is a piece of one attempt's output."""
+
+    run_logs: LogPage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetBuildLog(Model):
+    """Reads how the environment of an experiment was built; None if the user can read no such experiment."""
+
+    experiment: ExperimentWithBuildLog | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetRunBuildLog(Model):
+    """Reads how the environment of a run was built; None if the user can read no such run."""
+
+    run: RunWithBuildLog | None

@@ -5,22 +5,25 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
-from datetime import datetime
+from contextlib import AbstractContextManager, closing, suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid.definition.arguments import RunArguments, noting_what_was_given
 from grid.definition.checks import check_text
 from grid.definition.run_definition import RunDefinition, grid_config, to_settings_input, validate
-from grid.errors import GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
+from grid.errors import ExperimentNotFound, GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
 from grid.experiment import Experiment, wait_for_end
 from grid.experiments_view import ExperimentsView
+from grid.logs.labels import labels
+from grid.logs.lines import LogStart, check_follow, check_n_lines, texts
 from grid.run_state import RunState
 from grid.session import session as sessions
 from grid.views import EXPERIMENTS_PAGE, REPR_SECONDS, describe_run, names_of_runs, no_such, try_refresh
 
 if TYPE_CHECKING:
-    from grid.models import Cancellation, FailureGroup, LoadedRun, RunRecord, StatusProgress
+    from grid.logs.pages import Pages
+    from grid.models import Cancellation, FailureGroup, LoadedRun, LogPage, RunRecord, StatusProgress
     from grid.session.session import Session
     from grid.watching.display import ProgressShown
     from grid.watching.events import StatusChanged
@@ -313,6 +316,92 @@ class Run(RunArguments):
         found = self._state.session.execute(models.GetFailures, name=self.name, owner=self._state.owner).run
         return list(self._state.same(found).failures)
 
+    def logs(
+        self, n_lines: int | None = 200, follow: bool = False, since: datetime | timedelta | int | None = None
+    ) -> Iterator[str]:
+        """Return what all experiments have printed: lines as :meth:`Experiment.logs` has them, each after what varies.
+
+        Parameters
+        ----------
+        n_lines
+            How many of the last lines of each experiment; None for all.
+        follow
+            Whether to go on with what is printed afterwards, as it comes. The iterator then waits for it, and ends with
+            the run. After a lost connection, or a restart of the service, it goes on where it was.
+        since
+            Where to begin in each experiment, in place of `n_lines`: a datetime with a time zone, a timedelta for how
+            long ago, or the number of a line.
+
+        Returns
+        -------
+        iterator of str
+            Lines are fetched as they are consumed, those of many experiments with one request.
+
+        Raises
+        ------
+        RunNotStarted
+            If it has not been started.
+        InvalidArgument
+            If an argument has a value that is not allowed.
+        RunNotFound
+            If it no longer exists.
+
+        Examples
+        --------
+        >>> for line in run.logs(follow=True):  # doctest: +SKIP
+        ...     print(line)
+        lr=0.1  | [2021-08-10 16:59:58.044] epoch 1: loss 0.31
+        lr=0.01 | [2021-08-10 16:59:58.061] epoch 1: loss 0.74
+        """
+        from grid.logs.pages import RunLog  # noqa: PLC0415 - not before the first call
+
+        start = LogStart.of(n_lines, since)
+        check_follow(follow)
+        record = self._check_started("read")
+        if self._state.is_deleted:
+            raise self._state.gone()
+        log = RunLog(self._state.session, record.id, self.name, self._state.owner, self._state.gone, start)
+        return self._labelled(log.followed() if follow else log.present())
+
+    def build_logs(self, n_lines: int | None = 200) -> Iterator[str]:
+        """Return how the environment of its experiments was built, line by line; for now, which interpreter runs them.
+
+        Parameters
+        ----------
+        n_lines
+            How many of the last lines; None for all.
+
+        Raises
+        ------
+        RunNotStarted
+            If it has not been started.
+        InvalidArgument
+            If `n_lines` is not a number of lines.
+        RunNotFound
+            If it no longer exists.
+
+        Examples
+        --------
+        >>> for line in run.build_logs():  # doctest: +SKIP
+        ...     print(line)
+        [2021-08-10 16:59:58.044] Nothing was built: experiments run in an environment that is there already.
+        [2021-08-10 16:59:58.044] Their scripts are run by /usr/bin/python3
+        """
+        from grid import models  # noqa: PLC0415 - not before the first call
+        from grid.logs.pages import build_log  # noqa: PLC0415
+
+        check_n_lines(n_lines)
+        self._check_started("read")
+        state = self._state
+
+        def read() -> LogPage:
+            if state.is_deleted:
+                raise state.gone()
+            found = state.session.execute(models.GetRunBuildLog, name=self.name, owner=state.owner).run
+            return state.same(found).build_log
+
+        return build_log(read, n_lines)
+
     def retry(self) -> list[str]:
         """Run every failed experiment again, with the same parameters, as its next attempt. Earlier attempts are kept.
 
@@ -528,6 +617,16 @@ class Run(RunArguments):
         return self._state
 
     # Internals
+
+    def _labelled(self, pages: Pages) -> Iterator[str]:
+        from grid.chain import loop  # noqa: PLC0415 - not before the first call
+
+        known: dict[str, str] = {}
+        for page in loop.iterate(pages):
+            if page.name not in known:
+                with suppress(ExperimentNotFound):  # deleted since: it has no parameters, but a name
+                    known = labels(self._experiments._records(page.name), self.varying)  # noqa: SLF001 - not for users
+            yield from texts(page, known.get(page.name) or f"{page.name} | ")
 
     @classmethod
     def _of(cls, record: RunRecord, session: Session) -> Run:

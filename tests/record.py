@@ -43,7 +43,7 @@ def _recording_service() -> Iterator[Endpoint]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / ".grid"
         log = Path(folder) / "service.log"
-        environment = clean_environment(Path(folder))
+        environment = clean_environment(Path(folder), PATH=folder)  # other machines have other programs
         process = Forked([str(home)], environment, log, log, module="tests.contract.recording_service")
         try:
             where = home / "service" / "service.json"

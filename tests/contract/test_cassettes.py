@@ -18,7 +18,7 @@ from tests import record
 from tests.contract.scenarios import CASSETTES, SCENARIOS, cassette, in_project, open_session
 
 # Over a WebSocket, which vcrpy does not record: tested against a live service.
-_SUBSCRIPTIONS = {"RunEvents", "RunProgress", "RunStatusChanged"}
+_SUBSCRIPTIONS = {"RunEvents", "RunLogs", "RunProgress", "RunStatusChanged"}
 _WITHOUT_VARIABLES = {"Login", "Clusters"}
 
 
@@ -54,6 +54,9 @@ def test_replay_means_what_was_recorded() -> None:
     assert _replay("CancelRun") == ["first-exp0", "first-exp1"]
     assert _replay("CancelExperiment") == "first-exp1"
     assert _replay("GetFailure")["reason"] == "CANCELLED_BY_USER"
+    assert _replay("GetLog") == _replay("GetRunLogs") == []
+    assert "python3" in _replay("GetBuildLog")[-1]
+    assert _replay("GetBuildLog") == _replay("GetRunBuildLog")
     assert _replay("GetFailures") == _replay("RetryRun") == []
     assert _replay("DeleteExperiment") == (["first-exp1"], ["first-exp1"])
     assert _replay("DeleteRun") == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import ItemsView, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -13,13 +13,16 @@ from grid import (
     Experiment,
     GridError,
     GridWarning,
+    LogLine,
     Run,
     cancel_experiment,
     cancel_run,
     create_run,
     errors,
+    get_build_logs,
     get_experiment_by_id,
     get_experiment_by_name,
+    get_experiment_logs,
     get_instance_types,
     get_run,
     list_clusters,
@@ -125,6 +128,24 @@ def what_failed(run: Run) -> str:
     return f"{run.name} is gone"
 
 
+def logs_of(run: Run, experiment: Experiment) -> Iterator[LogLine]:
+    """Read what was printed, from several places."""
+    assert_type(experiment.logs(), Iterator[str])
+    assert_type(experiment.logs(None, follow=True, attempt=1), Iterator[str])
+    assert_type(run.logs(20, since=timedelta(minutes=5)), Iterator[str])
+    assert_type(run.build_logs(n_lines=3), Iterator[str])
+    assert_type(experiment.build_logs(), Iterator[str])
+    assert_type(get_experiment_logs("a-exp0"), Iterator[str])
+    assert_type(get_build_logs(run_name="a"), Iterator[str])
+    assert_type(get_build_logs(exp_name="a-exp0"), Iterator[str])
+    for line in experiment.log_lines(since=1_000):
+        assert_type(line.number, int)
+        assert_type(line.time, datetime)
+        assert_type(line.message + str(line), str)
+        assert_type(line.is_approximate, bool)
+    return experiment.log_lines(since=datetime.now(UTC))
+
+
 def functions() -> Path:
     """Every function of the interface."""
     assert_type(create_run("train.py", script_args="--lr 1", cpus=1, localdir=True), Run)
@@ -163,6 +184,7 @@ def mistakes(run: Run) -> None:
     create_run("train.py", clusters="local")  # type: ignore[call-arg]
     create_run("train.py", seed="1")  # type: ignore[arg-type]
     create_run("train.py", timeout="1 h")  # type: ignore[arg-type]
+    run.logs("all")  # type: ignore[arg-type]
     run.cpus = "3"  # type: ignore[assignment]
     run.id = "a"  # type: ignore[misc]
     run.experiments["a-exp0"] = None  # type: ignore[index]

@@ -37,8 +37,10 @@ INTERFACE = {
     "cancel_experiment",
     "cancel_run",
     "create_run",
+    "get_build_logs",
     "get_experiment_by_id",
     "get_experiment_by_name",
+    "get_experiment_logs",
     "get_instance_types",
     "get_run",
     "list_clusters",
@@ -92,6 +94,7 @@ def test_all_names_the_real_members() -> None:
                 *("created_at", "estimated_hourly_cost", "experiments", "grid_config", "id", "script_command", "user"),
                 "varying",
                 *("as_completed", "cancel", "delete", "failures", "retry", "start", "status", "wait", "watch"),
+                *("build_logs", "logs"),
             },
         ),
         (
@@ -99,7 +102,7 @@ def test_all_names_the_real_members() -> None:
             {
                 *("attempt", "commit_sha", "created_at", "failure", "finished_at", "github_id", "id"),
                 *("invocation_commands", "name", "parameters", "started_running_at", "user"),
-                *("cancel", "delete", "status", "wait"),
+                *("build_logs", "cancel", "delete", "log_lines", "logs", "status", "wait"),
             },
         ),
         (type(grid.runs), set(dir(Mapping))),

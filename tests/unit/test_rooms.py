@@ -27,6 +27,7 @@ CLIENT = (
     ("grid.definition",),
     ("grid.source",),
     ("grid.session",),
+    ("grid.logs",),
     ("grid.run_state",),
     ("grid.views",),
     ("grid.watching",),

@@ -1,0 +1,285 @@
+"""Reading logs, page by page: what there is now, and what follows. Nothing is asked for before it is wanted.
+
+What a line looks like is in `lines.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from grid.errors import GridError
+from grid.logs.lines import ALL_LINES, messages, texts
+from grid.session.streams import Stream, follow
+
+if TYPE_CHECKING:
+    from grid.logs.lines import LogStart
+    from grid.models import LogPage
+    from grid.session.session import Session
+
+_Line = TypeVar("_Line")
+
+Pages = AsyncGenerator["LogPage", None]
+
+
+def each_line(pages: Pages, show: Callable[[LogPage], list[_Line]]) -> Iterator[_Line]:
+    """Yield the lines of pages; a page is asked for when those before it are used up."""
+    from grid.chain import loop  # noqa: PLC0415 - not before the first call
+
+    for page in loop.iterate(pages):
+        yield from show(page)
+
+
+def build_log(read: Callable[[], LogPage], n_lines: int | None) -> Iterator[str]:
+    """Yield the last lines of a log that is read as a whole."""
+    shown = texts(read())
+    yield from shown if n_lines is None else shown[max(len(shown) - n_lines, 0) :]
+
+
+class ExperimentLog(Stream["LogPage"]):
+    """The log of one experiment, and how far it is known.
+
+    Parameters
+    ----------
+    session
+        The service that has it.
+    experiment
+        The experiment's id.
+    gone
+        Makes the error for an experiment that no longer exists.
+    start
+        Where the log begins.
+    attempt
+        The number of the only attempt whose log is wanted; None to begin with the current one, and to go on with those
+        after it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        experiment: str,
+        gone: Callable[[], GridError],
+        start: LogStart,
+        attempt: int | None = None,
+    ) -> None:
+        super().__init__(session)
+        self._experiment = experiment
+        self._gone = gone
+        self._start = start
+        self._wanted = _Wanted(start)
+        self._only = attempt
+        self._run = ""
+        self._attempt = attempt or 0
+        self._number = 1
+
+    async def present(self) -> Pages:
+        """Yield what there is when this is called, and nothing that comes while it is read."""
+        page, current, end = await self._page(attempt=self._only, **self._start.variables())
+        while page.count:
+            if page.attempt == current:
+                page = _until(page, end)
+            yield page
+            if page.is_end or (page.attempt == current and self._number > end):
+                return
+            page, *_ = await self._page(attempt=self._attempt, number=self._number)
+
+    async def followed(self) -> Pages:
+        """Yield what there is, and what follows until the experiment has ended, or the only attempt that is wanted."""
+        page, *_ = await self._page(attempt=self._only, **self._start.variables())
+        yield self._wanted.of(page)
+        async with aclosing(follow(self)) as pages:
+            async for page in pages:
+                yield page
+
+    async def pushed(self) -> Pages:
+        """Yield what comes over one WebSocket."""
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        after = [{"experiment": self._experiment, "attempt": self._attempt, "number": self._number}]
+        which = {"id": self._run, "experiment": self._experiment, "after": after}
+        async with aclosing(self.session.listen(models.RunLogs, **which)) as answers:
+            async for answer in answers:
+                page = answer.run_logs
+                if self._only is not None and page.attempt != self._only:
+                    self.is_over = True
+                    return
+                self._take(page)
+                self.is_over = page.is_end and self._only is not None
+                yield self._wanted.of(page)
+                if self.is_over:
+                    return
+
+    async def polled(self) -> Pages:
+        """Yield what is new."""
+        while True:
+            page, current, _ = await self._page(attempt=self._attempt, number=self._number)
+            if page.count:
+                yield self._wanted.of(page)
+            if self.is_over or not (page.count or page.is_end):
+                return
+            if page.is_end and self._attempt < current:
+                self._attempt, self._number = self._attempt + 1, 1
+
+    async def _page(self, **where: Any) -> tuple[LogPage, int, int]:
+        """Ask for a page; return it, the number of the current attempt, and that of its last line."""
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        where = {name: value for name, value in where.items() if value is not None}
+        found = (await self.session.ask(models.GetLog, id=self._experiment, **where)).experiment
+        if found is None:
+            raise self._gone()
+        self._run = found.run_id
+        self._take(found.log)
+        # The current attempt has ended, and nothing came after it: so has the experiment.
+        self.is_over = found.log.is_end and (self._only is not None or found.log.attempt >= found.end.attempt)
+        return found.log, found.end.attempt, found.end.number + found.end.count - 1
+
+    def _take(self, page: LogPage) -> None:
+        self._attempt, self._number = page.attempt, page.number + page.count
+
+
+class _Wanted:
+    """What is shown of pages: nothing before the start, if that had not come yet when it was asked for."""
+
+    def __init__(self, start: LogStart) -> None:
+        self._start = start
+        self._first: dict[str | None, int] = {}
+        self._begun: set[str | None] = set()
+
+    def of(self, page: LogPage) -> LogPage:
+        """Return a page without the lines before the start, which concerns only the first attempt."""
+        whose = page.experiment_id
+        if whose not in self._begun and self._first.setdefault(whose, page.attempt) == page.attempt:
+            page = _since(page, self._start)
+            if page.count:
+                self._begun.add(whose)
+        return page
+
+
+def _since(page: LogPage, start: LogStart) -> LogPage:
+    """Return a page without the lines before the start: one that had not come yet is asked for in vain."""
+    number = page.number
+    if start.number is not None:
+        number = start.number
+    elif start.since is not None:
+        number = next((time.number for time in page.times if time.at >= start.since), page.number + page.count)
+    skipped = min(number - page.number, page.count)
+    if skipped <= 0:
+        return page
+    text = "".join(f"{line}\n" for line in messages(page)[skipped:])
+    return replace(page, number=page.number + skipped, count=page.count - skipped, text=text)
+
+
+def _until(page: LogPage, end: int) -> LogPage:
+    """Return a page without the lines after that number."""
+    count = max(end + 1 - page.number, 0)
+    if count >= page.count:
+        return page
+    text = "".join(f"{line}\n" for line in messages(page)[:count])
+    return replace(page, count=count, text=text)
+
+
+class RunLog(Stream["LogPage"]):
+    """The logs of all experiments of a run, and how far each is known.
+
+    Parameters
+    ----------
+    session
+        The service that has them.
+    run
+        The run's id.
+    name
+        The run's name.
+    owner
+        The teammate whose run it is; None for the user's own.
+    gone
+        Makes the error for a run that no longer exists.
+    start
+        Where the logs begin.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what identifies a run, and where to begin
+        self,
+        session: Session,
+        run: str,
+        name: str,
+        owner: str | None,
+        gone: Callable[[], GridError],
+        start: LogStart,
+    ) -> None:
+        super().__init__(session)
+        self._run = run
+        self._name = name
+        self._owner = owner
+        self._gone = gone
+        self._start = start
+        self._wanted = _Wanted(start)
+        self._known: dict[str, tuple[int, int]] = {}
+
+    async def present(self) -> Pages:
+        """Yield what there is of each experiment, until there is nothing new."""
+        told: Counter[str] = Counter()
+        is_new = True
+        while is_new:
+            is_new = False
+            for found in await self._pieces():
+                page = found
+                if self._start.last is not None:
+                    page = _until(page, page.number + self._start.last - told[page.name] - 1)
+                is_new |= page.count > 0 or page.name not in told
+                told[page.name] += page.count
+                if page.count:
+                    yield page
+            is_new &= not self.is_over
+
+    async def followed(self) -> Pages:
+        """Yield what there is of each experiment, and what follows until the run has ended."""
+        async with aclosing(follow(self)) as pages:
+            async for page in pages:
+                yield page
+
+    async def pushed(self) -> Pages:
+        """Yield what comes over one WebSocket."""
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        async with aclosing(self.session.listen(models.RunLogs, id=self._run, **self._from())) as answers:
+            async for answer in answers:
+                self._take(answer.run_logs)
+                yield self._wanted.of(answer.run_logs)
+
+    async def polled(self) -> Pages:
+        """Yield what is new."""
+        is_new = True
+        while is_new:
+            is_new = False
+            for page in await self._pieces():
+                is_new |= page.count > 0
+                yield self._wanted.of(page)
+            is_new &= not self.is_over
+
+    async def _pieces(self) -> tuple[LogPage, ...]:
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        found = (await self.session.ask(models.GetRunLogs, name=self._name, owner=self._owner, **self._from())).run
+        if found is None or found.id != self._run:
+            raise self._gone()
+        for page in found.logs.pages:
+            self._take(page)
+        self.is_over = found.logs.is_end
+        return found.logs.pages
+
+    def _from(self) -> dict[str, Any]:
+        after = [
+            {"experiment": experiment, "attempt": attempt, "number": number}
+            for experiment, (attempt, number) in self._known.items()
+        ]
+        # Without any of these it would begin with the first attempt of each experiment, instead of the current one.
+        return {"after": after, **(self._start.variables() or {"last": ALL_LINES})}
+
+    def _take(self, page: LogPage) -> None:
+        if page.experiment_id is not None:
+            known = (page.attempt + 1, 1) if page.is_end else (page.attempt, page.number + page.count)
+            self._known[page.experiment_id] = known
