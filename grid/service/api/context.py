@@ -15,7 +15,9 @@ from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
 from grid.service.results.artifacts import Artifacts
+from grid.service.results.contents import Contents
 from grid.service.store.database import Database
+from grid.service.system.addresses import Addresses
 from grid.service.system.settings import Options
 
 Info = GraphQLResolveInfo
@@ -37,6 +39,8 @@ class Service:
     changes: Changes
     logs: Logs
     artifacts: Artifacts
+    contents: Contents
+    addresses: Addresses
 
 
 @dataclass(frozen=True, slots=True)

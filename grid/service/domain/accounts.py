@@ -67,6 +67,11 @@ class Accounts:
             raise Unauthenticated
         return User(known_id, name)
 
+    async def enabled(self, user_id: str) -> User | None:
+        """Return the user of that id, who has shown by other means than a key who they are; None if disabled."""
+        row = await self._database.read(lambda connection: user_rows.by_id(connection, user_id))
+        return None if row is None or row.disabled_at is not None else User(row.id, row.name)
+
     async def readable(self, viewer: User, owner: str | None) -> User | None:
         """Return the user of that name if the viewer may read their runs: one's own, and those of one's teammates.
 

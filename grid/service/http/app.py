@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -30,10 +31,12 @@ from grid.service.domain.runs import Runs
 from grid.service.domain.scheduler import Scheduler
 from grid.service.domain.snapshots import Snapshots
 from grid.service.executors.local import LocalExecutor
-from grid.service.http import guards, uploads
+from grid.service.http import bundles, downloads, guards, uploads
 from grid.service.http.authorization import claimed_user, credentials
+from grid.service.http.bodies import limit_body
 from grid.service.http.graphql_http import make_graphql_app
 from grid.service.results.artifacts import Artifacts
+from grid.service.results.contents import Contents
 from grid.service.results.digests import Digests
 from grid.service.results.pages import Pages
 from grid.service.store import cluster_rows, experiment_rows, queue_rows, secret_rows
@@ -45,7 +48,8 @@ from grid.service.system.workspace import Workspace
 from grid.service.system.world import World
 from grid.shared.wire import API_VERSION, GRAPHQL_PATH, HEALTH_PATH, ErrorCode, experiment_name
 
-_READ, _WRITE = ("GET", "HEAD"), ("PUT",)
+_READ = ("GET", "HEAD")
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 class Application:
@@ -66,7 +70,7 @@ class Application:
         self.limits_memory = limits_memory
         self.world = world or World()
         self.last_call = time.monotonic()
-        self.uploads = 0
+        self.transfers = 0
         self.failed_logins = guards.FailedLogins()
 
     async def open(self, *, starting: bool = True) -> None:
@@ -121,6 +125,8 @@ class Application:
         parts.callback(digests.close)
         artifacts = Artifacts(executor.files, digests, addresses)
         parts.callback(artifacts.close)
+        contents = Contents(executor.files, digests)
+        parts.callback(contents.close)
         self.accounts = Accounts(self.database, self.world)
         parts.callback(self.accounts.close)
         self.deletions = Deletions(self.database, executor, snapshots)
@@ -148,6 +154,8 @@ class Application:
             changes=changes,
             logs=Logs(self.database, self.accounts, changes, pages, self.world),
             artifacts=artifacts,
+            contents=contents,
+            addresses=addresses,
         )
         parts.push_async_callback(scheduler.close)
         await scheduler.open(starting=starting)
@@ -172,32 +180,51 @@ class Application:
 
     async def is_idle(self) -> bool:
         """Whether there were no calls for the idle time of the options, and nothing is queued or running."""
-        if self.uploads or time.monotonic() - self.last_call < self.options.idle_seconds:
+        if self.transfers or time.monotonic() - self.last_call < self.options.idle_seconds:
             return False
         return not await self.database.read(experiment_rows.is_any_unfinished)
 
     def _make_asgi(self) -> ASGIApp:
         graphql = make_graphql_app(executable_schema(), context_value=self._context)
+        places: list[tuple[re.Pattern[str], tuple[str, ...], ASGIApp]] = [
+            (re.compile(re.escape(HEALTH_PATH)), _READ, _health),
+            (uploads.PATH, uploads.METHODS, self._transfer(uploads.answer)),
+            (downloads.PATH, downloads.METHODS, self._transfer(downloads.answer)),
+            (bundles.PATH, bundles.METHODS, limit_body(self._transfer(bundles.answer))),
+        ]
 
         async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
             path = scope["path"]
             if path == GRAPHQL_PATH:
                 await graphql(scope, receive, send)
-            elif scope["type"] == "http" and (path == HEALTH_PATH or uploads.PATH.fullmatch(path)):
-                answer, methods = (self._health, _READ) if path == HEALTH_PATH else (self._upload, _WRITE)
-                if scope["method"] in methods:
-                    response = await answer(Request(scope, receive))
-                    await response(scope, receive, send)
-                else:
+                return
+            for pattern, methods, app in places if scope["type"] == "http" else ():
+                if pattern.fullmatch(path):
+                    if scope["method"] in methods:
+                        await app(scope, receive, send)
+                        return
                     allowed = ", ".join(methods)
                     error = ApiError(ErrorCode.BAD_REQUEST, f"this address answers {allowed} only")
                     headers = [(b"allow", allowed.encode())]
                     await guards.refuse(scope, send, HTTPStatus.METHOD_NOT_ALLOWED, error, headers)
-            else:
-                message = f"there is nothing at this address: GraphQL is at {GRAPHQL_PATH}"
-                await guards.refuse(scope, send, HTTPStatus.NOT_FOUND, ApiError(ErrorCode.BAD_REQUEST, message))
+                    return
+            message = f"there is nothing at this address: GraphQL is at {GRAPHQL_PATH}"
+            await guards.refuse(scope, send, HTTPStatus.NOT_FOUND, ApiError(ErrorCode.BAD_REQUEST, message))
 
         return guards.guarded(asgi, self.options)
+
+    def _transfer(self, answer: Callable[[Service, Request], Awaitable[Response]]) -> ASGIApp:
+        async def transfer(scope: Scope, receive: Receive, send: Send) -> None:
+            self.transfers += 1  # one may take longer than the idle time
+            try:
+                response = await answer(self.service, Request(scope, receive))
+                await response(scope, receive, send)
+            finally:
+                self.transfers -= 1
+            if response.status_code not in _REFUSED:  # somebody without a signed address keeps no service awake
+                self.last_call = time.monotonic()
+
+        return transfer
 
     async def _context(self, request: HTTPConnection, _data: Any) -> Context:
         authorization = request.headers.get("authorization")
@@ -213,19 +240,10 @@ class Application:
         self.last_call = time.monotonic()
         return Context(self.service, user)
 
-    @staticmethod
-    async def _health(_: Request) -> Response:
-        return JSONResponse({"status": "ok", "version": __version__, "apiVersion": API_VERSION})
 
-    async def _upload(self, request: Request) -> Response:
-        self.uploads += 1  # an upload may take longer than the idle time
-        try:
-            response = await uploads.receive(self.service.snapshots, request)
-        finally:
-            self.uploads -= 1
-        if response.status_code != HTTPStatus.FORBIDDEN:  # somebody without a signed address keeps no service awake
-            self.last_call = time.monotonic()
-        return response
+async def _health(scope: Scope, receive: Receive, send: Send) -> None:
+    said = {"status": "ok", "version": __version__, "apiVersion": API_VERSION}
+    await JSONResponse(said)(scope, receive, send)
 
 
 @contextlib.asynccontextmanager

@@ -8,9 +8,9 @@ import re
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from grid.service.api.context import Service
 from grid.service.api.errors import ApiError, translated
 from grid.service.domain.errors import DomainError
-from grid.service.domain.snapshots import Snapshots
 from grid.service.store.faults import DatabaseUnavailable
 from grid.service.system.addresses import AddressExpired, AddressRefused
 from grid.shared.wire import ErrorCode
@@ -21,13 +21,16 @@ PATH = re.compile(r"/snapshots/[^/]+")
 _STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.LIMIT_EXCEEDED: 413, ErrorCode.UNAVAILABLE: 503}
 
 
-async def receive(snapshots: Snapshots, request: Request) -> Response:
+METHODS = ("PUT",)
+
+
+async def answer(service: Service, request: Request) -> Response:
     """Pass an archive to the snapshots while it arrives, and answer with the outcome.
 
     Parameters
     ----------
-    snapshots
-        The snapshots that store it.
+    service
+        The service.
     request
         A PUT to an address that matches `PATH`; its query must be the one that `createSnapshot` signed.
 
@@ -37,7 +40,7 @@ async def receive(snapshots: Snapshots, request: Request) -> Response:
         204 if the archive is stored; otherwise an error in the form of GraphQL's errors.
     """
     try:
-        await snapshots.receive(
+        await service.snapshots.receive(
             request.scope["path"].rpartition("/")[2], request.query_params.multi_items(), request.stream()
         )
     except (DomainError, AddressRefused, AddressExpired, DatabaseUnavailable) as error:

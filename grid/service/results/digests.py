@@ -11,18 +11,16 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
 from grid.service.executors.protocol import Files, FileState, Written
 from grid.service.system.workspace import PRIVATE_FILE, PRIVATE_FOLDER, Workspace
-
-if TYPE_CHECKING:
-    from _hashlib import HASH
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +28,8 @@ _NAME = "sha256"
 _LINE = re.compile(rb"([0-9a-f]{32}) ([0-9a-f]{64})\n")
 _THREADS = 2
 _CHUNK = 1 << 20
+_ATTEMPTS = 16
+"""Of how many attempts the kept digests are held in memory."""
 
 
 class Digests:
@@ -48,6 +48,8 @@ class Digests:
         self._workspace = workspace
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="grid-digests")
         self._computing: dict[tuple[Written, FileState], _Task] = {}
+        self._known: dict[Written, _Known] = {}
+        self._lock = threading.Lock()
         self._is_closed = False
 
     def close(self) -> None:
@@ -57,11 +59,14 @@ class Digests:
 
     def kept(self, attempt: Written, states: Iterable[FileState]) -> list[str | None]:
         """Return the digest of each of these files, None where none is kept for it as it is. Blocks."""
-        content = b""
-        with suppress(OSError):
-            content = self._path(attempt).read_bytes()
-        known = {key: digest.decode() for key, digest in _LINE.findall(content)}
-        return [known.get(_key(state)) for state in states]
+        with self._lock:
+            known = self._known.pop(attempt, None) or _Known()
+            with suppress(OSError), self._path(attempt).open("rb") as file:
+                known.read(file)
+            self._known[attempt] = known
+            while len(self._known) > _ATTEMPTS:
+                self._known.pop(next(iter(self._known)))
+            return [known.digests.get(_key(state)) for state in states]
 
     async def computed(self, attempt: Written, state: FileState, seconds: float) -> str | None:
         """Return the digest of a file; None if it takes longer than that, or the file is not there as it was."""
@@ -78,23 +83,26 @@ class Digests:
                 self._computing.pop(key, None)
         return task.future.result() if done else None
 
-    def keep(self, attempt: Written, state: FileState, hasher: HASH) -> None:
-        """Keep the digest of a file as it was in that state, unless the attempt is being deleted. Blocks."""
+    def keep(self, attempt: Written, digests: Mapping[FileState, str]) -> None:
+        """Keep the digests of files as they were in these states, unless the attempt is being deleted. Blocks."""
+        states = [state for state, digest in zip(digests, self.kept(attempt, digests), strict=True) if digest is None]
+        if not states:
+            return
         path = self._path(attempt)
-        line = b"%s %s\n" % (_key(state), hasher.hexdigest().encode())
+        lines = b"".join(b"%s %s\n" % (_key(state), digests[state].encode()) for state in states)
         try:
             path.parent.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, PRIVATE_FILE)
             try:
-                os.write(descriptor, line)
+                os.write(descriptor, lines)
             finally:
                 os.close(descriptor)
-            if self._files.state(attempt, state.path) is None:
-                # Deleted meanwhile, and what is made of it before or after: nothing may be left.
+            if self._files.state(attempt, states[0].path) is None:
+                # It may have been deleted: what was made of it before is gone, and nothing may be left of this either.
                 path.unlink(missing_ok=True)
                 path.parent.rmdir()
         except OSError as error:  # a full disk costs time, and nothing else
-            _log.debug("a digest cannot be kept: %s", error)
+            _log.debug("digests cannot be kept: %s", error)
 
     def _compute(self, attempt: Written, state: FileState) -> str | None:
         (known,) = self.kept(attempt, [state])
@@ -112,7 +120,7 @@ class Digests:
                     return None
         if left or self._files.state(attempt, state.path) != state:
             return None
-        self.keep(attempt, state, hasher)
+        self.keep(attempt, {state: hasher.hexdigest()})
         return hasher.hexdigest()
 
     def _path(self, attempt: Written) -> Path:
@@ -126,6 +134,24 @@ class _Task:
     future: Future[str | None]
     waiting: int = 0
     """How many wait for it."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """The digests that are kept of an attempt, as far as they were read."""
+
+    digests: dict[bytes, str] = field(default_factory=dict)
+    offset: int = 0
+
+    def read(self, file: BinaryIO) -> None:
+        """Read what has come since."""
+        if os.fstat(file.fileno()).st_size < self.offset:  # it was made anew
+            self.digests.clear()
+            self.offset = 0
+        file.seek(self.offset)
+        whole, end, _ = file.read().rpartition(b"\n")
+        self.offset += len(whole) + len(end)
+        self.digests |= {key: digest.decode() for key, digest in _LINE.findall(whole + end)}
 
 
 def _key(state: FileState) -> bytes:

@@ -79,6 +79,11 @@ def by_key(connection: Connection, digest: str) -> Row[Any] | None:
     return connection.execute(_BY_KEY, {"digest": digest}).one_or_none()
 
 
+def by_id(connection: Connection, user_id: str) -> Row[Any] | None:
+    """Return the user of that id."""
+    return connection.execute(sa.select(users).where(users.c.id == user_id)).one_or_none()
+
+
 def by_name(connection: Connection, name: str) -> Row[Any] | None:
     """Return the user of that name."""
     return connection.execute(sa.select(users).where(users.c.name == name)).one_or_none()

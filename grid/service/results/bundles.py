@@ -1,0 +1,90 @@
+"""Many files as one tar archive, made while it is sent.
+
+Each member has its time to the microsecond in a header of the POSIX format (pax), and unless it is large its SHA-256 in
+a record of ours. What is not there, or not any more, is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Generator, Iterable, Iterator
+from typing import BinaryIO
+
+from grid.service.executors.protocol import OUTPUT, Files, FileState
+from grid.service.results.artifacts import Attempt
+from grid.service.results.digests import Digests
+
+DIGEST = "GRID.sha256"
+"""The record with the SHA-256 of a member."""
+
+_SMALL = 1 << 20
+"""How large a member may be to be read before its header is sent, which so can say its SHA-256."""
+_PIECE = 1 << 18
+_SECOND = 1_000_000
+
+
+class Shrunk(Exception):
+    """A file has become shorter while it was sent."""
+
+
+def archive(files: Files, digests: Digests, attempt: Attempt, paths: Iterable[str]) -> Generator[bytes]:
+    """Yield an archive of an attempt's files of these paths, in pieces of some 256 KiB. Blocks.
+
+    Raises
+    ------
+    Shrunk
+        If a large file has become shorter while it was sent: what was yielded is then not an archive.
+    """
+    waiting = bytearray()
+    known: dict[FileState, str] = {}
+    for file, state in files.open_all(attempt.written, (path for path in paths if path != OUTPUT)):
+        for part in _small(file, state, known) if state.size <= _SMALL else _large(file, state):
+            waiting += part
+            if len(waiting) >= _PIECE:
+                yield bytes(waiting)
+                waiting.clear()
+    if attempt.has_ended:
+        digests.keep(attempt.written, known)
+    waiting += bytes(2 * tarfile.BLOCKSIZE)
+    yield bytes(waiting)
+
+
+def _small(file: BinaryIO, state: FileState, known: dict[FileState, str]) -> Iterator[bytes]:
+    content = b"".join(_pieces(file, state.size))
+    digest = hashlib.sha256(content).hexdigest()
+    if len(content) == state.size:
+        known[state] = digest
+    yield _header(state, len(content), {DIGEST: digest})
+    yield content
+    yield _padding(len(content))
+
+
+def _large(file: BinaryIO, state: FileState) -> Iterator[bytes]:
+    yield _header(state, state.size, {})
+    left = state.size
+    for piece in _pieces(file, state.size):
+        left -= len(piece)
+        yield piece
+    if left:
+        raise Shrunk
+    yield _padding(state.size)
+
+
+def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while size and (piece := file.read(min(size, _PIECE))):
+        size -= len(piece)
+        yield piece
+
+
+def _header(state: FileState, size: int, records: dict[str, str]) -> bytes:
+    member = tarfile.TarInfo(state.path)
+    member.size, member.mode = size, 0o600
+    member.mtime = max(state.modified_at // _SECOND, 0)
+    seconds, rest = divmod(state.modified_at, _SECOND)
+    member.pax_headers = {"mtime": f"{seconds}.{rest:06d}", **records}
+    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)

@@ -1,0 +1,125 @@
+"""The content of artifacts, as it is sent: read in threads, piece by piece, and never more of it than there was."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO, Self
+
+from grid.service.executors.protocol import Files, FileState
+from grid.service.results.artifacts import Attempt
+from grid.service.results.bundles import Shrunk, archive
+from grid.service.results.digests import Digests
+
+_THREADS = 8
+_PIECE = 1 << 18
+"""How many bytes are read at once. Two pieces are held for each file that is sent: one on its way, and the next."""
+
+
+class Contents:
+    """Opens artifacts for sending.
+
+    Parameters
+    ----------
+    files
+        Where they lie.
+    digests
+        Where the digest of one that was sent whole is kept.
+    """
+
+    def __init__(self, files: Files, digests: Digests) -> None:
+        self._files = files
+        self._digests = digests
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="grid-contents")
+
+    def close(self) -> None:
+        """Read no more."""
+        self._threads.shutdown(cancel_futures=True)
+
+    async def open(self, attempt: Attempt, path: str) -> Content | None:
+        """Open the file of that path; None if it is not there, or cannot be read."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, self._files.open, attempt.written, path)
+        return None if found is None else Content(self._threads, self._digests, attempt, *found)
+
+    async def bundle(self, attempt: Attempt, paths: Sequence[str]) -> AsyncIterator[bytes]:
+        """Yield an archive of the files of these paths, as `bundles.archive` does; the next piece is made meanwhile."""
+        loop = asyncio.get_running_loop()
+        pieces = archive(self._files, self._digests, attempt, paths)
+        making = loop.run_in_executor(self._threads, next, pieces, None)
+        try:
+            while (piece := await asyncio.shield(making)) is not None:
+                making = loop.run_in_executor(self._threads, next, pieces, None)
+                yield piece
+        finally:
+            await asyncio.wait([making])
+            await loop.run_in_executor(self._threads, pieces.close)
+
+
+class Content:
+    """An open file, which somebody must close.
+
+    Parameters
+    ----------
+    threads
+        Where it is read.
+    digests
+        Where its digest is kept.
+    attempt
+        Whose it is.
+    file
+        The open file.
+    state
+        How it was when it was opened.
+    """
+
+    def __init__(
+        self, threads: ThreadPoolExecutor, digests: Digests, attempt: Attempt, file: BinaryIO, state: FileState
+    ) -> None:
+        self._threads = threads
+        self._digests = digests
+        self._attempt = attempt
+        self._file = file
+        self.state = state
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._file.close()
+
+    async def pieces(self, part: range) -> AsyncIterator[bytes]:
+        """Yield a part of it, piece by piece; the next piece is read while one is used.
+
+        Raises
+        ------
+        Shrunk
+            If there is less of it by now.
+        """
+        loop = asyncio.get_running_loop()
+        hasher = hashlib.sha256() if part == range(self.state.size) and self._attempt.has_ended else None
+
+        def read(length: int) -> bytes:
+            piece = self._file.read(length)
+            if hasher is not None:
+                hasher.update(piece)
+            return piece
+
+        left = len(part)
+        self._file.seek(part.start)
+        reading = loop.run_in_executor(self._threads, read, min(left, _PIECE))
+        try:
+            while left:
+                piece = await asyncio.shield(reading)
+                if not piece:
+                    raise Shrunk
+                left -= len(piece)
+                reading = loop.run_in_executor(self._threads, read, min(left, _PIECE))
+                yield piece
+        finally:
+            await asyncio.wait([reading])  # nobody may read from a closed file, which may be another one by then
+        if hasher is not None:
+            digests = {self.state: hasher.hexdigest()}
+            await loop.run_in_executor(self._threads, self._digests.keep, self._attempt.written, digests)
