@@ -21,6 +21,7 @@
     ├── RunNotStarted             there is nothing yet to cancel or to list
     ├── NotEnded                  what still waits or runs cannot be deleted: cancel it first
     ├── ServiceError              the service answered, but not with a result
+    │   ├── DownloadFailed        a file that cannot be kept: its path leads elsewhere, or its content is another
     │   ├── InvalidResponse       not GraphQL at all: HTML, garbage, another program
     │   ├── LimitExceeded         more than one request may ask for
     │   ├── TooManyRequests       too many wrong keys came from here: wait
@@ -44,6 +45,7 @@ __all__ = [
     "ClusterNotFound",
     "ConfigError",
     "ConnectionFailed",
+    "DownloadFailed",
     "EmbeddedServiceFailed",
     "ExperimentNotFound",
     "GridError",
@@ -155,6 +157,10 @@ class NotEnded(GridError):
 
 class ServiceError(GridError):
     """The service answered, but not with a result."""
+
+
+class DownloadFailed(ServiceError):
+    """A file that the service offers is not kept: its path leads out of its folder, or its content is another."""
 
 
 class InvalidResponse(ServiceError):

@@ -8,12 +8,19 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from grid.artifacts_view import ArtifactsView
+from grid.definition.checks import check_attempt
+from grid.downloads.listing import Whose, pages_of_attempt
 from grid.errors import CancelTimeout, ExperimentNotFound, InvalidArgument
-from grid.logs.lines import LogLine, LogStart, check_attempt, check_follow, check_n_lines, records, texts
+from grid.logs.lines import LogLine, LogStart, check_follow, check_n_lines, records, texts
 from grid.shared.wire import ExperimentStatus
 from grid.views import REPR_SECONDS, describe_experiment, try_refresh
 
 if TYPE_CHECKING:
+    import os
+    import re
+    from pathlib import Path
+
     from grid.logs.pages import Pages
     from grid.models import Cancellation, ExperimentRecord, Failure, LogPage
     from grid.session.session import Session
@@ -136,6 +143,70 @@ class Experiment:
         self._take(found)
         self._failure = found.failure
         return found.failure
+
+    @property
+    def artifacts(self) -> ArtifactsView:
+        """The files that its script has made or changed, by path: a live mapping, in the order of the paths.
+
+        They are those of the current attempt; ``artifacts.of(attempt=1)`` has those of another.
+
+        Examples
+        --------
+        >>> experiment.artifacts["metrics.json"].read_bytes()  # doctest: +SKIP
+        b'{"loss": 0.1}'
+        """
+        return ArtifactsView(self._session, self._whose)
+
+    def download_artifacts(
+        self,
+        folder: str | os.PathLike[str],
+        match: str | re.Pattern[str] | None = None,
+        progress: bool | None = None,
+        *,
+        attempt: int | None = None,
+    ) -> list[Path]:
+        r"""Write its artifacts to a folder: each as ``<folder>/<experiment>/<path>``.
+
+        What lay beside the working copy, as ``../data/x``, goes to ``<folder>/<experiment>/_beside/data/x``. Files are
+        checked against the SHA-256 that the service has. What is there already, and equal, is not fetched again; what
+        was interrupted goes on where it broke off.
+
+        Parameters
+        ----------
+        folder
+            Where to; it is made if it is not there. Nothing is written outside of it, nor through links in it.
+        match
+            A regular expression that is found in the paths of what is wanted, such as ``r"\.pt$"``; None for all.
+        progress
+            Whether to show how far it is; None for where somebody looks on: in a terminal and in a notebook.
+        attempt
+            The number of the attempt whose artifacts they are; None for the current one.
+
+        Returns
+        -------
+        list of Path
+            Where the files are, in the order of their paths, among them those that were there already.
+
+        Raises
+        ------
+        InvalidArgument
+            If `match` is no regular expression, or there is no such attempt.
+        DownloadFailed
+            If a path would lead out of the folder, or what arrives is not what the service says it is.
+        ExperimentNotFound
+            If it no longer exists.
+
+        Examples
+        --------
+        >>> experiment.download_artifacts("out", match=r"\.pt$")  # doctest: +SKIP
+        [PosixPath('out/clever-noether-1882-exp3/ckpt/best.pt')]
+        """
+        from grid.downloads.face import fetched  # noqa: PLC0415 - not before the first call
+
+        check_attempt(attempt)
+        whose = self._whose()
+        pages = pages_of_attempt(self._session, Whose(whose.id, whose.name, attempt))
+        return fetched(self._session, pages, folder, match=match, progress=progress)
 
     def status(self) -> str:
         """Return where it is in its life.
@@ -382,6 +453,11 @@ class Experiment:
         self._session.execute(models.DeleteExperiment, id=self.id)
         self._is_deleted = True
         self._on_deletion()
+
+    def _whose(self) -> Whose:
+        if self._is_deleted:
+            raise self._gone()
+        return Whose(self.id, self.name, None)
 
     def _take(self, record: ExperimentRecord) -> None:
         """Keep a record that was read, unless a newer one is known: of two threads' answers the older may come last."""

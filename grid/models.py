@@ -377,6 +377,34 @@ class ExperimentWithBundle(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListedExperiment(Model):
+    """An experiment of a run, the first of its artifacts, and where to get many of them at once."""
+
+    id: str
+    name: str
+    status: ExperimentStatus = field(metadata=_WORD)
+    attempt: int
+    artifacts: ArtifactPage
+    bundle_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedExperimentPage(Model):
+    """A page of a run's experiments of which artifacts are read, in index order."""
+
+    nodes: tuple[ListedExperiment, ...]
+    page_info: PageInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWithArtifacts(Model):
+    """A run of which only artifacts are read."""
+
+    id: str
+    experiments: ListedExperimentPage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunWithFailures(Model):
     """A run of which only the failures are read."""
 
@@ -874,6 +902,13 @@ class GetBundle(Model):
     """Asks where to get many artifacts of an experiment; None if the user can read no such experiment."""
 
     experiment: ExperimentWithBundle | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetRunArtifacts(Model):
+    """Reads artifacts of a page of a run's experiments; None if the user can read no such run."""
+
+    run: RunWithArtifacts | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

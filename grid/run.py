@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from grid.definition.arguments import RunArguments, noting_what_was_given
 from grid.definition.checks import check_text
 from grid.definition.run_definition import RunDefinition, grid_config, to_settings_input, validate
+from grid.downloads.listing import pages_of_run
 from grid.errors import ExperimentNotFound, GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
 from grid.experiment import Experiment, wait_for_end
 from grid.experiments_view import ExperimentsView
@@ -22,6 +23,10 @@ from grid.session import session as sessions
 from grid.views import EXPERIMENTS_PAGE, REPR_SECONDS, describe_run, names_of_runs, no_such, try_refresh
 
 if TYPE_CHECKING:
+    import os
+    import re
+    from pathlib import Path
+
     from grid.logs.pages import Pages
     from grid.models import Cancellation, FailureGroup, LoadedRun, LogPage, RunRecord, StatusProgress
     from grid.session.session import Session
@@ -426,6 +431,54 @@ class Run(RunArguments):
 
         which = {"id": self._check_started("retry").id, "key": self._state.session.new_key()}
         return list(self._state.session.execute(models.RetryRun, input=which).retry_run.names)
+
+    def download_artifacts(
+        self,
+        folder: str | os.PathLike[str],
+        match: str | re.Pattern[str] | None = None,
+        progress: bool | None = None,
+    ) -> list[Path]:
+        r"""Write the artifacts of all its experiments to a folder: each as ``<folder>/<experiment>/<path>``.
+
+        It does what :meth:`Experiment.download_artifacts` does, for the current attempt of each experiment.
+
+        Parameters
+        ----------
+        folder
+            Where to; it is made if it is not there. Nothing is written outside of it, nor through links in it.
+        match
+            A regular expression that is found in the paths of what is wanted, such as ``r"\.pt$"``; None for all.
+        progress
+            Whether to show how far it is; None for where somebody looks on: in a terminal and in a notebook.
+
+        Returns
+        -------
+        list of Path
+            Where the files are, by experiment in index order, among them those that were there already.
+
+        Raises
+        ------
+        RunNotStarted
+            If it has not been started.
+        InvalidArgument
+            If `match` is no regular expression.
+        DownloadFailed
+            If a path would lead out of the folder, or what arrives is not what the service says it is.
+        RunNotFound
+            If it no longer exists.
+
+        Examples
+        --------
+        >>> run.download_artifacts("out", match=r"\.pt$")  # doctest: +SKIP
+        [PosixPath('out/clever-noether-1882-exp0/best.pt'), PosixPath('out/clever-noether-1882-exp1/best.pt')]
+        """
+        from grid.downloads.face import fetched  # noqa: PLC0415 - not before the first call
+
+        record, state = self._check_started("download"), self._state
+        if state.is_deleted:
+            raise state.gone()
+        pages = pages_of_run(state.session, self.name, state.owner, lambda found: found == record.id)
+        return fetched(state.session, pages, folder, match=match, progress=progress)
 
     def delete(self) -> None:
         """Remove the run from the service: its experiments, their files, and source code that no other run uses.

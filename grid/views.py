@@ -13,7 +13,7 @@ from grid.shared.wire import MAX_PAGE_SIZE
 
 if TYPE_CHECKING:
     from grid.definition.run_definition import RunDefinition
-    from grid.models import ExperimentRecord
+    from grid.models import ArtifactRecord, ExperimentRecord
     from grid.run_state import RunState
     from grid.session.session import Session
 
@@ -60,6 +60,17 @@ def describe_experiment(record: ExperimentRecord) -> str:
         "finished_at": _without_offset(record.finished_at or _NEVER),
     }
     return "\n".join(["Experiment(,", *(f"    {name}={value}," for name, value in fields.items()), ")"])
+
+
+def describe_artifact(record: ArtifactRecord, sha256: str | None) -> str:
+    """Return the repr of an artifact, from what is known here."""
+    fields = {
+        "path": repr(record.path),
+        "size": int(record.size),
+        "modified_at": _without_offset(record.modified_at),
+        "sha256": sha256,
+    }
+    return f"Artifact({', '.join(f'{name}={value}' for name, value in fields.items())})"
 
 
 def _without_offset(moment: datetime) -> datetime:

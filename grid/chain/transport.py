@@ -36,6 +36,7 @@ from grid._version import __version__
 from grid.chain import loop
 from grid.chain.endpoint import Endpoint, RetryPolicy
 from grid.chain.failures import Answer, FailedTry, Failures
+from grid.chain.receiving import BrokenAnswer, Receiver, Series, blocking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -61,6 +62,11 @@ _HANDSHAKES = (aiohttp.WSServerHandshakeError, aiohttp.ClientHttpProxyError)
 
 _IN_MEMORY = 1 << 20  # bytes; a larger upload is streamed
 _CHUNK = 1 << 18
+_BUFFER = (
+    1 << 19
+)  # bytes of a streamed answer that wait to be written, before the service is told to wait; twice at most
+_EXCERPT = 1 << 16  # bytes that are read of an answer that is not what was asked for
+_NOT_SATISFIABLE = 416
 _FAREWELL = 0.5  # seconds that closing a WebSocket or a TLS connection may wait for the other side
 _AHEAD = 4  # results of a subscription that are read before somebody takes them
 _HEARTBEAT = 30.0  # seconds between pings on a subscription's WebSocket, so that a dead line is noticed
@@ -203,6 +209,78 @@ class Transport:
                 raise self._failures.stranger(answer)
 
         await self._repeat("the upload", policy, policy.read_timeout + size / policy.slowest_upload, once)
+
+    async def stream(self, name: str, path: str, receiver: Receiver, *, policy: RetryPolicy | None = None) -> None:
+        """Ask for something large, and hand it over while it arrives; go on where it broke off if that may help.
+
+        Memory does not grow with what is sent: while the receiver is busy, the service waits.
+
+        Parameters
+        ----------
+        name
+            What is asked for, in the message of an error.
+        path
+            Where it is, below the service's address: never elsewhere, whatever the path looks like.
+        receiver
+            Takes it, and says how to ask for what is missing. It works in threads, on one thing at a time.
+        policy
+            In place of the transport's own. Its read time-out is for each piece; tries are counted anew whenever one of
+            them has brought something.
+
+        Raises
+        ------
+        GridError
+            As :meth:`execute` does.
+        OSError
+            What the receiver could not do.
+        """
+        policy = policy or self.policy
+        url = f"{self.endpoint.url}/{path.lstrip('/')}"
+        series = Series(policy)
+        while True:
+            before = receiver.received
+            try:
+                await self._receive(url, receiver, policy)
+            except FailedTry as failure:
+                pause = series.pause(has_progressed=receiver.received > before)
+                if pause is None or not _may_pass(failure, policy):
+                    raise self._failures.last_word(name, failure, series.tries, series.begun) from None
+            else:
+                return
+            await asyncio.sleep(pause)
+
+    async def _receive(self, url: str, receiver: Receiver, policy: RetryPolicy) -> None:
+        """Carry out one try of a stream."""
+        request = await blocking(receiver.request)
+        line, answer, pieces = self._connected(), _Answer(), _Pieces(receiver)
+        arguments = self._arguments(url, policy, policy.read_timeout)
+        arguments["timeout"] = aiohttp.ClientTimeout(sock_connect=policy.connect_timeout, sock_read=policy.read_timeout)
+        # Compressed, it would have another length and other ranges than the file.
+        arguments["headers"] |= {"Accept": "*/*", "Accept-Encoding": "identity", **request.headers}
+        method = "GET" if request.body is None else "POST"
+        self.requests_sent += 1
+        try:
+            session = await line.open()
+            async with session.request(method, url, data=request.body, read_bufsize=_BUFFER, **arguments) as response:
+                if response.status in (200, 206):
+                    pieces.begin(response)
+                    async for piece in response.content.iter_any():
+                        await pieces.take(piece)
+                    await pieces.end()
+                    return
+                answer.note(response, await response.content.read(_EXCERPT))
+        except BrokenAnswer as error:
+            raise FailedTry(errors.InvalidResponse, str(error), again=True) from None
+        except (aiohttp.ClientError, OSError) as error:
+            if pieces.failed:
+                raise
+            raise self._failure(error, _Answer(), policy.read_timeout) from None
+        finally:
+            await pieces.settle()
+        if answer.status == _NOT_SATISFIABLE:
+            await blocking(receiver.begin_anew)
+            raise FailedTry(errors.InvalidResponse, "the part that was asked for is not there", again=True)
+        self._failures.unpack(None, answer.errors(), answer)
 
     async def subscribe(
         self, query: Operation, variables: dict[str, Any], *, policy: RetryPolicy | None = None
@@ -361,11 +439,62 @@ class _Answer(Answer):
     async def receive(self, response: aiohttp.ClientResponse) -> None:
         # aiohttp calls this before gql reads. Reading here first means that a cut line or a time-out within the body
         # surfaces as what it is; gql would take it for a body that is not JSON.
-        self.body = await response.read()
+        self.note(response, await response.read())
+
+    def note(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        self.body = body
         self.status = response.status
         self.content_type = response.headers.get("Content-Type", "")
         if "Location" in response.headers:
             self.content_type += f", redirecting to {response.headers['Location'].partition('?')[0]}"
+
+
+class _Pieces:
+    """Hands a streamed answer to its receiver: one piece is written in a thread while the next one arrives."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._busy: asyncio.Future[None] | None = None
+        self.failed = False
+        """Whether it was the receiver that failed, and not the line."""
+
+    def begin(self, response: aiohttp.ClientResponse) -> None:
+        # It is not waited for: what has arrived when a line is cut is lost unless it was read before.
+        if encoding := response.headers.get("Content-Encoding"):
+            message = f"the answer is encoded as {encoding}, which nobody asked for"
+            raise BrokenAnswer(message)
+        self._start(self._receiver.begin, response.status, response.headers)
+
+    async def take(self, piece: bytes) -> None:
+        await self._wait()
+        self._start(self._receiver.take, piece)
+
+    async def end(self) -> None:
+        await self._wait()
+        self._start(self._receiver.end)
+        await self._wait()
+
+    async def settle(self) -> None:
+        """Wait until no thread works on the receiver any more."""
+        if self._busy is not None:
+            await asyncio.wait([self._busy])
+            self._busy.exception()  # it has been raised, or gives way to what is raised now
+
+    def _start(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._busy = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+
+    async def _wait(self) -> None:
+        if self._busy is None:
+            return
+        busy = self._busy
+        try:
+            await asyncio.shield(busy)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self.failed = True
+            raise
+        self._busy = None
 
 
 class _Socket(AIOHTTPWebsocketsTransport):

@@ -149,6 +149,21 @@ def check_timeout(name: str, value: object) -> None:
         raise InvalidArgument(msg)
 
 
+def check_attempt(attempt: object) -> None:
+    """Refuse what is neither None nor a number that an attempt could have.
+
+    Raises
+    ------
+    InvalidArgument
+        The message says what was given and what is allowed.
+    """
+    if attempt is None:
+        return
+    if isinstance(attempt, bool) or not isinstance(attempt, int) or not 1 <= attempt <= _MAX_INT:
+        message = f"attempt must be the number of an attempt, from 1, or None for the current one, not {shown(attempt)}"
+        raise InvalidArgument(message)
+
+
 def one_of(allowed: Sequence[str]) -> Callable[[str, object], None]:
     """Return the check that refuses every text but these."""
 

@@ -140,21 +140,6 @@ def check_n_lines(n_lines: object) -> None:
         raise InvalidArgument(message)
 
 
-def check_attempt(attempt: object) -> None:
-    """Refuse what is neither None nor a number that an attempt could have.
-
-    Raises
-    ------
-    InvalidArgument
-        The message says what was given and what is allowed.
-    """
-    if attempt is None:
-        return
-    if isinstance(attempt, bool) or not isinstance(attempt, int) or not 1 <= attempt <= _MAX_NUMBER:
-        message = f"attempt must be the number of an attempt, from 1, or None for the current one, not {shown(attempt)}"
-        raise InvalidArgument(message)
-
-
 def check_follow(follow: object) -> None:
     """Refuse what is neither True nor False.
 

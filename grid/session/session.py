@@ -23,6 +23,7 @@ from grid.errors import (
 from grid.session import embedded
 
 if TYPE_CHECKING:
+    from grid.chain.receiving import Receiver
     from grid.chain.registry import Registry
     from grid.chain.transport import Transport
     from grid.models import Model, Viewer
@@ -119,6 +120,34 @@ class Session:
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
 
         loop.run(self._patiently(lambda way, policy: way.upload(path, archive, size, policy=policy)))
+
+    async def stream(self, name: str, path: str, receiver: Receiver) -> None:
+        """Fetch something large from where the service said, below its address, and hand it over while it arrives.
+
+        Runs on the background loop.
+
+        Parameters
+        ----------
+        name
+            What it is, in the message of an error.
+        path
+            Where it is.
+        receiver
+            Takes it, and says what is missing.
+
+        Raises
+        ------
+        GridError, OSError
+            If anything went wrong, with the request or with what the receiver works with.
+        """
+        while True:
+            before = receiver.received
+            try:
+                return await self._patiently(lambda way, policy: way.stream(name, path, receiver, policy=policy))
+            except ConnectionFailed:
+                # While something arrives, a service that goes and comes back often is one to be patient with.
+                if receiver.received <= before:
+                    raise
 
     def subscribe(self, model: type[_M], **variables: Any) -> Iterator[_M]:
         """Yield what `listen` yields, and wait for it."""

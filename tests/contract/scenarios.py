@@ -124,6 +124,7 @@ SCENARIOS = {
     "GetArtifact": Scenario(
         lambda: _asked_for_artifacts(models.GetArtifact, path="out.txt", waitSeconds=0), lambda: _start("first")
     ),
+    "GetRunArtifacts": Scenario(lambda: grid.get_run("first").download_artifacts("out"), lambda: _start("first")),
     "GetBundle": Scenario(lambda: _asked_for_artifacts(models.GetBundle), lambda: _start("first")),
     "GetRunProgress": Scenario(lambda: grid.get_run("first").wait().name, _ended_run),
     "GetLog": Scenario(lambda: list(grid.get_experiment_logs("first-exp1")), lambda: _start("first")),

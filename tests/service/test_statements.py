@@ -92,6 +92,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "GetRunProgress": {"name": MIXED},
     "GetRunBuildLog": {"name": MIXED},
     "GetRunLogs": {"name": MIXED, "after": [{"experiment": "r2e0", "attempt": 1, "number": 1}], "last": 200},
+    "GetRunArtifacts": {"run": FAILED, "experiments": 50, "first": 100},
     "GetRunStatus": {"name": MIXED},
     "InstanceTypes": {"cluster": "local"},
     "Login": {},

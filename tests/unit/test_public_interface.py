@@ -16,6 +16,8 @@ import pytest
 
 import grid
 from grid import aio, errors
+from grid.artifact import Artifact
+from grid.artifacts_view import ArtifactsView
 from grid.definition.arguments import ARGUMENTS
 from grid.experiments_view import ExperimentsView
 from tests.support.services import ServiceProcess, login_environment
@@ -94,19 +96,21 @@ def test_all_names_the_real_members() -> None:
                 *("created_at", "estimated_hourly_cost", "experiments", "grid_config", "id", "script_command", "user"),
                 "varying",
                 *("as_completed", "cancel", "delete", "failures", "retry", "start", "status", "wait", "watch"),
-                *("build_logs", "logs"),
+                *("build_logs", "download_artifacts", "logs"),
             },
         ),
         (
             grid.Experiment,
             {
-                *("attempt", "commit_sha", "created_at", "failure", "finished_at", "github_id", "id"),
+                *("artifacts", "attempt", "commit_sha", "created_at", "failure", "finished_at", "github_id", "id"),
                 *("invocation_commands", "name", "parameters", "started_running_at", "user"),
-                *("build_logs", "cancel", "delete", "log_lines", "logs", "status", "wait"),
+                *("build_logs", "cancel", "delete", "download_artifacts", "log_lines", "logs", "status", "wait"),
             },
         ),
         (type(grid.runs), set(dir(Mapping))),
         (ExperimentsView, set(dir(Mapping))),
+        (ArtifactsView, {*dir(Mapping), "of"}),
+        (Artifact, {"download", "modified_at", "open", "path", "read_bytes", "sha256", "size"}),
     ],
 )
 def test_nothing_else_is_shown(kind: type, names: set[str]) -> None:

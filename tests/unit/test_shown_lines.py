@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grid.definition.checks import check_attempt
 from grid.errors import InvalidArgument, InvalidResponse
-from grid.logs.lines import LogLine, LogStart, check_attempt, check_follow, messages, records, texts
+from grid.logs.lines import LogLine, LogStart, check_follow, messages, records, texts
 from grid.models import LogPage, LogTime
 
 NOON = datetime(2021, 8, 10, 12, tzinfo=UTC)
