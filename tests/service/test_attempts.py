@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +21,9 @@ from tests.support.experiments import (
     events_of,
     facts_of,
     folder_of,
+    lose,
     only,
     output_of,
-    record_of,
     starter,
     work_of,
 )
@@ -98,13 +96,6 @@ def retry(service: ServiceProcess, run: Run, key: str) -> list[str]:
     """Ask for a retry, past the client."""
     answer = ask(service.endpoint, RETRY, input={"id": run.id, "key": key.rjust(16, "0")})
     return answer["data"]["retryRun"]["names"]
-
-
-def lose(service: ServiceProcess, experiment: Experiment, attempt: int) -> None:
-    """Kill the supervisor of an attempt, once its script has started."""
-    record = record_of(service, experiment, attempt)
-    wait_until(lambda: os.path.lexists(record / "started"), "the script")
-    os.kill(int(os.readlink(record / "claim").split()[0]), signal.SIGKILL)
 
 
 # By its owner

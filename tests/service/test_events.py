@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from grid import Run, errors, models, pause_cluster, resume_cluster
+from grid.chain.registry import Registry
 from grid.models import EventPiece, RunEvent
+from grid.service.api.context import Context
+from grid.service.api.operations import Operations
+from grid.service.api.schema import executable_schema
+from grid.service.domain import lifecycle
+from grid.service.domain.accounts import User
+from grid.service.domain.errors import RunMissing
+from grid.service.executors.protocol import AttemptName, Ending
+from grid.service.http.app import Application, opened
+from grid.service.store import experiment_rows, run_rows
+from grid.service.system.settings import Options
 from grid.session.session import Session
-from tests.support.experiments import only, wait_until_ready
+from grid.shared.wire import ExperimentStatus, Reason
+from tests.support.experiments import insert_run, lose, only, wait_until_ready
+from tests.support.people import add_user, operated, session_of
 from tests.support.services import ServiceProcess
 from tests.support.waiting import wait_for_run
 
 Start = Callable[..., Run]
+RUNNING = ExperimentStatus.RUNNING
 
 HOLD = """
 import os, sys, time
@@ -141,3 +157,142 @@ def test_pieces_of_no_size(session: Session, start: Start, first: int) -> None:
     """A piece has 1 to 1,000 events."""
     with pytest.raises(errors.GridError, match=f"first of Run.events is {first}: it must be from 1 to 1000"):
         ask(session, start(""), first=first)
+
+
+def test_pieces(session: Session, start: Start) -> None:
+    """A long history comes in pieces, without a pause between them, and nothing is left out."""
+    pause_cluster("local")
+    try:
+        run = start("", "--n 'range(350)'")
+        run.cancel()
+    finally:
+        resume_cluster("local")
+    pieces = list(watch(session, run))
+    events = told(iter(pieces))
+    assert [event.number for event in events] == list(range(1, 351))
+    assert [event.name for event in events] == list(run.experiments)
+    assert max(len(piece.events) for piece in pieces) == 100
+    assert told(watch(session, run, 317)) == events[317:]
+    assert [event.number for event in ask(session, run, 340, first=7).events] == list(range(341, 348))
+
+
+def test_deletion(service: ServiceProcess, session: Session, start: Start, tmp_path: Path) -> None:
+    """A deletion is told by its name, also to those who come later; what happened to the experiment before is gone."""
+    run = start(HOLD, f"{tmp_path} --n '[0, 1]'")
+    first, second = run
+    wait_until_ready(service, first, second)
+    watching = watch(session, run)
+    seen = [next(watching)]
+    (tmp_path / "0").touch()
+    while words(seen[-1].events, first.name)[-1:] != ["SUCCEEDED"]:
+        seen.append(next(watching))
+    first.delete()
+    seen.append(next(watching))
+    (deletion,) = seen[-1].events
+    assert (deletion.name, deletion.experiment_id, deletion.status, deletion.reason) == (first.name, None, None, None)
+    assert (deletion.attempt, deletion.is_queued_again) == (1, False)
+    (tmp_path / "1").touch()
+    events = told(iter([*seen, *watching]))
+    assert words(events, first.name) == ["PENDING", "RUNNING", "SUCCEEDED", None]
+    later = told(watch(session, run))
+    assert later == [event for event in events if event.name != first.name or event.status is None]
+    assert told(watch(session, run, deletion.number - 1)) == events[deletion.number - 1 :]
+    with pytest.raises(errors.ExperimentNotFound):
+        next(watch(session, run, experiment=first.id))
+
+
+def test_queued_again(service: ServiceProcess, session: Session, start: Start, tmp_path: Path) -> None:
+    """The end of an attempt that was lost and is queued again says so: the experiment has not ended with it."""
+    run = start(HOLD, f"{tmp_path} --n '[0]'", max_retries=1)
+    experiment = only(run)
+    wait_until_ready(service, experiment)
+    watching = watch(session, run, experiment=experiment.id)
+    seen = [next(watching)]
+    for attempt in (1, 2):
+        lose(service, experiment, attempt)
+        while not any(event.reason == "LOST" and event.attempt == attempt for event in seen[-1].events):
+            seen.append(next(watching))
+    events = told(iter([*seen, *watching]))
+    once = ["PENDING", "RUNNING", "FAILED"]
+    assert words(events, experiment.name) == [*once, "QUEUED", *once]
+    assert [event.attempt for event in events] == [1, 1, 1, 2, 2, 2, 2]
+    assert [event.number for event in events if event.is_queued_again] == [3]
+    (tmp_path / "0").touch()
+    run.retry()
+    wait_for_run(run)
+    by_owner = told(watch(session, run))
+    assert by_owner[:7] == events
+    assert [event.number for event in by_owner if event.is_queued_again] == [3]
+
+
+def test_teammates(service: ServiceProcess, session: Session, start: Start, tmp_path: Path) -> None:
+    """Who may read a run may watch it, but nobody else; who leaves the team hears nothing of the next change."""
+    run = start(HOLD, f"{tmp_path} --n '[0, 1]'")
+    wait_until_ready(service, *run)
+    operated(service.home, "teams", "add", "watchers")
+    operated(service.home, "teams", "join", "watchers", service.username)
+    stranger = session_of(add_user(service, "stranger"))
+    teammate = session_of(add_user(service, "teammate", "watchers"))
+    for after in (0, -1, 99):
+        with pytest.raises(errors.RunNotFound):
+            next(watch(stranger, run, after))
+    watching = watch(teammate, run)
+    assert {event.name for event in next(watching).events} == set(run.experiments)
+    (tmp_path / "0").touch()
+    assert next(watching).events[-1].status == "SUCCEEDED"
+    operated(service.home, "teams", "leave", "watchers", "teammate")
+    (tmp_path / "1").touch()
+    with pytest.raises(errors.RunNotFound):
+        next(watching)
+    wait_for_run(run)
+
+
+class Watching:
+    """A subscription of an application that starts nothing, so that everything happens when the test says."""
+
+    def __init__(self, application: Application, **variables: Any) -> None:
+        text = Registry().get("RunEvents").text
+        self._service = application.service
+        self._operations = Operations(executable_schema(), self._context)
+        self._params = {"query": text, "variables": {"after": 0, **variables}}
+
+    async def answers(self) -> AsyncGenerator[dict[str, Any], None]:
+        document, operation = self._operations.load(self._params)
+        context = Context(self._service, User("u", "u"))
+        return await self._operations.subscribe(document, operation, self._params, context)
+
+    @staticmethod
+    async def _context(*_: Any) -> Any:
+        raise AssertionError
+
+
+def test_what_is_deleted_before_its_end_was_told(tmp_path: Path) -> None:
+    """A watcher of an experiment that ends and is deleted at once hears of that; of a run, that it is gone."""
+
+    async def play() -> None:
+        async with opened(Options(home=tmp_path / "home", cpus=1), starting=False) as application:
+            database, changes = application.database, application.service.changes
+            (one, _) = await database.write(lambda connection: insert_run(connection, RUNNING, RUNNING))
+            of_one = await Watching(application, id="r0", experiment=one).answers()
+            of_all = await Watching(application, id="r0").answers()
+            for answers in (of_one, of_all):
+                assert (await anext(answers))["data"]["runEvents"] == {"revision": 0, "events": [], "isEnd": False}
+
+            def end_and_delete(connection: Connection) -> None:
+                lifecycle.end(connection, AttemptName(one, 1), Ending(Reason.EXIT_CODE, exit_code=0), at=1)
+                experiment_rows.delete(connection, experiment_rows.by_id(connection, one), at=2)
+
+            await database.write(end_and_delete)
+            changes.announce([1])
+            for answers, is_end in ((of_one, True), (of_all, False)):
+                answer = (await anext(answers))["data"]["runEvents"]
+                assert [(event["name"], event["status"]) for event in answer["events"]] == [("r0-exp0", None)]
+                assert answer["isEnd"] is is_end
+            with pytest.raises(StopAsyncIteration):
+                await anext(of_one)
+            await database.write(lambda connection: run_rows.delete(connection, run_rows.by_seq(connection, 1)))
+            changes.announce([1])
+            with pytest.raises(RunMissing, match="you have no run with the id 'r0'"):
+                await anext(of_all)
+
+    asyncio.run(play())

@@ -24,6 +24,7 @@ from grid.service.store.sqlite import make_engine
 from grid.service.store.tables import experiments, runs
 from grid.service.store.upgrade import MIGRATIONS, upgrade
 from grid.shared.wire import ExperimentStatus, Reason
+from tests.support.databases import together
 from tests.support.experiments import insert_run
 
 QUEUED, PENDING, RUNNING = ExperimentStatus.QUEUED, ExperimentStatus.PENDING, ExperimentStatus.RUNNING
@@ -71,27 +72,6 @@ def counted(connection: Connection) -> dict[int, list[tuple[str, int]]]:
 def kept(connection: Connection) -> dict[int, list[tuple[str, int]]]:
     """What is kept."""
     return status_counts.of_runs(connection, list(connection.scalars(sa.select(runs.c.seq))))
-
-
-def together(database: Database, *writes: Callable[[Connection], Any]) -> list[Any]:
-    """Have writes made in one transaction; return what each returned or raised."""
-
-    async def play() -> list[Any]:
-        writer = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def hold(_: Connection) -> None:
-            # The writer is busy here until all the others wait, which it then takes as one group.
-            asyncio.run_coroutine_threadsafe(writer.wait(), loop).result(60)
-
-        first = asyncio.create_task(database.write(hold))
-        others = [asyncio.create_task(database.write(write)) for write in writes]
-        await asyncio.sleep(0)
-        writer.set()
-        await first
-        return await asyncio.gather(*others, return_exceptions=True)
-
-    return asyncio.run(play())
 
 
 def read(database: Database, statements: Callable[[Connection], Any]) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
@@ -105,6 +107,13 @@ def events_of(service: ServiceProcess, experiment: Experiment) -> list[str]:
             "WHERE experiments.id = ? ORDER BY events.seq"
         )
         return [status for (status,) in connection.execute(query, [experiment.id])]
+
+
+def lose(service: ServiceProcess, experiment: Experiment, attempt: int) -> None:
+    """Kill the supervisor of an attempt, once its script has started."""
+    record = record_of(service, experiment, attempt)
+    wait_until(lambda: os.path.lexists(record / "started"), "the script")
+    os.kill(int(os.readlink(record / "claim").split()[0]), signal.SIGKILL)
 
 
 @contextmanager
