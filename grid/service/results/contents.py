@@ -14,7 +14,7 @@ from grid.service.results.bundles import Shrunk, archive
 from grid.service.results.digests import Digests
 
 _THREADS = 8
-_PIECE = 1 << 18
+_PIECE = 1 << 20
 """How many bytes are read at once. Two pieces are held for each file that is sent: one on its way, and the next."""
 
 
