@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import client, experiments, interrupt, logs, processes, restart, server, stores
+from benchmarks import artifacts, client, experiments, interrupt, logs, processes, restart, server, stores
 
 # Each with the arguments for its smallest size, which only shows that it still works.
 BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "requests": (server.requests, {"clients": 2, "seconds": 0.1, "pairs": 1}),
     "pages": (server.pages, {"experiments": 11, "clients": 2, "seconds": 0.1, "pairs": 1}),
     "stalls": (server.stalls, {"experiments": 11, "pairs": 1}),
+    "artifacts": (artifacts.sent, {"mebibytes": 1, "files": 10, "pairs": 1}),
     "restart": (restart.killed, {"runs": 1, "experiments": 11, "pairs": 1}),
     "stores": (stores.grown, {"runs": 2, "experiments": 4, "share": 2, "pairs": 1}),
     "idle": (logs.idle, {"seconds": 0.1}),
