@@ -9,7 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import artifacts, client, experiments, interrupt, logs, processes, restart, server, stores
+from benchmarks import (
+    artifacts,
+    client,
+    client_logs,
+    experiments,
+    interrupt,
+    logs,
+    processes,
+    restart,
+    server,
+    stores,
+)
 
 # Each with the arguments for its smallest size, which only shows that it still works.
 BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
@@ -27,6 +38,8 @@ BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "idle": (logs.idle, {"seconds": 0.1}),
     "reading": (logs.reading, {"lines": 20, "pairs": 1}),
     "telling": (logs.telling, {"experiments": 2, "seconds": 0.3, "every": 0.05}),
+    "follow": (client_logs.follow, {"experiments": 2, "ticks": 3}),
+    "read_back": (client_logs.read_back, {"lines": 100, "pairs": 1}),
     "interrupt": (interrupt.prompt, {"delay": 0.2}),
 }
 

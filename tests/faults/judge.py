@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,14 @@ _OOM_KILLS = oom_kills_of_machine()
 """How many processes the machine had killed for want of memory when the tests began."""
 
 
-def judge(home: Path, ledger: Path, *, may_be_lost: bool = False, seconds: float = 60) -> list[str]:
+def judge(
+    home: Path,
+    ledger: Path,
+    *,
+    may_be_lost: bool = False,
+    logs: Mapping[str, Sequence[str]] | None = None,
+    seconds: float = 60,
+) -> list[str]:
     """Compare what a service recorded with what the scripts wrote; return what is wrong, in words.
 
     Parameters
@@ -40,19 +47,24 @@ def judge(home: Path, ledger: Path, *, may_be_lost: bool = False, seconds: float
         What its scripts wrote.
     may_be_lost
         Whether scripts or supervisors were killed too: then an attempt may be lost.
+    logs
+        What somebody was told who followed the log of each experiment meanwhile, by their ids; None if nobody did.
     seconds
         How long processes may take to end.
     """
     with suppress(AssertionError):
         wait_until(lambda: not all_processes(home, ledger), "the end of every process", seconds)
-    return list(_Judge(home, ledger, may_be_lost=may_be_lost).verdicts())
+    return list(_Judge(home, ledger, may_be_lost=may_be_lost, logs=logs).verdicts())
 
 
 class _Judge:
-    def __init__(self, home: Path, ledger: Path, *, may_be_lost: bool) -> None:
+    def __init__(
+        self, home: Path, ledger: Path, *, may_be_lost: bool, logs: Mapping[str, Sequence[str]] | None
+    ) -> None:
         self.home = home
         self.ledger = ledger
         self.may_be_lost = may_be_lost
+        self.logs = logs
         self.told: dict[tuple[str, int], list[Entry]] = {}
         for entry in entries(ledger):
             self.told.setdefault((entry.experiment, entry.attempt), []).append(entry)
@@ -100,6 +112,35 @@ class _Judge:
             if last.get(name) != row[name]:
                 yield f"its {name} is {row[name]}, that of its last attempt is {last.get(name)}"
 
+        if self.logs is not None:
+            yield from self.of_log(row["id"], row["attempt"], self.logs.get(row["id"], ()))
+
+    def of_log(self, experiment: str, attempts: int, followed: Sequence[str]) -> Iterator[str]:
+        written: list[str] = []
+        for number in range(1, attempts + 1):
+            before, printed = len(written), self.printed(experiment, number)
+            written += self.output(experiment, number).splitlines()
+            if printed is not None:
+                yield from self.of_lines(printed, followed[before : len(written)])
+        if list(followed) != written:
+            yield f"its log was told as {followed}, and what it has written is {written}"
+
+    def of_lines(self, printed: int, followed: Sequence[str]) -> Iterator[str]:
+        wanted = [f"line {line + 1} of {printed}" for line in range(printed)]
+        told = Counter(followed)
+        yield from (f"its log was told without {line!r}" for line in wanted if not told[line])
+        yield from (f"its log was told with {line!r} {told[line]} times" for line in wanted if told[line] > 1)
+        if list(followed[:printed]) != wanted:
+            yield f"the log of its attempt begins with {followed[:printed]}, and it has printed {wanted}"
+
+    def printed(self, experiment: str, number: int) -> int | None:
+        story = self.told.get((experiment, number), [])
+        return next((entry.detail for entry in story if entry.event == "printed"), None)
+
+    def output(self, experiment: str, number: int) -> str:
+        file = self.home / "experiments" / experiment / f"attempt-{number}" / "output"
+        return file.read_text() if file.exists() else ""
+
     def of_attempt(
         self, row: dict[str, Any], number: int, record: dict[str, Any] | None, path: list[str]
     ) -> Iterator[str]:
@@ -135,10 +176,10 @@ class _Judge:
             yield "it ended before its script did"
 
     def of_output(self, experiment: str, number: int, story: list[Entry], *, exit_code: int | None) -> Iterator[str]:
-        printed = next((entry.detail for entry in story if entry.event == "printed"), None)
+        printed = self.printed(experiment, number)
         if printed is None:
             return
-        output = (self.home / "experiments" / experiment / f"attempt-{number}" / "output").read_text()
+        output = self.output(experiment, number)
         if output.splitlines()[:printed] != [f"line {line + 1} of {printed}" for line in range(printed)]:
             yield "lines of its output are missing"
         # A script that ends with this code raises. It says so before it does: a cancel may end it in between.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,6 +128,13 @@ def service_process(home: Path, *options: str, is_fresh: bool = False, **environ
         if service.process.poll() is None:
             service.stop()
         end_everything(service.home)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now: for a service that is to be found again where it was."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def login_environment(service: ServiceProcess) -> dict[str, str]:
