@@ -23,11 +23,13 @@ _ENDED = """
 UPDATE experiments SET status = iif("index" % 10 = 1, 'FAILED', 'SUCCEEDED'), reason = 'EXIT_CODE',
     exit_code = iif("index" % 10 = 1, 1, 0), started_at = created_at, finished_at = created_at
     WHERE status = 'QUEUED' AND "index" % 10 > 0;
-INSERT INTO events (run_seq, experiment_seq, attempt, status, at)
-    SELECT run_seq, seq, 1, word, created_at FROM experiments, (SELECT 'PENDING' AS word UNION SELECT 'RUNNING')
-    WHERE exit_code IS NOT NULL;
-INSERT INTO events (run_seq, experiment_seq, attempt, status, reason, at)
-    SELECT run_seq, seq, 1, status, reason, created_at FROM experiments WHERE exit_code IS NOT NULL;
+INSERT INTO events (run_seq, number, experiment_seq, "index", attempt, status, is_queued_again, at)
+    SELECT run_seq, 3 * "index" + place, seq, "index", 1, word, 0, created_at
+    FROM experiments, (SELECT 1 AS place, 'PENDING' AS word UNION ALL SELECT 2, 'RUNNING') WHERE exit_code IS NOT NULL;
+INSERT INTO events (run_seq, number, experiment_seq, "index", attempt, status, reason, is_queued_again, at)
+    SELECT run_seq, 3 * "index" + 3, seq, "index", 1, status, reason, 0, created_at
+    FROM experiments WHERE exit_code IS NOT NULL;
+UPDATE revisions SET number = coalesce((SELECT max(number) FROM events WHERE events.run_seq = revisions.run_seq), 0);
 INSERT INTO attempts (experiment_seq, number, status, reason, exit_code, last_lines, started_at, finished_at)
     SELECT seq, 1, status, reason, exit_code, '', started_at, finished_at FROM experiments WHERE exit_code IS NOT NULL;
 """

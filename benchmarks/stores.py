@@ -32,11 +32,12 @@ INSERT INTO experiments (id, run_seq, "index", status, reason, exit_code, attemp
         arguments, parameters, cpus, gpus, first.created_at, first.created_at, first.created_at
     FROM runs, numbers, (SELECT * FROM experiments WHERE seq = 1) AS first
     WHERE runs.seq > 1 AND n < {experiments} ORDER BY runs.seq, n;
-INSERT INTO events (run_seq, experiment_seq, attempt, status, at)
-    SELECT run_seq, seq, 1, word, created_at
-    FROM experiments, (SELECT 'PENDING' AS word UNION ALL SELECT 'RUNNING') WHERE run_seq > 1;
-INSERT INTO events (run_seq, experiment_seq, attempt, status, reason, at)
-    SELECT run_seq, seq, 1, status, reason, created_at FROM experiments WHERE run_seq > 1;
+INSERT INTO events (run_seq, number, experiment_seq, "index", attempt, status, is_queued_again, at)
+    SELECT run_seq, 3 * "index" + place, seq, "index", 1, word, 0, created_at
+    FROM experiments, (SELECT 1 AS place, 'PENDING' AS word UNION ALL SELECT 2, 'RUNNING') WHERE run_seq > 1;
+INSERT INTO events (run_seq, number, experiment_seq, "index", attempt, status, reason, is_queued_again, at)
+    SELECT run_seq, 3 * "index" + 3, seq, "index", 1, status, reason, 0, created_at FROM experiments WHERE run_seq > 1;
+INSERT INTO revisions (run_seq, number) SELECT seq, 3 * experiment_count FROM runs WHERE seq > 1;
 INSERT INTO attempts (experiment_seq, number, status, reason, exit_code, last_lines, started_at, finished_at)
     SELECT seq, 1, status, reason, exit_code, '', started_at, finished_at FROM experiments WHERE run_seq > 1;
 INSERT INTO status_counts (run_seq, status, number)

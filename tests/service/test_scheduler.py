@@ -275,9 +275,10 @@ def test_turn_that_came_before_the_machine_was_started(
         connection.execute("UPDATE experiments SET status = 'PENDING'")
         connection.execute(RECOUNT)
         connection.execute(
-            "INSERT INTO events (run_seq, experiment_seq, attempt, status, at) "
-            "SELECT run_seq, seq, attempt, status, 1 FROM experiments"
+            'INSERT INTO events (run_seq, number, experiment_seq, "index", attempt, status, is_queued_again, at) '
+            'SELECT run_seq, 1, seq, "index", attempt, status, 0, 1 FROM experiments'
         )
+        connection.execute("UPDATE revisions SET number = 1")
     again = restart(own_service, run)
     assert list(wait_for_run(again)) == ["FAILED"]
     assert facts_of(own_service, only(again))["reason"] == "LOST"
