@@ -47,7 +47,7 @@ def victim(service: ServiceProcess, tmp_path: Path) -> Victim:
     )
 
 
-def signed(service: ServiceProcess, method: str, path: str, **query: str) -> str:
+def signed(service: ServiceProcess, method: str, path: str, /, **query: str) -> str:
     """An address as the service would give it."""
     with database_of(service) as connection:
         ((secret,),) = connection.execute("SELECT value FROM secrets WHERE name = 'uploads'").fetchall()
@@ -55,7 +55,7 @@ def signed(service: ServiceProcess, method: str, path: str, **query: str) -> str
     return f"{path}?" + urlencode({**query, "signature": hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()})
 
 
-def changed(path: str, **changes: Any) -> str:
+def changed(path: str, /, **changes: Any) -> str:
     """An address with some of its parameters changed, or left out."""
     place, _, query = path.partition("?")
     parameters = {**dict(parse_qsl(query)), **changes}

@@ -6,13 +6,14 @@ import hashlib
 import http.client
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from grid import Run, pause_cluster, resume_cluster
 from grid.experiment import Experiment
+from grid.session import session as sessions
 from tests.support.artifacts import (
     BUNDLE,
     PAGE,
@@ -24,11 +25,11 @@ from tests.support.artifacts import (
     page_of,
     paths_of,
 )
-from tests.support.experiments import only, work_of
+from tests.support.experiments import only, restart, starter, work_of
 from tests.support.people import add_user, operated
 from tests.support.raw_http import address_of, call, refused
 from tests.support.requests import ask, code_of
-from tests.support.services import ServiceProcess
+from tests.support.services import ServiceProcess, service_process
 from tests.support.waiting import wait_for_run, wait_until
 
 Start = Callable[..., Run]
@@ -139,9 +140,18 @@ def test_folder_that_was_removed(service: ServiceProcess, start: Start) -> None:
     assert one_of(service.endpoint, only(run).id, "x") is None
 
 
-def test_digests_are_kept(service: ServiceProcess, start: Start) -> None:
+@pytest.fixture
+def own_service(tmp_path: Path) -> Iterator[ServiceProcess]:
+    """A service that a test may start again."""
+    with service_process(tmp_path) as own:
+        sessions.use(own.session())
+        yield own
+
+
+def test_digests_are_kept(own_service: ServiceProcess, tmp_path: Path) -> None:
     """A digest is computed once, asked for or sent, found again by its file, and gone with the experiment."""
-    run = start("for name in 'abc': open(name, 'w').write(name * 1000)")
+    service = own_service
+    run = starter(tmp_path)("for name in 'abc': open(name, 'w').write(name * 1000)")
     wait_for_run(run)
     experiment = only(run)
 
@@ -169,7 +179,7 @@ def test_digests_are_kept(service: ServiceProcess, start: Start) -> None:
     (folder / "sha256").write_bytes(b"\n".join([b"x" * 40, *lines[1:], lines[0][:50]]))
     (work_of(service, experiment) / "b").write_text("B" * 1000)
     service.stop()
-    service.start()
+    experiment = only(restart(service, run))
     assert known() == ["c"]
     assert one_of(service.endpoint, experiment.id, "b")["sha256"] == hashlib.sha256(b"B" * 1000).hexdigest()
     experiment.delete()

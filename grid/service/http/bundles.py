@@ -52,9 +52,8 @@ async def answer(service: Service, request: Request) -> Response:
 def _paths(body: bytes) -> list[str]:
     try:
         paths = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        message = f"the body is not JSON: {error}; it must be a list of paths"
-        raise ApiError(ErrorCode.BAD_REQUEST, message) from None
+    except orjson.JSONDecodeError:
+        paths = None
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise ApiError(ErrorCode.BAD_REQUEST, "the body must be a JSON list of paths, each of them a string")
     if len(paths) > _MOST_FILES:

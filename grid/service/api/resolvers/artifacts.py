@@ -104,7 +104,7 @@ def _path_of(cursor: str | None) -> str | None:
     if cursor is None:
         return None
     try:
-        return base64.urlsafe_b64decode(cursor.encode()).decode()
+        return base64.b64decode(cursor, b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         message = f"after={cursor[:80]!r} is not a cursor: pass the endCursor of the previous page"
         raise ApiError(ErrorCode.INVALID_ARGUMENT, message, {"argument": "after"}) from None
