@@ -34,7 +34,7 @@ _BLOCK = 1 << 20
 
 def sent(folder: Path, mebibytes: int = 2_048, files: int = 10_000, pairs: int = 5) -> None:
     """Measure how long files take into another file by way of the service, beside copying them."""
-    with service_process(folder / "service") as service:
+    with service_process(folder) as service:
         sessions.use(service.session())
         run = starter(folder)(_MAKE.format(mebibytes=mebibytes, files=files))
         wait_for_run(run, seconds=600)
