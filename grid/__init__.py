@@ -40,12 +40,14 @@ if TYPE_CHECKING:
     from grid.run import Run as Run
     from grid.session.login import login as login
     from grid.watching.events import StatusChanged as StatusChanged
+    from grid.watching.printed import LogPrinted as LogPrinted
 
 _HOMES = {
     "Experiment": "grid.experiment",
     "GridError": "grid.errors",
     "GridWarning": "grid.errors",
     "LogLine": "grid.logs.lines",
+    "LogPrinted": "grid.watching.printed",
     "Run": "grid.run",
     "StatusChanged": "grid.watching.events",
     "aio": "grid.aio",

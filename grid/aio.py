@@ -1,4 +1,4 @@
-"""Waiting and watching for callers with an event loop of their own: :meth:`Run.wait` and its siblings, to be awaited.
+"""Waiting, watching and logs for callers with an event loop of their own: :meth:`Run.wait` and others, to be awaited.
 
 >>> import grid
 >>> await grid.aio.wait(run)  # doctest: +SKIP
@@ -13,15 +13,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import TypeVar, overload
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import Literal, TypeVar, overload
 
 from grid.chain.awaiting import Iteration
 from grid.experiment import Experiment
+from grid.logs.lines import texts
+from grid.logs.pages import Pages
 from grid.run import Run
 from grid.watching.display import check_progress
 from grid.watching.events import StatusChanged
+from grid.watching.printed import LogPrinted
 
-__all__ = ["as_completed", "wait", "watch"]
+__all__ = ["as_completed", "logs", "wait", "watch"]
 
 _T = TypeVar("_T")
 
@@ -79,7 +84,15 @@ def as_completed(run: Run, timeout: float | None = None) -> AsyncIterator[Experi
     return _Each(run._ends(timeout))
 
 
-def watch(run: Run, metrics: bool = False, logs: bool = False) -> AsyncIterator[StatusChanged]:
+@overload
+def watch(run: Run, metrics: bool = False, logs: Literal[False] = False) -> AsyncIterator[StatusChanged]: ...
+
+
+@overload
+def watch(run: Run, metrics: bool = False, logs: bool = False) -> AsyncIterator[StatusChanged | LogPrinted]: ...
+
+
+def watch(run: Run, metrics: bool = False, logs: bool = False) -> AsyncIterator[StatusChanged | LogPrinted]:
     """Return what happens in a run, as :meth:`Run.watch` does.
 
     Parameters
@@ -92,6 +105,38 @@ def watch(run: Run, metrics: bool = False, logs: bool = False) -> AsyncIterator[
         Whether what the scripts print is told as well.
     """
     return _Each(run._changes(metrics=metrics, logs=logs))
+
+
+def logs(
+    experiment: Experiment,
+    n_lines: int | None = 200,
+    follow: bool = False,
+    since: datetime | timedelta | int | None = None,
+    attempt: int | None = None,
+) -> AsyncIterator[str]:
+    """Return what an experiment has printed, as :meth:`Experiment.logs` does.
+
+    Parameters
+    ----------
+    experiment
+        The experiment.
+    n_lines
+        How many of the last lines; None for all.
+    follow
+        Whether to go on with what is printed afterwards, until the experiment has ended.
+    since
+        Where to begin, in place of `n_lines`: a datetime with a time zone, a timedelta for how long ago, or the number
+        of a line.
+    attempt
+        The number of the attempt; None for the current one.
+    """
+    return _Each(_texts(experiment._pages(n_lines, follow, since, attempt)))
+
+
+async def _texts(pages: Pages) -> AsyncGenerator[Sequence[str], None]:
+    async with aclosing(pages):
+        async for page in pages:
+            yield texts(page)
 
 
 class _Each(AsyncIterator[_T]):

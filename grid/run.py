@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from grid.definition.arguments import RunArguments, noting_what_was_given
 from grid.definition.checks import check_text
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from grid.session.session import Session
     from grid.watching.display import ProgressShown
     from grid.watching.events import StatusChanged
+    from grid.watching.printed import LogPrinted
 
 _T = TypeVar("_T")
 
@@ -581,7 +582,13 @@ class Run(RunArguments):
         """
         return _each(self._ends(timeout))
 
-    def watch(self, metrics: bool = False, logs: bool = False) -> Iterator[StatusChanged]:
+    @overload
+    def watch(self, metrics: bool = False, logs: Literal[False] = False) -> Iterator[StatusChanged]: ...
+
+    @overload
+    def watch(self, metrics: bool = False, logs: bool = False) -> Iterator[StatusChanged | LogPrinted]: ...
+
+    def watch(self, metrics: bool = False, logs: bool = False) -> Iterator[StatusChanged | LogPrinted]:
         """Return what happens in the run, from its beginning: each change of a status, once and in order.
 
         Parameters
@@ -589,11 +596,12 @@ class Run(RunArguments):
         metrics
             Whether values of metrics are told as well; they are not there yet.
         logs
-            Whether what the scripts print is told as well.
+            Whether what the scripts print is told as well: each line of every attempt, once and in order. What an
+            experiment printed last may come after its end.
 
         Returns
         -------
-        iterator of grid.StatusChanged
+        iterator of grid.StatusChanged and grid.LogPrinted
             It ends with the run. A connection that is cut is mended, and nothing is told twice or missing.
 
         Raises
@@ -650,8 +658,9 @@ class Run(RunArguments):
 
         return ends_of(self._present("wait for"), Deadline(timeout), self._experiments._ended)  # noqa: SLF001 - as above
 
-    def _changes(self, *, metrics: bool, logs: bool) -> AsyncGenerator[Sequence[StatusChanged], None]:
+    def _changes(self, *, metrics: bool, logs: bool) -> AsyncGenerator[Sequence[StatusChanged | LogPrinted], None]:
         from grid.watching.events import changes_of  # noqa: PLC0415 - not before the first call
+        from grid.watching.printed import merged, printed_in  # noqa: PLC0415
 
         given: dict[str, object] = {"metrics": metrics, "logs": logs}
         for name, value in given.items():
@@ -661,7 +670,9 @@ class Run(RunArguments):
         if metrics:
             message = "metrics=True would tell the values of metrics, and these are not there yet: leave it out"
             raise InvalidArgument(message)
-        return changes_of(self._present("watch"))
+        state = self._present("watch")
+        changes: AsyncGenerator[Sequence[StatusChanged | LogPrinted], None] = changes_of(state)
+        return merged(changes, printed_in(state)) if logs else changes
 
     def _present(self, what: str) -> RunState:
         self._check_started(what)
@@ -675,11 +686,12 @@ class Run(RunArguments):
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
 
         known: dict[str, str] = {}
-        for page in loop.iterate(pages):
-            if page.name not in known:
-                with suppress(ExperimentNotFound):  # deleted since: it has no parameters, but a name
-                    known = labels(self._experiments._records(page.name), self.varying)  # noqa: SLF001 - not for users
-            yield from texts(page, known.get(page.name) or f"{page.name} | ")
+        with closing(loop.iterate(pages)) as some:
+            for page in some:
+                if page.name not in known:
+                    with suppress(ExperimentNotFound):  # deleted since: it has no parameters, but a name
+                        known = labels(self._experiments._records(page.name), self.varying)  # noqa: SLF001 - not for users
+                yield from texts(page, known.get(page.name) or f"{page.name} | ")
 
     @classmethod
     def _of(cls, record: RunRecord, session: Session) -> Run:

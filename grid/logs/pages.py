@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from grid.errors import GridError
-from grid.logs.lines import ALL_LINES, messages, texts
+from grid.errors import GridError, NotFound
+from grid.logs.lines import ALL_LINES, LogStart, messages, texts
 from grid.session.streams import Stream, follow
 
 if TYPE_CHECKING:
-    from grid.logs.lines import LogStart
     from grid.models import LogPage
     from grid.session.session import Session
 
@@ -29,8 +28,9 @@ def each_line(pages: Pages, show: Callable[[LogPage], list[_Line]]) -> Iterator[
     """Yield the lines of pages; a page is asked for when those before it are used up."""
     from grid.chain import loop  # noqa: PLC0415 - not before the first call
 
-    for page in loop.iterate(pages):
-        yield from show(page)
+    with closing(loop.iterate(pages)) as some:
+        for page in some:
+            yield from show(page)
 
 
 def build_log(read: Callable[[], LogPage], n_lines: int | None) -> Iterator[str]:
@@ -100,17 +100,18 @@ class ExperimentLog(Stream["LogPage"]):
 
         after = [{"experiment": self._experiment, "attempt": self._attempt, "number": self._number}]
         which = {"id": self._run, "experiment": self._experiment, "after": after}
-        async with aclosing(self.session.listen(models.RunLogs, **which)) as answers:
-            async for answer in answers:
-                page = answer.run_logs
-                if self._only is not None and page.attempt != self._only:
-                    self.is_over = True
-                    return
-                self._take(page)
-                self.is_over = page.is_end and self._only is not None
-                yield self._wanted.of(page)
-                if self.is_over:
-                    return
+        try:
+            async with aclosing(self.session.listen(models.RunLogs, **which)) as answers:
+                async for answer in answers:
+                    page = answer.run_logs
+                    self._take(page)
+                    self.is_over = self._only is not None and (page.is_end or page.attempt > self._only)
+                    if self._only in (None, page.attempt):
+                        yield self._wanted.of(page)
+                    if self.is_over:
+                        return
+        except NotFound:
+            raise self._gone() from None
 
     async def polled(self) -> Pages:
         """Yield what is new."""
@@ -198,7 +199,7 @@ class RunLog(Stream["LogPage"]):
     gone
         Makes the error for a run that no longer exists.
     start
-        Where the logs begin.
+        Where the logs begin; None for the first line of the first attempt of each experiment.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what identifies a run, and where to begin
@@ -208,15 +209,17 @@ class RunLog(Stream["LogPage"]):
         name: str,
         owner: str | None,
         gone: Callable[[], GridError],
-        start: LogStart,
+        start: LogStart | None,
     ) -> None:
         super().__init__(session)
         self._run = run
         self._name = name
         self._owner = owner
         self._gone = gone
-        self._start = start
-        self._wanted = _Wanted(start)
+        self._start = start or LogStart()
+        # Where nothing is said of it, the service begins with the first attempt of each experiment.
+        self._begin = start and (start.variables() or {"last": ALL_LINES})
+        self._wanted = _Wanted(self._start)
         self._known: dict[str, tuple[int, int]] = {}
 
     async def present(self) -> Pages:
@@ -245,10 +248,13 @@ class RunLog(Stream["LogPage"]):
         """Yield what comes over one WebSocket."""
         from grid import models  # noqa: PLC0415 - not before the first call
 
-        async with aclosing(self.session.listen(models.RunLogs, id=self._run, **self._from())) as answers:
-            async for answer in answers:
-                self._take(answer.run_logs)
-                yield self._wanted.of(answer.run_logs)
+        try:
+            async with aclosing(self.session.listen(models.RunLogs, id=self._run, **self._from())) as answers:
+                async for answer in answers:
+                    self._take(answer.run_logs)
+                    yield self._wanted.of(answer.run_logs)
+        except NotFound:
+            raise self._gone() from None
 
     async def polled(self) -> Pages:
         """Yield what is new."""
@@ -276,8 +282,7 @@ class RunLog(Stream["LogPage"]):
             {"experiment": experiment, "attempt": attempt, "number": number}
             for experiment, (attempt, number) in self._known.items()
         ]
-        # Without any of these it would begin with the first attempt of each experiment, instead of the current one.
-        return {"after": after, **(self._start.variables() or {"last": ALL_LINES})}
+        return {"after": after, **(self._begin or {})}
 
     def _take(self, page: LogPage) -> None:
         if page.experiment_id is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import grid
-from grid import LogLine, Run, errors
+from grid import LogLine, LogPrinted, Run, errors
 from grid.errors import InvalidArgument
 from grid.experiment import Experiment
 from grid.session import session as sessions
@@ -459,6 +459,59 @@ def test_iterator_that_is_left(service: ServiceProcess, begin: Start, tmp_path: 
         (tmp_path / "release").touch()
         wait_until(lambda: "and an error" in output_of(service, experiment), "the end")
     assert sent == [0]
+
+
+def test_awaited(begin: Start, tmp_path: Path) -> None:
+    """Who has an event loop follows without stopping it, and can leave in the middle."""
+    experiment = only(begin(COUNTS, f"10 {tmp_path / 'release'}"))
+
+    async def read() -> list[str]:
+        lines = grid.aio.logs(experiment, follow=True)
+        begun = [await anext(lines) for _ in range(10)]
+        left = grid.aio.logs(experiment, n_lines=3, follow=True)
+        assert messages([await anext(left)]) == numbered(8)
+        await left.aclose()  # type: ignore[attr-defined]
+        # Released by this loop, while it waits for the next line.
+        asyncio.get_running_loop().call_later(0.01, (tmp_path / "release").touch)
+        return begun + [line async for line in lines]
+
+    assert messages(asyncio.run(read())) == [*numbered(*range(1, 11)), "more", "and an error"]
+
+    async def at_once(**arguments: Any) -> list[str]:
+        return [line async for line in grid.aio.logs(experiment, **arguments)]
+
+    assert messages(asyncio.run(at_once(n_lines=1))) == ["and an error"]
+    assert messages(asyncio.run(at_once(since=11, attempt=1))) == ["more", "and an error"]
+    with pytest.raises(InvalidArgument, match="n_lines"):
+        grid.aio.logs(experiment, n_lines=-1)
+
+
+def test_watch(begin: Start) -> None:
+    """Who watches a run with its logs is told each line of every attempt, each status, and both in their order."""
+    run = begin((PROJECTS / "resumes.py").read_text(), "--how machine --name \"['ada', 'grace']\"", auto_resume=True)
+    events = list(run.watch(logs=True))
+    first = ["starting after epoch 0", *(f"epoch {number}" for number in range(1, 6))]
+    second = ["starting after epoch 5", *(f"epoch {number}" for number in range(6, 11)), "done"]
+    for experiment in run:
+        printed = [each for each in events if isinstance(each, LogPrinted) and each.experiment == experiment.name]
+        assert [(each.attempt, each.number, each.message) for each in printed] == [
+            *((1, number, message) for number, message in enumerate(first, 1)),
+            *((2, number, message) for number, message in enumerate(second, 1)),
+        ]
+        assert [str(each) for each in printed[:6]] == [
+            line.replace("] ", f"] {experiment.name}: ", 1) for line in experiment.logs(attempt=1)
+        ]
+        assert str(printed[-1]).endswith(f"{experiment.name}, attempt 2: done")
+    changes = [each for each in events if isinstance(each, grid.StatusChanged)]
+    assert changes == list(run.watch())
+    assert list(run.watch(logs=True)) != []
+
+    async def awaited() -> list[object]:
+        return [event async for event in grid.aio.watch(run, logs=True)]
+
+    again = asyncio.run(awaited())
+    assert [each for each in again if isinstance(each, grid.StatusChanged)] == changes
+    assert sorted(map(str, again)) == sorted(map(str, events))
 
 
 def test_in_a_running_event_loop(counted: Experiment) -> None:

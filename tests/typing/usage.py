@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import AsyncIterator, ItemsView, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_type
@@ -14,6 +14,7 @@ from grid import (
     GridError,
     GridWarning,
     LogLine,
+    LogPrinted,
     Run,
     cancel_experiment,
     cancel_run,
@@ -143,6 +144,12 @@ def logs_of(run: Run, experiment: Experiment) -> Iterator[LogLine]:
         assert_type(line.time, datetime)
         assert_type(line.message + str(line), str)
         assert_type(line.is_approximate, bool)
+    for event in run.watch(logs=True):
+        if isinstance(event, LogPrinted):
+            assert_type(event.experiment + event.message, str)
+            assert_type(event.time, datetime)
+            assert_type(event.attempt + event.number, int)
+    assert_type(grid.aio.logs(experiment, follow=True), AsyncIterator[str])
     return experiment.log_lines(since=datetime.now(UTC))
 
 
