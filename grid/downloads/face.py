@@ -52,7 +52,7 @@ def fetched(
     GridError, OSError
         Whatever goes wrong first.
     """
-    if progress not in {None, True, False}:
+    if progress is not None and not isinstance(progress, bool):
         message = f"progress={progress!r} must be True, False, or None for where somebody looks on"
         raise InvalidArgument(message)
     pattern = _compiled(match)

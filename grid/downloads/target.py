@@ -95,10 +95,10 @@ class Target:
     @contextmanager
     def naming(self, place: Place, depth: int | None = None) -> Iterator[None]:
         """Give errors of the system the path of the file, or of one of its folders."""
-        where = self.path(place) if depth is None else self.folder.joinpath(*place.folders[:depth])
         try:
             yield
         except OSError as error:
+            where = self.path(place) if depth is None else self.folder.joinpath(*place.folders[:depth])
             if depth is not None and error.errno in _NO_FOLDER:
                 message = (
                     f"{self.path(place)} is not downloaded: {where} is a link, or not a folder, and nothing is written "
@@ -188,6 +188,8 @@ class PartFile:
 
     def __init__(self, target: Target, place: Place) -> None:
         self.place = place
+        self._name, self._note_name = place.part, place.note
+        self._has_note = True
         self._target = target
         self._digest = hashlib.sha256()
         self._descriptor = -1
@@ -197,6 +199,7 @@ class PartFile:
                 self._descriptor = self._locked()
                 self.size = os.fstat(self._descriptor).st_size
                 """How many bytes it has."""
+                self._has_note = self.size > 0  # the note is written before the first byte
             except BaseException:
                 self.close()
                 raise
@@ -204,21 +207,21 @@ class PartFile:
     def _locked(self) -> int:
         while True:
             try:
-                descriptor = os.open(self.place.part, _PART, 0o666, dir_fd=self._folder)
+                descriptor = os.open(self._name, _PART, 0o666, dir_fd=self._folder)
             except OSError as error:
                 if error.errno not in _NO_FOLDER:
                     raise
-                os.unlink(self.place.part, dir_fd=self._folder)  # a link, which is not followed
+                os.unlink(self._name, dir_fd=self._folder)  # a link, which is not followed
                 continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 status = os.fstat(descriptor)
                 with suppress(FileNotFoundError):
-                    if os.path.samestat(status, os.stat(self.place.part, dir_fd=self._folder, follow_symlinks=False)):
+                    if os.path.samestat(status, os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)):
                         if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
                             return descriptor
                         # A second name may be that of a file elsewhere.
-                        os.unlink(self.place.part, dir_fd=self._folder)
+                        os.unlink(self._name, dir_fd=self._folder)
                 # Somebody else has completed it, or it was removed.
             except BlockingIOError:
                 os.close(descriptor)
@@ -232,7 +235,7 @@ class PartFile:
     def read_note(self) -> str:
         """Return what it is a part of, as it was noted; empty if that is not known."""
         try:
-            descriptor = os.open(self.place.note, _READ, dir_fd=self._folder)
+            descriptor = os.open(self._note_name, _READ, dir_fd=self._folder)
         except OSError:
             return ""
         try:
@@ -249,17 +252,20 @@ class PartFile:
     def begin(self, note: str = "") -> None:
         """Empty it, and note what it will be a part of; without a note it is never continued."""
         with self._target.naming(self.place):
-            os.ftruncate(self._descriptor, 0)
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            self.size, self._digest = 0, hashlib.sha256()
+            if self.size:
+                os.ftruncate(self._descriptor, 0)
+                os.lseek(self._descriptor, 0, os.SEEK_SET)
+                self.size, self._digest = 0, hashlib.sha256()
+            self._has_note |= bool(note)  # perhaps that of a process that was ended before the first byte
             self._forget_note()
             if note:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                descriptor = os.open(self.place.note, flags, 0o666, dir_fd=self._folder)
+                descriptor = os.open(self._note_name, flags, 0o666, dir_fd=self._folder)
                 try:
                     os.write(descriptor, note.encode())
                 finally:
                     os.close(descriptor)
+                self._has_note = True
 
     def write(self, piece: bytes | memoryview[Any]) -> None:
         """Append to it."""
@@ -279,7 +285,7 @@ class PartFile:
         """Let it take its place, and close it; return the path."""
         with self._target.naming(self.place):
             name = {"src_dir_fd": self._folder, "dst_dir_fd": self._folder}
-            os.rename(self.place.part, self.place.name, **name)  # noqa: PTH104 - Path has no folders that are open
+            os.rename(self._name, self.place.name, **name)  # noqa: PTH104 - Path has no folders that are open
             self._forget_note()
         self.close()
         return self._target.path(self.place)
@@ -287,7 +293,7 @@ class PartFile:
     def discard(self) -> None:
         """Remove it, and close it."""
         with suppress(FileNotFoundError):
-            os.unlink(self.place.part, dir_fd=self._folder)
+            os.unlink(self._name, dir_fd=self._folder)
         self._forget_note()
         self.close()
 
@@ -299,5 +305,7 @@ class PartFile:
         self._descriptor = self._folder = -1
 
     def _forget_note(self) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self.place.note, dir_fd=self._folder)
+        if self._has_note:
+            with suppress(FileNotFoundError):
+                os.unlink(self._note_name, dir_fd=self._folder)
+            self._has_note = False

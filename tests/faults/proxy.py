@@ -23,6 +23,8 @@ _CHUNK = 1 << 14
 _HEAD_END = b"\r\n\r\n"
 _LONGEST_DELAY = 0.2
 UPLOAD = "upload"
+DOWNLOAD = "download"
+BUNDLE = "bundle"
 SUBSCRIPTION = "subscription"
 
 
@@ -78,7 +80,7 @@ class Exchange:
     """A request as the proxy saw it."""
 
     operation: str
-    """The name of the GraphQL operation, ``upload`` or ``subscription``."""
+    """The name of the GraphQL operation, ``upload``, ``download``, ``bundle`` or ``subscription``."""
     number: int
     """Which request of that operation it is, from 0; every try counts."""
 
@@ -214,6 +216,10 @@ class Proxy:
             exchange = self._exchange(SUBSCRIPTION)
         elif request.head.startswith(b"PUT"):
             exchange = self._exchange(UPLOAD)
+        elif request.head.startswith(b"GET /artifacts/"):
+            exchange = self._exchange(DOWNLOAD)
+        elif request.head.startswith(b"POST /bundles/"):
+            exchange = self._exchange(BUNDLE)
         else:
             request.body = await reader.readexactly(request.length)
             exchange = self._exchange(json.loads(request.body).get("operationName") or "")
@@ -355,9 +361,18 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pass
 
 async def _answer(reader: asyncio.StreamReader) -> _Message:
     answer = _Message(await reader.readuntil(_HEAD_END))
-    assert "transfer-encoding" not in answer.headers, "the service's answers say how long they are"
-    answer.body = await reader.readexactly(answer.length)
-    return answer
+    if "transfer-encoding" not in answer.headers:
+        answer.body = await reader.readexactly(answer.length)
+        return answer
+    # An archive that is made while it is sent: here it is carried as a whole, which says how long it is.
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readline()
+    lines = [line for line in answer.head.split(b"\r\n") if not line.lower().startswith(b"transfer-encoding")]
+    whole = _Message(b"\r\n".join([*lines[:-2], b"Content-Length: %d" % len(body), b"", b""]))
+    whole.body = body
+    return whole
 
 
 async def _carry_back(

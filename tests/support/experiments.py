@@ -7,9 +7,10 @@ import os
 import signal
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,9 +42,18 @@ def starter(folder: Path) -> Callable[..., Run]:
     """Return a function that starts runs of scripts, each in a folder of its own below this one."""
     numbers = iter(range(1_000_000))
 
-    def start(text: str, arguments: str = "", *, script: str = "run.py", **options: Any) -> Run:
+    def start(
+        text: str,
+        arguments: str = "",
+        *,
+        script: str = "run.py",
+        files: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> Run:
         project = folder / f"project-{next(numbers)}"
         project.mkdir()
+        for name, content in files.items():
+            (project / name).write_text(content)
         (project / script).write_text(text)
         run = Run(entrypoint=str(project / script), script_args=arguments, localdir=True, **{"cpus": 1, **options})
         with warnings.catch_warnings():

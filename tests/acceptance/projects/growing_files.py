@@ -1,0 +1,32 @@
+"""Writes on to files, replaces some by renaming others over them, changes its source code, and removes what it no longer needs."""
+
+import argparse
+import pathlib
+import time
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--gate")
+gate = pathlib.Path(parser.parse_args().gate)
+
+
+def replace(path, text):
+    """Write a file as careful programs do."""
+    pathlib.Path(path + ".tmp").write_text(text)
+    pathlib.Path(path + ".tmp").replace(path)
+
+
+log = pathlib.Path("log.csv").open("a")
+log.write("step,loss\n")
+log.flush()
+replace("best.txt", "first best")
+pathlib.Path("gone.txt").write_text("not for long")
+pathlib.Path("notes.txt").write_text("changed\n")
+pathlib.Path("ready").touch()
+while not gate.exists():
+    time.sleep(0.02)
+log.write("1,0.5\n" * 100_000)
+log.close()
+replace("best.txt", "second")
+pathlib.Path("gone.txt").unlink()
+pathlib.Path("__pycache__").mkdir()
+pathlib.Path("__pycache__", "cached.pyc").write_bytes(b"\0")

@@ -1,0 +1,207 @@
+"""What real scripts leave behind: as the mapping shows it and as it is downloaded, while they run and after."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import grid
+from grid.artifact import Artifact
+from grid.chain.endpoint import RetryPolicy
+from grid.experiment import Experiment
+from grid.session import session as sessions
+from tests.faults.proxy import Fault, Proxy, at_random
+from tests.support.experiments import only, starter
+from tests.support.services import ServiceProcess, service_process
+from tests.support.waiting import wait_for_run, wait_until
+
+PROJECTS = Path(__file__).with_name("projects")
+Contents = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A script, and what is to be seen of it once it is ready and when it has ended."""
+
+    script: str
+    running: Contents
+    ended: Contents
+    more: dict[str, str] = field(default_factory=dict)
+    """Other files of its source code."""
+
+
+MANY = {f"results/{n % 10}/{n % 7}/{n}.txt": f"{n}\n".encode() * (n % 50) for n in range(1_000)}
+MODEL, LAST = random.Random(1).randbytes(6_000_000), random.Random(2).randbytes(3_000_000)
+ODD = {
+    **{"real.txt": b"real", "second_name.txt": b"real", "with blank and\nnewline.txt": b"odd", r"\xff.bin": b"no text"},
+    **{"2026-01-01T10:00:00.log": b"colons", "über.txt": b"letters", "../data/x": b"beside", "../y": b"beside, too"},
+}
+HALF = {"ckpt/step.txt": b"5"} | {f"ckpt/{step}.pt": bytes([step]) * 1_000 for step in range(1, 6)}
+WHOLE = {"ckpt/step.txt": b"10"} | {f"ckpt/{step}.pt": bytes([step]) * 1_000 for step in range(1, 11)}
+
+ALL = [
+    Project("many_files", MANY, MANY),
+    Project("large_file", {"model.pt": MODEL}, {"model.pt": MODEL, "last.pt": LAST}),
+    Project(
+        "growing_files",
+        {"log.csv": b"step,loss\n", "best.txt": b"first best", "gone.txt": b"not for long", "notes.txt": b"changed\n"},
+        {"log.csv": b"step,loss\n" + b"1,0.5\n" * 100_000, "best.txt": b"second", "notes.txt": b"changed\n"},
+        {"notes.txt": "as it was\n", "unchanged.txt": "as it is\n"},
+    ),
+    Project("links_and_pipes", ODD, ODD),
+    Project("checkpoints", HALF, HALF),
+]
+
+
+class Middle:
+    """What happens to the service while a script runs."""
+
+    def __init__(self, service: ServiceProcess) -> None:
+        self.service = service
+
+    def session(self) -> sessions.Session:
+        """Log in, in the way that this is about."""
+        return self.service.session()
+
+    def happen(self) -> None:
+        """Let it happen."""
+
+
+class Killed(Middle):
+    """The service is killed and started again."""
+
+    def happen(self) -> None:
+        self.service.kill()
+        self.service.start()
+
+
+class Spoiled(Middle):
+    """Every third request is spoiled on its way."""
+
+    def __init__(self, service: ServiceProcess, proxy: Proxy) -> None:
+        super().__init__(service)
+        self.proxy = proxy
+
+    def session(self) -> sessions.Session:
+        policy = RetryPolicy(tries=12, first_wait=0.01, max_wait=0.1)
+        session = sessions.Session(replace(self.service.endpoint, url=self.proxy.url), is_embedded=False, policy=policy)
+        session.interpreter = self.service.session().interpreter
+        return session
+
+
+@pytest.fixture(params=[Middle, Killed, Spoiled], ids=["quiet", "killed", "spoiled"])
+def middle(request: pytest.FixtureRequest, service: ServiceProcess, tmp_path: Path) -> Iterator[Middle]:
+    """What happens in the middle, to a service that is there for it."""
+    with ExitStack() as stack:
+        if request.param is Killed:
+            (tmp_path / "home").mkdir()
+            yield Killed(stack.enter_context(service_process(tmp_path / "home", "--grace", "1", "--cpus", "2")))
+        elif request.param is Spoiled:
+            faults = tuple(
+                fault
+                for fault in Fault
+                if fault not in {Fault.SILENCE, Fault.SILENCE_IN_ANSWER, Fault.DELAY, Fault.LENGTH_TOO_SHORT}
+            )
+            proxy = stack.enter_context(Proxy(service.endpoint.url, at_random(1, 0.3, faults)))
+            yield Spoiled(service, proxy)
+        else:
+            yield Middle(service)
+
+
+def shown(experiment: Experiment, attempt: int | None = None) -> Contents:
+    """What the mapping shows, read; but for what says that the script is ready."""
+    view = experiment.artifacts if attempt is None else experiment.artifacts.of(attempt=attempt)
+    return {path: artifact.read_bytes() for path, artifact in view.items() if path != "ready"}
+
+
+def tree(folder: Path) -> Contents:
+    """Every file below a folder, as an artifact would be called."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
+    return {re.sub("^_beside/", "../", name): path.read_bytes() for name, path in files.items() if name != "ready"}
+
+
+@contextmanager
+def running(project: Project, folder: Path) -> Iterator[tuple[grid.Run, Path]]:
+    """Start a project; yield the run once its script is ready, and the gate that it waits for."""
+    gate = folder / "gate"
+    text = (PROJECTS / f"{project.script}.py").read_text()
+    run = starter(folder)(text, f"--gate {gate}", files=project.more, auto_resume=True)
+    try:
+        wait_until(lambda: "ready" in only(run).artifacts, "the script")
+        yield run, gate
+    finally:
+        gate.touch()
+        wait_for_run(grid.Run(run.name))  # of the session by then
+
+
+@pytest.mark.parametrize("project", ALL, ids=lambda project: project.script)
+def test_project(project: Project, middle: Middle, tmp_path: Path) -> None:
+    """The files of a script are shown and downloaded as they are, while it runs and when it has ended."""
+    sessions.use(middle.session())
+    with running(project, tmp_path) as (run, gate):
+        experiment = only(run)
+        few = project.script == "many_files"
+        assert few or shown(experiment) == project.running
+        assert {artifact.sha256 for artifact in list(experiment.artifacts.values())[:3]} == {None}
+        experiment.download_artifacts(tmp_path / "early")
+        assert tree(tmp_path / "early" / experiment.name) == project.running
+
+        middle.happen()
+
+        sessions.use(middle.session())
+        run = grid.Run(run.name)
+        experiment = only(run)
+        run.download_artifacts(tmp_path / "middle")
+        assert tree(tmp_path / "middle" / experiment.name) == project.running
+        gate.touch()
+        wait_for_run(run)
+
+    paths = run.download_artifacts(tmp_path / "early")  # over what is there from earlier
+    found = {path: (artifact.size, artifact.sha256) for path, artifact in experiment.artifacts.items()}
+    found.pop("ready")
+    assert found == {path: (len(text), hashlib.sha256(text).hexdigest()) for path, text in project.ended.items()}
+    late = tree(tmp_path / "early" / experiment.name)
+    assert {path: late[path] for path in project.ended} == project.ended
+    assert len(paths) == len(project.ended) + 1
+    assert not list(tmp_path.rglob("*.part"))
+    experiment.download_artifacts(tmp_path / "late")
+    assert tree(tmp_path / "late" / experiment.name) == project.ended
+    if isinstance(middle, Spoiled):
+        assert len(middle.proxy.faults()) > 3
+
+
+def test_attempts(session: sessions.Session, tmp_path: Path) -> None:
+    """Each attempt has its own files; without a number they are the current one's, which began with the earlier ones."""
+    project = ALL[-1]
+    with running(project, tmp_path) as (run, gate):
+        gate.touch()
+        wait_for_run(run)
+        experiment = only(run)
+        view, first = experiment.artifacts, experiment.artifacts["ckpt/step.txt"]
+        run.retry()
+        wait_for_run(run)
+
+    assert shown(experiment, 1) == HALF
+    assert shown(experiment) == shown(experiment, 2) == WHOLE
+    assert dict(view) == dict(experiment.artifacts)
+    assert (first.read_bytes(), view["ckpt/step.txt"].read_bytes()) == (b"5", b"10")
+    experiment.download_artifacts(tmp_path / "1", attempt=1)
+    experiment.download_artifacts(tmp_path / "2", match=r"\.txt$")
+    assert tree(tmp_path / "1" / experiment.name) == HALF
+    assert tree(tmp_path / "2" / experiment.name) == {"ckpt/step.txt": b"10"}
+    for wrong in (3, 10**6):
+        with pytest.raises(grid.errors.InvalidArgument, match=f"attempt={wrong}"):
+            list(experiment.artifacts.of(wrong))
+        with pytest.raises(grid.errors.InvalidArgument, match=f"attempt={wrong}"):
+            experiment.download_artifacts(tmp_path, attempt=wrong)
+    for wrong in (0, -1, True, "1", 2**31):
+        with pytest.raises(grid.errors.InvalidArgument, match="attempts are counted from 1"):
+            experiment.artifacts.of(wrong)  # type: ignore[arg-type]
