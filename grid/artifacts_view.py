@@ -21,12 +21,13 @@ _MAX_SHOWN = 100
 class ArtifactsView(Mapping[str, Artifact]):
     """The files that the script of an experiment has made or changed, by path, in the order of their paths.
 
-    Nothing is cached: each access asks the service. A path that begins with ``../`` lies beside the working copy.
+    Each access asks the service, but for what can no longer change. A path that begins with ``../`` lies beside the working copy.
     """
 
     def __init__(self, session: Session, whose: Callable[[], Whose]) -> None:
         self._session = session
         self._whose = whose
+        self._kept: list[Page] | None = None
 
     def of(self, attempt: int) -> ArtifactsView:
         """Return the same view of another attempt.
@@ -87,7 +88,16 @@ class ArtifactsView(Mapping[str, Artifact]):
     def _pages(self) -> Iterator[Page]:
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
 
-        return loop.iterate(pages_of_attempt(self._session, self._whose()))
+        whose = self._whose()
+        if self._kept is not None:
+            yield from self._kept
+            return
+        pages = []
+        for page in loop.iterate(pages_of_attempt(self._session, whose)):
+            pages.append(page)
+            yield page
+        # `list(view)` asks for the length first: without this it would read everything twice.
+        self._kept = pages if pages[0].is_final else None
 
     def _artifacts(self) -> Iterator[Artifact]:
         return (Artifact(record, page, self._session) for page in self._pages() for record in page.artifacts)
@@ -97,7 +107,7 @@ class ArtifactsView(Mapping[str, Artifact]):
         from grid.downloads.remote import Remote  # noqa: PLC0415
 
         whose = self._whose()
-        page = Page(whose, has_ended=False, artifacts=(), bundle_path=None, after=None)
+        page = Page(whose, has_ended=False, is_final=False, artifacts=(), bundle_path=None, after=None)
         found = loop.run(Remote(self._session, page).look(path))
         if found.artifact is None:
             return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grid.chain import loop
 from grid.chain.receiving import blocking
@@ -14,6 +15,7 @@ from grid.downloads.download import Download
 from grid.downloads.tally import Tally
 from grid.downloads.target import Target
 from grid.errors import InvalidArgument
+from grid.watching.display import check_progress, drawing_on
 
 if TYPE_CHECKING:
     from grid.downloads.listing import Page
@@ -52,9 +54,7 @@ def fetched(
     GridError, OSError
         Whatever goes wrong first.
     """
-    if progress is not None and not isinstance(progress, bool):
-        message = f"progress={progress!r} must be True, False, or None for where somebody looks on"
-        raise InvalidArgument(message)
+    check_progress(progress)
     pattern = _compiled(match)
     tally = Tally()
 
@@ -66,7 +66,32 @@ def fetched(
         finally:
             target.close()
 
-    return loop.run(carry_out())
+    drawing = drawing_on(progress=progress)
+    if drawing is None:
+        return loop.run(carry_out())
+    # Drawn by this thread, to which the terminal or the notebook belongs.
+    paths: list[Path] = []
+    try:
+        for _ in loop.iterate(_ticks(carry_out(), drawing.interval, paths)):
+            drawing.draw(tally.line(drawing.letters.between))
+        drawing.draw(tally.line(drawing.letters.between))
+    finally:
+        drawing.end()
+    return paths
+
+
+async def _ticks(
+    work: Coroutine[Any, Any, list[Path]], interval: float, results: list[Path]
+) -> AsyncGenerator[None, None]:
+    """Yield now and then until the work is done; it ends with this, if that is closed before."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait([task], timeout=interval))[0]:
+            yield
+        results.extend(task.result())
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _compiled(match: str | re.Pattern[str] | None) -> re.Pattern[str] | None:

@@ -39,6 +39,8 @@ class Page:
     whose: Whose
     has_ended: bool
     """Whether the files were what they will be."""
+    is_final: bool
+    """Whether these will also be the files that are asked for: no other attempt can follow."""
     artifacts: tuple[ArtifactRecord, ...]
     bundle_path: str | None
     """Where to get several of them at once; None if that was not asked for."""
@@ -136,4 +138,5 @@ def _page(
     listed = Whose(whose.id, whose.name, found.attempt)
     has_ended = status.is_terminal or found.attempt != current
     after = found.page_info.end_cursor if found.page_info.has_next_page else None
-    return Page(listed, has_ended, found.nodes, bundle_path, after)
+    is_final = status.is_final or (whose.attempt is not None and has_ended)
+    return Page(listed, has_ended, is_final, found.nodes, bundle_path, after)

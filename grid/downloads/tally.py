@@ -39,16 +39,16 @@ class Tally:
         """Note that a file is complete, or need not come."""
         self.files += 1
 
-    def __str__(self) -> str:
+    def line(self, between: str) -> str:
+        """Return how far it is, in one line whose parts have this between them."""
         more = "" if self.is_listed else "+"
         speed = self._arrived / max(time.monotonic() - self._begun, 0.001)
-        files = f"{self.files}/{self.known_files}{more} files"
-        return f"{files} · {size_text(self.bytes)} of {size_text(self.known_bytes)}{more} · {size_text(speed)}/s"
-
-    @property
-    def fraction(self) -> float:
-        """How much of what is known is there, from 0 to 1."""
-        return min(max(self.bytes / self.known_bytes, 0.0), 1.0) if self.known_bytes else float(self.is_listed)
+        parts = (
+            f"{self.files}/{self.known_files}{more} files",
+            f"{size_text(self.bytes)} of {size_text(self.known_bytes)}{more}",
+            f"{size_text(speed)}/s",
+        )
+        return between.join(parts)
 
 
 def size_text(size: float) -> str:

@@ -15,13 +15,13 @@ from grid.watching.line import PLAIN, RICH, Letters, cut, progress_line
 if TYPE_CHECKING:
     from grid.models import StatusProgress
 
-__all__ = ["ProgressShown", "check_progress", "say", "showing"]
+__all__ = ["Drawing", "ProgressShown", "check_progress", "drawing_on", "say", "showing"]
 
 _TICK = 1.0  # seconds after which a line is drawn again, because time passes
 _WIDTH = 80  # columns of what does not say how many it has
 
 
-class _Place(Protocol):
+class Drawing(Protocol):
     """Something that a line is drawn on, again and again."""
 
     interval: float
@@ -112,7 +112,7 @@ class ProgressShown:
         The time, in seconds.
     """
 
-    def __init__(self, name: str, place: _Place | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, name: str, place: Drawing | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
         self._place = place
         self._clock = clock
@@ -160,7 +160,7 @@ def showing(name: str, *, progress: bool | None, stopping: str) -> Iterator[Prog
     stopping
         What stops it, as a user would write that.
     """
-    shown = ProgressShown(name, _place(progress=progress))
+    shown = ProgressShown(name, drawing_on(progress=progress))
     try:
         try:
             yield shown
@@ -197,7 +197,8 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
-def _place(*, progress: bool | None) -> _Place | None:
+def drawing_on(*, progress: bool | None) -> Drawing | None:
+    """Return what lines are drawn on; None for nothing, as where nobody looks on."""
     if progress is False:
         return None
     if (display := _display_of_notebook()) is not None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 import grid
-from grid.artifact import Artifact
 from grid.chain.endpoint import RetryPolicy
 from grid.experiment import Experiment
 from grid.session import session as sessions
@@ -41,8 +39,14 @@ class Project:
 MANY = {f"results/{n % 10}/{n % 7}/{n}.txt": f"{n}\n".encode() * (n % 50) for n in range(1_000)}
 MODEL, LAST = random.Random(1).randbytes(6_000_000), random.Random(2).randbytes(3_000_000)
 ODD = {
-    **{"real.txt": b"real", "second_name.txt": b"real", "with blank and\nnewline.txt": b"odd", r"\xff.bin": b"no text"},
-    **{"2026-01-01T10:00:00.log": b"colons", "über.txt": b"letters", "../data/x": b"beside", "../y": b"beside, too"},
+    "real.txt": b"real",
+    "second_name.txt": b"real",
+    "with blank and\nnewline.txt": b"odd",
+    r"\xff.bin": b"no text",
+    "2026-01-01T10:00:00.log": b"colons",
+    "über.txt": b"letters",
+    "../data/x": b"beside",
+    "../y": b"beside, too",
 }
 HALF = {"ckpt/step.txt": b"5"} | {f"ckpt/{step}.pt": bytes([step]) * 1_000 for step in range(1, 6)}
 WHOLE = {"ckpt/step.txt": b"10"} | {f"ckpt/{step}.pt": bytes([step]) * 1_000 for step in range(1, 11)}
@@ -157,19 +161,19 @@ def test_project(project: Project, middle: Middle, tmp_path: Path) -> None:
         middle.happen()
 
         sessions.use(middle.session())
-        run = grid.Run(run.name)
-        experiment = only(run)
-        run.download_artifacts(tmp_path / "middle")
+        late = grid.Run(run.name)
+        experiment = only(late)
+        late.download_artifacts(tmp_path / "middle")
         assert tree(tmp_path / "middle" / experiment.name) == project.running
         gate.touch()
-        wait_for_run(run)
+        wait_for_run(late)
 
-    paths = run.download_artifacts(tmp_path / "early")  # over what is there from earlier
+    paths = late.download_artifacts(tmp_path / "early")  # over what is there from earlier
     found = {path: (artifact.size, artifact.sha256) for path, artifact in experiment.artifacts.items()}
     found.pop("ready")
     assert found == {path: (len(text), hashlib.sha256(text).hexdigest()) for path, text in project.ended.items()}
-    late = tree(tmp_path / "early" / experiment.name)
-    assert {path: late[path] for path in project.ended} == project.ended
+    there = tree(tmp_path / "early" / experiment.name)
+    assert {path: there[path] for path in project.ended} == project.ended
     assert len(paths) == len(project.ended) + 1
     assert not list(tmp_path.rglob("*.part"))
     experiment.download_artifacts(tmp_path / "late")
@@ -179,7 +183,7 @@ def test_project(project: Project, middle: Middle, tmp_path: Path) -> None:
 
 
 def test_attempts(session: sessions.Session, tmp_path: Path) -> None:
-    """Each attempt has its own files; without a number they are the current one's, which began with the earlier ones."""
+    """Each attempt has its own files; without a number they are the current one's, which began with the earlier."""
     project = ALL[-1]
     with running(project, tmp_path) as (run, gate):
         gate.touch()

@@ -1,4 +1,4 @@
-"""Writes on to files, replaces some by renaming others over them, changes its source code, and removes what it no longer needs."""
+"""Writes on to files, renames others over some, changes its source code, and removes what it no longer needs."""
 
 import argparse
 import pathlib
@@ -15,17 +15,15 @@ def replace(path, text):
     pathlib.Path(path + ".tmp").replace(path)
 
 
-log = pathlib.Path("log.csv").open("a")
-log.write("step,loss\n")
-log.flush()
+pathlib.Path("log.csv").write_text("step,loss\n")
 replace("best.txt", "first best")
 pathlib.Path("gone.txt").write_text("not for long")
 pathlib.Path("notes.txt").write_text("changed\n")
 pathlib.Path("ready").touch()
 while not gate.exists():
     time.sleep(0.02)
-log.write("1,0.5\n" * 100_000)
-log.close()
+with pathlib.Path("log.csv").open("a") as log:
+    log.write("1,0.5\n" * 100_000)
 replace("best.txt", "second")
 pathlib.Path("gone.txt").unlink()
 pathlib.Path("__pycache__").mkdir()
