@@ -13,6 +13,7 @@ from benchmarks import (
     artifacts,
     client,
     client_logs,
+    downloads,
     experiments,
     interrupt,
     logs,
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "telling": (logs.telling, {"experiments": 2, "seconds": 0.3, "every": 0.05}),
     "follow": (client_logs.follow, {"experiments": 2, "ticks": 3}),
     "read_back": (client_logs.read_back, {"lines": 100, "pairs": 1}),
+    "downloads": (downloads.artifacts, {"megabytes": 2, "files": 20, "pairs": 1}),
     "interrupt": (interrupt.prompt, {"delay": 0.2}),
 }
 

@@ -21,7 +21,8 @@ _MAX_SHOWN = 100
 class ArtifactsView(Mapping[str, Artifact]):
     """The files that the script of an experiment has made or changed, by path, in the order of their paths.
 
-    Each access asks the service, but for what can no longer change. A path that begins with ``../`` lies beside the working copy.
+    Each access asks the service, but for what can no longer change. A path that begins with ``../`` lies beside the
+    working copy.
     """
 
     def __init__(self, session: Session, whose: Callable[[], Whose]) -> None:
