@@ -336,7 +336,7 @@ class ArtifactRecord(Model):
     size: float
     modified_at: datetime = field(metadata=_TIME)
     etag: str
-    download_path: str
+    download_path: str = field(repr=False)  # signed
     sha256: str | None
 
 
@@ -373,7 +373,7 @@ class ExperimentWithBundle(Model):
 
     status: ExperimentStatus = field(metadata=_WORD)
     attempt: int
-    bundle_path: str
+    bundle_path: str = field(repr=False)  # as above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,7 +385,7 @@ class ListedExperiment(Model):
     status: ExperimentStatus = field(metadata=_WORD)
     attempt: int
     artifacts: ArtifactPage
-    bundle_path: str
+    bundle_path: str = field(repr=False)  # as above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from grid.errors import ExperimentNotFound, RunNotFound
@@ -42,7 +42,7 @@ class Page:
     is_final: bool
     """Whether these will also be the files that are asked for: no other attempt can follow."""
     artifacts: tuple[ArtifactRecord, ...]
-    bundle_path: str | None
+    bundle_path: str | None = field(repr=False)
     """Where to get several of them at once; None if that was not asked for."""
     after: str | None
     """Where the next page begins; None if this is the last one."""

@@ -18,7 +18,7 @@ from grid.errors import ArtifactNotFound, ExperimentNotFound, InvalidArgument
 from grid.experiment import Experiment
 from grid.session import session as sessions
 from tests.support.artifact_service import LARGE, Offer, artifact_service, sha256
-from tests.support.experiments import only, starter
+from tests.support.experiments import grow_run, only, starter
 from tests.support.people import add_user, operated, session_of
 from tests.support.requests import requests
 from tests.support.scripts import script
@@ -113,12 +113,30 @@ def test_what_a_look_costs(run: grid.Run, experiment: Experiment, session: sessi
     assert sent == [2]  # a page of experiments, and the rest of the one that has more than a page of files
 
 
+def test_what_a_large_run_costs(
+    service: ServiceProcess, session: sessions.Session, tmp_path: Path, ended: grid.Run
+) -> None:
+    """The files of many experiments are listed with one request for each page of them."""
+    started = starter(tmp_path)(SCRIPT, "--files 1")
+    wait_for_run(started)
+    run = grow_run(service, started, 120)  # whose copies have left nothing behind
+    with requests(session) as sent:
+        assert run.download_artifacts(tmp_path / "out", match="nothing is called so") == []
+    assert sent == [3]
+
+
+def vars_of(artifact: Artifact) -> list[object]:
+    """What an artifact consists of."""
+    return [artifact, artifact._record, artifact._page]
+
+
 def test_repr(experiment: Experiment, session: sessions.Session) -> None:
     """The repr shows what there is, one line each, and says so where it cannot."""
     lines = repr(experiment.artifacts).splitlines()
     assert (lines[0], lines[-1]) == ("{", "}")
     assert [line.split("'")[1] for line in lines[1:-1]] == NAMES
     assert f"size={len(TEXT)}" in lines[4]
+    assert "signature" not in repr(experiment.artifacts) + repr(vars_of(experiment.artifacts["metrics.json"]))
     assert repr(experiment.artifacts["metrics.json"]).startswith("Artifact(path='metrics.json', size=13, modified_at=")
 
 
