@@ -12,6 +12,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 from tests.support.environments import clean_environment
+from tests.support.gates import SCRIPT, Gates
 from tests.support.projects import make_project
 from tests.support.services import service_process
 from tests.support.waiting import wait_until
@@ -46,15 +47,22 @@ class Notebook:
         self._client = manager.client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=_DEADLINE)
+        self.first = self.said = ""
+        self.updates: dict[str, list[str]] = {}
 
     def begin(self, source: str) -> str:
         """Send the kernel a cell; return the id by which its messages are recognised."""
+        self.updates = {}
         # One cell's failure must not make the kernel skip the next.
         return str(self._client.execute(source, stop_on_error=False))
 
     def finish(self, cell: str) -> str:
-        """Wait for a cell; return what it displayed as plain text, and printed."""
+        """Wait for a cell; return what it displayed as plain text, and printed.
+
+        What a display was updated to is in `updates`, by the id of the display.
+        """
         shown: list[str] = []
+        self.said = ""
         deadline = time.monotonic() + _DEADLINE
         while True:
             message = self._message(deadline)
@@ -64,12 +72,27 @@ class Notebook:
             kind = message["msg_type"]
             if kind in {"execute_result", "display_data"}:
                 shown.append(content["data"]["text/plain"])
+                if display := content.get("transient", {}).get("display_id"):
+                    self.updates[display] = []
+            elif kind == "update_display_data":
+                self.updates[content["transient"]["display_id"]].append(content["data"]["text/plain"])
             elif kind == "stream":
                 shown.append(content["text"])
+                self.said += content["text"]
             elif kind == "error":
                 raise CellFailed(content["ename"] + ": " + content["evalue"])
             elif kind == "status" and content["execution_state"] == "idle":
                 return "".join(shown)
+
+    def wait_for_display(self, cell: str) -> None:
+        """Wait until a cell has displayed something, which is in `first` then."""
+        deadline = time.monotonic() + _DEADLINE
+        while True:
+            message = self._message(deadline)
+            if message["parent_header"].get("msg_id") == cell and message["msg_type"] == "display_data":
+                self.first = message["content"]["data"]["text/plain"]
+                self.updates = {message["content"]["transient"]["display_id"]: []}
+                return
 
     def run(self, source: str) -> str:
         """Send the kernel a cell, and return what it showed."""
@@ -152,6 +175,64 @@ def test_work_goes_on_beside_a_call(notebook: Notebook) -> None:
     )
     assert notebook.run("async def ask():\n    return list_runs()\nawait asyncio.create_task(ask()) == first") == "True"
     assert notebook.run("await asyncio.sleep(0)\nlist_runs() == first") == "True"
+
+
+def test_progress_is_one_display(notebook: Notebook, tmp_path: Path) -> None:
+    """A cell that waits shows one display, which is updated to the last state; one that is not to shows nothing."""
+    gates = Gates(tmp_path / "gates")
+    make_project(tmp_path / "project", SCRIPT)
+    notebook.run("from grid import Run, login\nlogin()")
+    arguments = repr(gates.arguments(2))
+    notebook.run(f"r = Run(entrypoint='project/run.py', script_args={arguments}, cpus=1)\nr.start()")
+    cell = notebook.begin("_ = r.wait()")
+    notebook.wait_for_display(cell)
+    gates.open(0, 1)
+    notebook.finish(cell)
+    shown = notebook.first
+    (updates,) = notebook.updates.values()
+    assert shown.count("\n") == 0
+    assert shown.startswith(notebook.run("print(r.name, end='')") + " ░░")
+    assert notebook.run("_ = r.wait()").endswith(" ████████ 2/2")
+    assert updates[-1].endswith(" ████████ 2/2")
+    assert notebook.run("_ = r.wait(progress=False)") == ""
+    assert notebook.updates == {}
+
+
+def test_waiting_in_the_loop_of_the_notebook(notebook: Notebook, tmp_path: Path) -> None:
+    """A cell can await a run, watch it, and take its experiments, while the notebook's own tasks go on."""
+    gates = Gates(tmp_path / "gates")
+    make_project(tmp_path / "project", SCRIPT)
+    notebook.run("import asyncio, grid\nfrom grid import Run, login\nlogin()")
+    arguments = repr(gates.arguments(2))
+    notebook.run(f"r = Run(entrypoint='project/run.py', script_args={arguments}, cpus=1)\nr.start()")
+    notebook.run(
+        "ended, told = [], []\n"
+        "async def take():\n    async for e in grid.aio.as_completed(r): ended.append(e.name)\n"
+        "async def watch():\n    async for event in grid.aio.watch(r): told.append(event)\n"
+        "tasks = [asyncio.create_task(take()), asyncio.create_task(watch())]"
+    )
+    gates.open(1, 0)
+    assert notebook.run("(await grid.aio.wait(r, progress=False)) is r") == "True"
+    notebook.run("await asyncio.gather(*tasks)")
+    assert notebook.run("ended == [e.name for e in r.as_completed()]") == "True"
+    assert notebook.run("told == list(r.watch()) and len(told) == 6") == "True"
+
+
+def test_interrupted_wait(notebook: Notebook, tmp_path: Path) -> None:
+    """The stop button ends the waiting, says that the run goes on, and the next cell looks at it."""
+    gates = Gates(tmp_path / "gates")
+    make_project(tmp_path / "project", SCRIPT)
+    notebook.run("from grid import Run, login\nlogin()")
+    arguments = repr(gates.arguments(1))
+    notebook.run(f"r = Run(entrypoint='project/run.py', script_args={arguments}, cpus=1)\nr.start()")
+    cell = notebook.begin("r.wait()")
+    notebook.wait_for_display(cell)
+    notebook.interrupt()
+    with pytest.raises(CellFailed, match="KeyboardInterrupt"):
+        notebook.finish(cell)
+    assert notebook.said == "still running; r.cancel() stops it\n"
+    gates.open(0)
+    assert notebook.run("_ = r.wait(60, progress=False); print(list(r.status()))") == "['SUCCEEDED']\n"
 
 
 def test_interrupted_cell_leaves_the_session_usable(

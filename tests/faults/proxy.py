@@ -151,6 +151,8 @@ class Proxy:
         parts = urlsplit(service_url)
         self._service = (str(parts.hostname), int(parts.port or 0))
         self.plan: Plan = plan or (lambda _: None)
+        self.upgrades: int | None = None
+        """The status with which upgrades to a WebSocket are refused; 0 to hang up; None to carry them."""
         self.url = ""
         self.exchanges: list[tuple[Exchange, Fault | None]] = []
         """Every request, and what happened to it."""
@@ -225,6 +227,11 @@ class Proxy:
             exchange = self._exchange(json.loads(request.body).get("operationName") or "")
         fault = self.plan(exchange)
         self.exchanges.append((exchange, fault))
+        if request.is_upgrade and self.upgrades is not None:
+            if self.upgrades:
+                writer.write(_written(b"<h1>No</h1>", f"{self.upgrades} No", "Content-Type: text/html"))
+                await writer.drain()
+            return False
         if fault in CUTS and exchange.number % 2:
             _reset_at_close(writer)
         hold = next((hold for hold in self._holds if hold.operation == exchange.operation), None)
