@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import grid
 from grid import LogLine, Run
 from grid.chain.endpoint import Endpoint, RetryPolicy
 from grid.experiment import Experiment
@@ -17,7 +18,7 @@ from tests.faults.proxy import SILENT, SUBSCRIPTION, Exchange, Fault, Proxy, at_
 from tests.faults.sizes import seed, size
 from tests.support.experiments import only, starter
 from tests.support.followers import Follower
-from tests.support.log_projects import NO_TEXT, PROGRESS, Project, messages, million_lines, one_line
+from tests.support.log_projects import NO_TEXT, PROGRESS, PROJECTS, Project, messages, million_lines, one_line
 from tests.support.services import ServiceProcess, free_port, service_process
 from tests.support.waiting import wait_for_run, wait_until
 
@@ -156,3 +157,36 @@ def test_over_a_bad_line(busy_service: ServiceProcess, project: Project, tmp_pat
         assert messages(line.partition(" | ")[2] for line in of_run.all()) == project.all()
         check(list(only(run).log_lines(None)), project)
         assert len(proxy.faults()) > 0
+
+
+def test_without_a_websocket(busy_service: ServiceProcess, tmp_path: Path) -> None:
+    """Where no WebSocket can be had the same is told on request, from the queue on and with the next attempt."""
+    sessions.use(busy_service.session())
+    grid.pause_cluster("local")
+    text = (PROJECTS / "resumes.py").read_text()
+    started = starter(tmp_path)(text, "--how machine --name \"['ada', 'grace']\"", auto_resume=True)
+    with Proxy(busy_service.endpoint.url, refused) as proxy:
+        endpoint = Endpoint(proxy.url, busy_service.endpoint.user_id, busy_service.endpoint.api_key)
+        sessions.use(Session(endpoint, is_embedded=False))
+        run = Run(started.name)
+        of_run = Follower(run.logs(n_lines=0, follow=True))
+        of_each = [Follower(each.log_lines(None, follow=True)) for each in run]
+        wait_until(lambda: has_asked(proxy, "GetRunLogs", 2), "the first answer")
+        grid.resume_cluster("local")
+        first = ["starting after epoch 0", *(f"epoch {number}" for number in range(1, 6))]
+        second = ["starting after epoch 5", *(f"epoch {number}" for number in range(6, 11)), "done"]
+        for follower in of_each:
+            assert [line.message for line in follower.all()] == [*first, *second]
+        labelled = [line.partition(" | ") for line in of_run.all()]
+        for name in ("name=ada  ", "name=grace"):
+            assert messages(line for label, _, line in labelled if label == name) == [*first, *second]
+
+
+def has_asked(proxy: Proxy, operation: str, times: int) -> bool:
+    """Whether an operation was answered so many times: the next request of its client has come, too."""
+    return sum(exchange.operation == operation for exchange, _ in proxy.exchanges) >= times
+
+
+def refused(exchange: Exchange) -> Fault | None:
+    """Let no WebSocket through."""
+    return Fault.REFUSED if exchange.operation == SUBSCRIPTION else None

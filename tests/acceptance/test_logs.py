@@ -42,6 +42,19 @@ if release != "now":
     print("and an error", file=sys.stderr)
 """
 
+LOST_ONCE = """
+import os, signal, sys, time
+from pathlib import Path
+
+attempt = os.getcwd().split(os.sep)[-3].removeprefix("attempt-")
+while attempt == "2" and not Path(sys.argv[1]).exists():
+    time.sleep(0.005)
+print("attempt", attempt, flush=True)
+if attempt == "1":
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(1000)
+"""
+
 GREETS = """
 import sys, time
 from pathlib import Path
@@ -185,16 +198,16 @@ def test_nothing_is_shown_of_what_is_cancelled_in_the_queue(begin: Start, paused
     assert list(only(run).logs(follow=True)) == list(run.logs(follow=True)) == []
 
 
-@pytest.mark.parametrize("arguments", [{"n_lines": None}, {"since": 1}, {"n_lines": 30_000}], ids=str)
+@pytest.mark.parametrize("arguments", [{"n_lines": None}, {"since": 1}, {"n_lines": 25_000}], ids=str)
 def test_what_is_printed_meanwhile_is_not_chased(begin: Start, tmp_path: Path, arguments: dict[str, Any]) -> None:
     """Without following, a log ends where it ended when it was asked for, however much is printed while it is read."""
-    experiment = only(begin(COUNTS, f"30000 {tmp_path / 'release'}"))
-    wait_until(lambda: len(list(experiment.logs(None))) == 30_000, "all lines")
+    experiment = only(begin(COUNTS, f"25000 {tmp_path / 'release'}"))
+    wait_until(lambda: len(list(experiment.logs(None))) == 25_000, "all lines")
     lines = experiment.logs(**arguments)
     first = next(lines)
     (tmp_path / "release").touch()
     wait_until(lambda: experiment.status() == "SUCCEEDED", "the end")
-    assert messages([first, *lines]) == numbered(*range(1, 30_001))
+    assert messages([first, *lines]) == numbered(*range(1, 25_001))
 
 
 def test_pages_are_fetched_as_they_are_consumed(begin: Start) -> None:
@@ -323,6 +336,18 @@ def test_follow_goes_on_with_the_next_attempt(begin: Start) -> None:
     assert [line.number for line in lines] == [*range(1, 7), *range(1, 8)]
     assert [line.message for line in of_first] == begun
     assert experiment.attempt == 2
+
+
+def test_follow_one_attempt(begin: Start, tmp_path: Path) -> None:
+    """Who follows one attempt is told of its end when it is lost, even if the next one prints nothing."""
+    run = begin(LOST_ONCE, str(tmp_path / "release"), max_retries=1)
+    experiment = only(run)
+    lines, both = experiment.logs(follow=True, attempt=1), experiment.logs(follow=True)
+    assert messages([next(both)]) == ["attempt 1"]
+    assert messages(lines) == ["attempt 1"]
+    assert experiment.status() in {"QUEUED", "PENDING", "RUNNING"}
+    (tmp_path / "release").touch()
+    assert messages(both) == ["attempt 2"]
 
 
 def test_run(begin: Start) -> None:

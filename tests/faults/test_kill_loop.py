@@ -85,6 +85,10 @@ def test_killed_at_random_moments(tmp_path: Path, round_number: int) -> None:
         service.stop()
         assert judge(service.home, ledger, logs=logs) == []
         assert logs_of_run == logs
+        # It would have seen a line that is missing, and one that is told twice.
+        one, lines = next(iter(logs.items()))
+        assert judge(service.home, ledger, logs={**logs, one: lines[1:]}) != []
+        assert judge(service.home, ledger, logs={**logs, one: [*lines[:1], *lines]}) != []
         assert sum(counted.values()) == EXPERIMENTS
         recorded = [row["status"] for row in rows(service.home, "SELECT status FROM experiments")]
         assert counted == {status: recorded.count(status) for status in set(recorded)}
