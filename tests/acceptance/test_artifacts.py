@@ -133,11 +133,11 @@ def tree(folder: Path) -> Contents:
 
 
 @contextmanager
-def running(project: Project, folder: Path) -> Iterator[tuple[grid.Run, Path]]:
+def running(project: Project, folder: Path, more: str = "") -> Iterator[tuple[grid.Run, Path]]:
     """Start a project; yield the run once its script is ready, and the gate that it waits for."""
     gate = folder / "gate"
     text = (PROJECTS / f"{project.script}.py").read_text()
-    run = starter(folder)(text, f"--gate {gate}", files=project.more, auto_resume=True)
+    run = starter(folder)(text, f"--gate {gate} {more}", files=project.more, auto_resume=True)
     try:
         wait_until(lambda: "ready" in only(run).artifacts, "the script")
         yield run, gate
@@ -182,15 +182,18 @@ def test_project(project: Project, middle: Middle, tmp_path: Path) -> None:
         assert len(middle.proxy.faults()) > 3
 
 
-def test_attempts(session: sessions.Session, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["exit", "machine"])
+def test_attempts(how: str, session: sessions.Session, tmp_path: Path) -> None:
     """Each attempt has its own files; without a number they are the current one's, which began with the earlier."""
     project = ALL[-1]
-    with running(project, tmp_path) as (run, gate):
-        gate.touch()
-        wait_for_run(run)
+    with running(project, tmp_path, f"--how {how}") as (run, gate):
         experiment = only(run)
         view, first = experiment.artifacts, experiment.artifacts["ckpt/step.txt"]
-        run.retry()
+        gate.touch()
+        if how == "exit":
+            wait_for_run(run)
+            run.retry()
+        wait_until(lambda: experiment.attempt == 2, "the second attempt")
         wait_for_run(run)
 
     assert shown(experiment, 1) == HALF

@@ -14,7 +14,7 @@ import pytest
 
 import grid
 from grid.artifact import Artifact
-from grid.errors import ArtifactNotFound, ExperimentNotFound, InvalidArgument
+from grid.errors import ArtifactNotFound, ExperimentNotFound, InvalidArgument, RunNotStarted
 from grid.experiment import Experiment
 from grid.session import session as sessions
 from tests.support.artifact_service import LARGE, Offer, artifact_service, sha256
@@ -264,8 +264,9 @@ def test_bad_arguments(run: grid.Run, experiment: Experiment, tmp_path: Path, se
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError, match="file"):
         experiment.download_artifacts(tmp_path / "file")
-    fresh = grid.Run(entrypoint=str(tmp_path / "file.py"), localdir=True) if (tmp_path / "file.py").exists() else None
-    assert fresh is None
+    (tmp_path / "run.py").touch()
+    with pytest.raises(RunNotStarted, match="nothing to download"):
+        grid.Run(entrypoint=str(tmp_path / "run.py"), localdir=True).download_artifacts(tmp_path / "out")
 
 
 def test_progress(experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
