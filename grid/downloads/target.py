@@ -67,7 +67,8 @@ class Target:
         except FileNotFoundError:
             return True
         finally:
-            os.unlink(name, dir_fd=self._descriptor)
+            with suppress(FileNotFoundError):  # another thread of this process has tried it as well
+                os.unlink(name, dir_fd=self._descriptor)
         return False
 
     @contextmanager

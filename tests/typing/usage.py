@@ -169,6 +169,19 @@ def functions() -> Path:
     return schema_path()
 
 
+def files(run: Run) -> Path:
+    """What experiments leave behind, as a mapping and as files."""
+    for experiment in run:
+        assert_type(list(experiment.artifacts), "list[str]")
+        for artifact in experiment.artifacts.of(attempt=1).values():
+            assert_type((artifact.size, artifact.sha256), "tuple[int, str | None]")
+            with artifact.open() as file:
+                assert_type(file.read(), bytes)
+            artifact.download(Path("out"))
+        assert_type(experiment.download_artifacts("out", match=r"\.pt$", attempt=2), "list[Path]")
+    return run.download_artifacts(Path("out"), progress=False)[0]
+
+
 def failures(run: Run) -> str | list[str]:
     """Each error is caught by its own name, by the tree's root, or as the built-in that it is."""
     try:
