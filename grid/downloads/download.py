@@ -88,6 +88,7 @@ class Download:
             Whatever went wrong first.
         """
         places = Places(is_case_sensitive=await blocking(self._target.is_case_sensitive))
+        failure: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as tasks, aclosing(pages):
                 async for page in pages:
@@ -100,7 +101,9 @@ class Download:
                         tasks.create_task(self._fetch(remote, unit))
                 self._tally.is_listed = True
         except BaseExceptionGroup as failures:
-            raise _first(failures) from None
+            failure = _first(failures)
+        if failure is not None:
+            raise failure  # here, where it keeps what it was raised from
         return [path for path in self._paths if path is not None]
 
     def _wanted(self, page: Page, places: Places) -> list[_Wanted]:
