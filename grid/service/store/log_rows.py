@@ -27,7 +27,7 @@ _ONE = _CURRENT.where(experiments.c.id == sa.bindparam("b_id"))
 _CHANGED = _CURRENT.where(
     experiments.c.seq.in_(
         sa.select(events.c.experiment_seq).where(
-            events.c.run_seq == sa.bindparam("b_run_seq"), events.c.seq > sa.bindparam("b_after")
+            events.c.run_seq == sa.bindparam("b_run_seq"), events.c.number > sa.bindparam("b_after")
         )
     )
 )
