@@ -68,8 +68,9 @@ def describe_artifact(record: ArtifactRecord, sha256: str | None) -> str:
         "path": repr(record.path),
         "size": int(record.size),
         "modified_at": _without_offset(record.modified_at),
-        "sha256": sha256,
     }
+    if sha256 is not None:
+        fields["sha256"] = sha256
     return f"Artifact({', '.join(f'{name}={value}' for name, value in fields.items())})"
 
 
