@@ -8,16 +8,19 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import grid
-from grid import errors
+from grid import errors, models
 from grid.chain.endpoint import RetryPolicy
 from grid.session import session as sessions
 from grid.session import streams
 from grid.session.session import Session
+from grid.shared.wire import ExperimentStatus, Reason
+from grid.watching.events import _Ended
 from tests.faults.proxy import SUBSCRIPTION, Exchange, Fault, Proxy
 from tests.support.gates import SCRIPT, Gates
 from tests.support.requests import requests
@@ -240,6 +243,33 @@ def test_retried_experiments_come_at_their_last_end(begin: Callable[[int], grid.
         ("QUEUED", 2),
         ("SUCCEEDED", 2),
     ]
+
+
+def test_ends_that_were_no_ends(start: Start, tmp_path: Path) -> None:
+    """Of a long history, told in many pieces, an attempt that was retried much later is not taken for an end."""
+    text = f"import pathlib, sys; mark = pathlib.Path({str(tmp_path / 'mark')!r})\n"
+    text += "sys.exit(sys.argv[2] == '0' and not mark.exists())"
+    run = start("--n 'range(40)'", text=text)
+    run.wait(120)
+    (tmp_path / "mark").touch()
+    assert run.retry() == [f"{run.name}-exp0"]
+    run.wait(60)
+    names = [each.name for each in run.as_completed()]
+    assert names[-1] == f"{run.name}-exp0"
+    assert sorted(names) == sorted(each.name for each in run)
+
+
+def test_lost_attempts_are_no_ends() -> None:
+    """An end together with which the experiment was queued again counts for nothing, even if no more is known yet."""
+    what = {"experiment_id": "1", "name": "x-exp0", "attempt": 1, "at": datetime.now(UTC)}
+    lost = models.RunEvent(number=3, status=ExperimentStatus.FAILED, reason=Reason.LOST, is_queued_again=True, **what)
+    ended = _Ended()
+    ended.see([lost])
+    assert ended.take() == []
+    ended.see([dataclasses.replace(lost, is_queued_again=False)])
+    assert ended.take() == ["x-exp0"]
+    ended.see([dataclasses.replace(lost, is_queued_again=False, experiment_id=None)])
+    assert ended.take() == []
 
 
 def test_a_page_and_not_an_experiment(start: Start) -> None:

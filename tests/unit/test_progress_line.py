@@ -84,15 +84,16 @@ def test_drawn_at_most_ten_times_a_second() -> None:
     """However fast the changes come, drawing is as often as it may be, and the last state is drawn in any case."""
     now, output = 100.0, Output()
     shown = ProgressShown(NAME, _Terminal(output), clock=lambda: now)
-    for ended in range(1001):
-        shown.show(at(ended, RUNNING=1000 - ended, SUCCEEDED=ended))
+    for ended in range(1051):
+        shown.show(at(ended, RUNNING=1050 - ended, SUCCEEDED=ended))
         now += 0.001
     drawn = output.text().split("\r")[1:]
     assert len(drawn) in (10, 11)
+    assert " 1050/1050" not in drawn[-1]
     shown.end()
     *_, last = output.text().split("\r")
     assert last.endswith("\n")
-    assert last.rstrip() == "glad-cauchy-8648 ████████ 1000/1000"
+    assert last.rstrip() == "glad-cauchy-8648 ████████ 1050/1050"
 
 
 def test_shorter_line_hides_the_one_before() -> None:
