@@ -255,9 +255,10 @@ def test_uploads_of_any_kind(service: ServiceProcess, judge: Judge) -> None:
             place = draw.randrange(len(content))
             content[place : place + draw.randrange(3)] = draw.randbytes(draw.randrange(3))
             content = content or bytearray(b"x")
-        announced = path_for(service, bytes(content)) if content else ""
-        if announced:
-            answer = call(service, "PUT", announced, body=bytes(content))
+        # Without a path it is stored already: one of the wholes was drawn again, and nothing of it altered.
+        path = announced(service, bytes(content))["uploadPath"] if content else None
+        if path:
+            answer = call(service, "PUT", path, body=bytes(content))
             statuses[answer.status] = statuses.get(answer.status, 0) + 1
             assert answer.status in (204, 400), (answer, bytes(content)[:2_000])
             assert str(service.home).encode() not in answer.body
