@@ -56,6 +56,7 @@ def follow(folder: Path, experiments: int = 20, ticks: int = 100) -> None:
             thread.join()
         tail.terminate()
         threads[-1].join()
+        tail.stdout.close()
         tail.wait()
     assert len(ours) >= experiments * (ticks - _EARLY)
     line(

@@ -210,5 +210,5 @@ def test_attempts(how: str, session: sessions.Session, tmp_path: Path) -> None:
         with pytest.raises(grid.errors.InvalidArgument, match=f"attempt={wrong}"):
             experiment.download_artifacts(tmp_path, attempt=wrong)
     for wrong in (0, -1, True, "1", 2**31):
-        with pytest.raises(grid.errors.InvalidArgument, match="attempts are counted from 1"):
+        with pytest.raises(grid.errors.InvalidArgument, match="attempt must be the number of an attempt"):
             experiment.artifacts.of(wrong)  # type: ignore[arg-type]

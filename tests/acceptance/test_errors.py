@@ -38,8 +38,10 @@ NEEDS_LOGIN: dict[str, Callable[[], object]] = {
     "cancel_experiment": lambda: grid.cancel_experiment("a-exp0"),
     "cancel_run": lambda: grid.cancel_run("a"),
     "create_run": lambda: grid.create_run("run.py"),
+    "get_build_logs": lambda: grid.get_build_logs("a"),
     "get_experiment_by_id": lambda: grid.get_experiment_by_id("a"),
     "get_experiment_by_name": lambda: grid.get_experiment_by_name("a-exp0"),
+    "get_experiment_logs": lambda: grid.get_experiment_logs("a-exp0"),
     "get_instance_types": lambda: grid.get_instance_types("local"),
     "get_run": lambda: grid.get_run("a"),
     "list_clusters": grid.list_clusters,
@@ -48,7 +50,10 @@ NEEDS_LOGIN: dict[str, Callable[[], object]] = {
     "resume_cluster": lambda: grid.resume_cluster("local"),
     "runs": lambda: len(grid.runs),
 }
-NEEDS_NO_LOGIN = {"Experiment", "GridError", "GridWarning", "__version__", "errors", "login", "schema_path"}
+NEEDS_NO_LOGIN = {
+    *("Experiment", "GridError", "GridWarning", "LogLine", "LogPrinted", "StatusChanged"),
+    *("__version__", "aio", "errors", "login", "schema_path"),
+}
 
 
 def test_every_public_name_is_tried_without_a_session() -> None:

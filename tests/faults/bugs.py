@@ -216,12 +216,19 @@ BUGS = {
     "counts are not changed": Bug(
         "all_in_order",
         "experiments are SUCCEEDED, and 0 are counted",
-        (Change("grid.service.store.status_counts:add", "+= more", "+= 0"),),
+        (Change("grid.service.store.status_counts:write", '"v_more": more[key]', '"v_more": 0'),),
     ),
     "a retry is not counted": Bug(
         "all_in_order",
         "0 experiments are QUEUED, and -2 are counted",
-        (Change("grid.service.store.status_changes:change_to_next_attempt", "_count(connection, rows, to)", "pass"),),
+        (
+            Change(
+                "grid.service.store.status_changes:_note",
+                "pending.counts[row.run_seq, to.value] += 1",
+                "pending.counts[row.run_seq, to.value] += to.value != 'QUEUED'; "
+                "pending.counts[row.run_seq, row.status] += to.value == 'QUEUED'",
+            ),
+        ),
     ),
     "a deletion is not counted": Bug(
         "an_experiment_is_deleted",
@@ -229,7 +236,7 @@ BUGS = {
         (
             Change(
                 "grid.service.store.experiment_rows:delete",
-                "status_counts.add(connection, [(row.run_seq, row.status)], -1)",
+                "pending.counts[row.run_seq, row.status] -= 1",
                 "pass",
             ),
         ),

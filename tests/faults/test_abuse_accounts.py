@@ -218,6 +218,14 @@ ROWS = {
     "Subscription.runStatusChanged": Row(
         WATCH, lambda target: {"name": target.run, "owner": target.owner}, "RUN_NOT_FOUND", anything, anything
     ),
+    "Subscription.runEvents": Row(
+        "subscription($id: ID!) { runEvents(id: $id) { isEnd events { name } } }",
+        lambda target: {"id": target.run_id}, "RUN_NOT_FOUND", anything, anything
+    ),
+    "Subscription.runLogs": Row(
+        "subscription($id: ID!) { runLogs(id: $id) { name text } }",
+        lambda target: {"id": target.run_id}, "RUN_NOT_FOUND", anything, anything, f"print('told')\n{FAILS}"
+    ),
 }  # fmt: skip
 
 

@@ -525,7 +525,8 @@ def test_room_and_temporary_folder(service: ServiceProcess, start: Start) -> Non
     (service.home / "results" / f"{only(run).id}-1" / "made").mkdir(parents=True)
     run.delete()
     wait_until(lambda: not folder_of(service, only(run)).parent.exists(), "the removal of the folder")
-    assert not list((service.home / "results").iterdir())
+    results = service.home / "results" / f"{only(run).id}-1"
+    wait_until(lambda: not results.exists(), "the removal of what the service made of it")
 
 
 def test_temporary_folder_that_was_asked_for(tmp_path: Path) -> None:
