@@ -98,7 +98,7 @@ class ExperimentLog(Stream["LogPage"]):
         """Yield what comes over one WebSocket."""
         from grid import models  # noqa: PLC0415 - not before the first call
 
-        after = [{"experiment": self._experiment, "attempt": self._attempt, "number": self._number}]
+        after = {self._experiment: _cursor(self._attempt, self._number)}
         which = {"id": self._run, "experiment": self._experiment, "after": after}
         try:
             async with aclosing(self.session.listen(models.RunLogs, **which)) as answers:
@@ -116,7 +116,12 @@ class ExperimentLog(Stream["LogPage"]):
     async def polled(self) -> Pages:
         """Yield what is new."""
         while True:
-            page, current, _ = await self._page(attempt=self._attempt, number=self._number)
+            number = self._number
+            page, current, _ = await self._page(attempt=self._attempt, number=number)
+            if 1 < page.number < number:
+                # Its script has emptied or replaced its output, which begins anew.
+                self._number, self.is_over = 1, False
+                continue
             if page.count:
                 yield self._wanted.of(page)
             if self.is_over or not (page.count or page.is_end):
@@ -220,7 +225,7 @@ class RunLog(Stream["LogPage"]):
         # Where nothing is said of it, the service begins with the first attempt of each experiment.
         self._begin = start and (start.variables() or {"last": ALL_LINES})
         self._wanted = _Wanted(self._start)
-        self._known: dict[str, tuple[int, int]] = {}
+        self._known: dict[str, str] = {}
 
     async def present(self) -> Pages:
         """Yield what there is of each experiment, until there is nothing new."""
@@ -278,13 +283,14 @@ class RunLog(Stream["LogPage"]):
         return found.logs.pages
 
     def _from(self) -> dict[str, Any]:
-        after = [
-            {"experiment": experiment, "attempt": attempt, "number": number}
-            for experiment, (attempt, number) in self._known.items()
-        ]
-        return {"after": after, **(self._begin or {})}
+        return {"after": self._known.copy(), **(self._begin or {})}
 
     def _take(self, page: LogPage) -> None:
         if page.experiment_id is not None:
-            known = (page.attempt + 1, 1) if page.is_end else (page.attempt, page.number + page.count)
-            self._known[page.experiment_id] = known
+            at_end = _cursor(page.attempt + 1, 1)
+            self._known[page.experiment_id] = at_end if page.is_end else _cursor(page.attempt, page.number + page.count)
+
+
+def _cursor(attempt: int, number: int) -> str:
+    """Return how the service is told which line is the next."""
+    return f"{attempt}:{number}"

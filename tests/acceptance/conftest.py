@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,7 +12,11 @@ import pytest
 
 import grid
 from grid.errors import RunNotFound
+from grid.session import session as sessions
+from grid.session.session import Session
+from tests.faults.proxy import Proxy
 from tests.support.experiments import starter
+from tests.support.services import ServiceProcess
 
 SCRIPT = """
 import os, signal, sys, time
@@ -46,6 +51,14 @@ def start(session: object, tmp_path: Path) -> Iterator[Callable[..., grid.Run]]:
     for run in started:
         with suppress(RunNotFound):  # deleted by the test
             run.cancel()
+
+
+@pytest.fixture
+def proxy(service: ServiceProcess, session: object) -> Iterator[Proxy]:
+    """What the client speaks through to the service of the module."""
+    with Proxy(service.endpoint.url) as proxy:
+        sessions.use(Session(dataclasses.replace(service.endpoint, url=proxy.url), is_embedded=False))
+        yield proxy
 
 
 @pytest.fixture

@@ -181,6 +181,10 @@ class Proxy:
         self._holds.append(Hold(operation, place))
         return self._holds[-1]
 
+    def cut(self) -> None:
+        """End all connections that there are."""
+        self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._tasks])
+
     def faults(self) -> list[Fault]:
         """What has happened so far."""
         return [fault for _, fault in self.exchanges if fault is not None]

@@ -300,9 +300,8 @@ def test_last(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
     (tmp_path / "go0").touch()
     wait_until(lambda: all(output_of(service, each) == "step 0\nstep 1\n" for each in run), "the scripts")
     first, second = run
-    cursor = {"experiment": second.id, "attempt": 1, "number": 3}
     heard: dict[str, str] = {first.id: "", second.id: ""}
-    with following(service.endpoint, run.id, last=1, after=[cursor]) as pages:
+    with following(service.endpoint, run.id, last=1, after={second.id: "1:3"}) as pages:
         page = next(pages)
         assert (page["experimentId"], page["number"], page["text"]) == (first.id, 2, "step 1\n")
         (tmp_path / "go1").touch()
@@ -318,9 +317,32 @@ def test_last(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
         ({"id": "nothing"}, "RUN_NOT_FOUND", "nothing"),
         ({"experiment": "nothing"}, "EXPERIMENT_NOT_FOUND", "nothing"),
         ({"last": -1}, "INVALID_ARGUMENT", "last=-1"),
-        ({"after": [{"experiment": "E", "attempt": 0, "number": 1}]}, "INVALID_ARGUMENT", "counted from 1"),
-        ({"after": [{"experiment": "E", "attempt": 1, "number": 0}]}, "INVALID_ARGUMENT", "counted from 1"),
-        ({"after": [{"experiment": "E", "attempt": 3, "number": 1}]}, "INVALID_ARGUMENT", "attempt 1 to 2"),
+        *(
+            ({"after": {"E": cursor}}, "INVALID_ARGUMENT", "<attempt>:<line> for each experiment, both counted from 1")
+            for cursor in (
+                "0:1",
+                "1:0",
+                "1",
+                "1:",
+                ":1",
+                "-1:1",
+                "+1:1",
+                "1:1:1",
+                "1: 1",
+                "1:1\n",
+                "",
+                "1:١",
+                "1:" + "9" * 99,
+            )
+        ),
+        ({"after": {"E": "3:1"}}, "INVALID_ARGUMENT", "attempt 1 to 2 of this experiment"),
+        ({"after": {"another": "1"}}, "INVALID_ARGUMENT", "another: 1"),
+        ({"after": {"E": 1}}, "GRAPHQL_VALIDATION_FAILED", "a StringMap is an object whose values are all strings"),
+        (
+            {"after": [["E", "1:1"]]},
+            "GRAPHQL_VALIDATION_FAILED",
+            "a StringMap is an object whose values are all strings",
+        ),
     ],
 )
 def test_what_cannot_be_followed(
@@ -329,9 +351,9 @@ def test_what_cannot_be_followed(
     """What is wrong with a subscription is said."""
     run = start("print('one')")
     wait_for_run(run)
-    for cursor in more.get("after", ()):
-        cursor["experiment"] = only(run).id
-    with watching(service.endpoint, FOLLOW, **{"id": run.id, "after": [], **more}) as answers:
+    if "E" in more.get("after", ()):
+        more = {"after": {only(run).id: more["after"]["E"]}}
+    with watching(service.endpoint, FOLLOW, **{"id": run.id, "after": {}, **more}) as answers:
         (answer,) = answers
     assert code_of(answer) == code
     assert words in answer["errors"][0]["message"]
@@ -343,24 +365,28 @@ def test_cursor_of_a_deleted_experiment(service: ServiceProcess, session: Sessio
     wait_for_run(run)
     first, second = run
     first.delete()
-    cursors = [{"experiment": each.id, "attempt": 1, "number": 1} for each in (first, second)]
+    cursors = {each.id: "1:1" for each in (first, second)}
     with following(service.endpoint, run.id, after=cursors) as pages:
         assert [page["experimentId"] for page in pages] == [second.id]
 
 
 def test_emptied_while_it_is_followed(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
-    """A script that empties its output begins anew; whoever follows it hears that, and nothing hangs."""
+    """A script that empties its output begins anew; whoever follows it hears that at once, and nothing hangs."""
     text = "import os, sys, time\nfor _ in range(50): print('before', flush=True)\n"
     text += "while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n"
-    text += "os.truncate(1, 0)\ntime.sleep(1)\nprint('after', flush=True)\n"
+    text += "os.truncate(1, 0)\nwhile not os.path.exists(sys.argv[1] + '-on'): time.sleep(0.01)\n"
+    text += "print('after', flush=True)\n"
     run = start(text, str(tmp_path / "go"))
     with following(service.endpoint, run.id) as pages:
         heard = 0
         while heard < 50:
             heard += next(pages)["count"]
         (tmp_path / "go").touch()
+        page = next(pages)
+        assert (page["text"], page["number"], page["count"], page["isEnd"]) == ("", 1, 0, False)
+        (tmp_path / "go-on").touch()
         rest = list(pages)
-    assert [(page["text"], page["number"]) for page in rest] == [("after\n", 1)]
+    assert [(page["text"], page["number"]) for page in rest if page["count"]] == [("after\n", 1)]
 
 
 # Several attempts
@@ -394,8 +420,7 @@ def test_attempts_in_their_order(service: ServiceProcess, start: Start, tmp_path
     assert text_of(service.endpoint, experiment.id) == text_of(service.endpoint, experiment.id, attempt=2) == second
     with following(service.endpoint, run.id, last=1) as pages:
         assert [(page["attempt"], page["text"]) for page in pages] == [(2, "unfinished\n")]
-    cursor = {"experiment": experiment.id, "attempt": 2, "number": 4}
-    with following(service.endpoint, run.id, after=[cursor]) as pages:
+    with following(service.endpoint, run.id, after={experiment.id: "2:4"}) as pages:
         assert [(page["attempt"], page["text"]) for page in pages] == [(2, "step 2\nunfinished\n")]
     answer = answer_of(service.endpoint, experiment.id, attempt=3)
     assert "has no attempt 3: its attempts are 1 to 2" in answer["errors"][0]["message"]
@@ -420,18 +445,16 @@ def test_asking_again_and_again(service: ServiceProcess, start: Start, tmp_path:
     """Where no subscription can be had, the same is asked for in pieces; what has ended is not asked for again."""
     run = start(TALK.replace("sys.argv[1]", "f'{sys.argv[1]}{sys.argv[3]}'"), f"{tmp_path / 'over'} --n '[1, 2, 3]'")
     told = Told()
-    cursors: dict[str, dict[str, Any]] = {}
+    cursors: dict[str, str] = {}
     asked = 0
     while True:
-        answer = logs_of(service.endpoint, run.name, list(cursors.values()))
+        answer = logs_of(service.endpoint, run.name, cursors)
         for page in answer["pages"]:
             if page["count"]:
                 told.hear(page)
             is_end = page["isEnd"]
             place = (page["attempt"] + 1, 1) if is_end else (page["attempt"], page["number"] + page["count"])
-            cursors[page["experimentId"]] = dict(zip(("attempt", "number"), place, strict=True)) | {
-                "experiment": page["experimentId"]
-            }
+            cursors[page["experimentId"]] = "{}:{}".format(*place)
         if answer["isEnd"]:
             break
         asked += 1
@@ -440,19 +463,19 @@ def test_asking_again_and_again(service: ServiceProcess, start: Start, tmp_path:
                 (tmp_path / f"over{number}").touch()
         time.sleep(0.02)
     assert told.texts == {(each.id, 1): output_of(service, each) for each in run if output_of(service, each)}
-    assert logs_of(service.endpoint, run.name, list(cursors.values())) == {"isEnd": True, "pages": []}
-    assert {cursor["attempt"] for cursor in cursors.values()} == {2}
+    assert logs_of(service.endpoint, run.name, cursors) == {"isEnd": True, "pages": []}
+    assert set(cursors.values()) == {"2:1"}
 
 
 def test_pieces_are_bounded(service: ServiceProcess, start: Start) -> None:
     """One answer has at most some 10,000 lines, and says that it is not all."""
     run = start("for number in range(30_000): print(number)", "--n '[1, 2]'")
     wait_for_run(run)
-    answer = logs_of(service.endpoint, run.name, [])
+    answer = logs_of(service.endpoint, run.name, {})
     assert not answer["isEnd"]
     assert 8_000 <= sum(page["count"] for page in answer["pages"]) <= 12_000
     assert len({page["experimentId"] for page in answer["pages"]}) == 2
-    last = logs_of(service.endpoint, run.name, [], last=1)
+    last = logs_of(service.endpoint, run.name, {}, last=1)
     assert (last["isEnd"], [page["text"] for page in last["pages"]]) == (True, ["29999\n"] * 2)
 
 
@@ -561,7 +584,7 @@ def test_attempts_that_print_nothing(own: ServiceProcess, tmp_path: Path) -> Non
     wait_for_run(run)
     assert page_of(own.endpoint, next(iter(run)).id)["isEnd"]
     with following(own.endpoint, run.id) as pages:
-        assert not list(pages)
+        assert [(page["count"], page["isEnd"]) for page in pages] == [(0, True)] * 4
     own.stop()
     assert list((own.home / "results").iterdir()) == []
 
@@ -595,7 +618,7 @@ def test_teammates(service: ServiceProcess, start: Start, tmp_path: Path) -> Non
     teammate, stranger = add_user(service, "log-reader", "log-readers"), add_user(service, "log-stranger")
     wait_until(lambda: output_of(service, experiment), "the script")
     assert page_of(teammate, experiment.id)["text"]
-    with following(service.endpoint, run.id) as pages, watching(teammate, FOLLOW, id=run.id, after=[]) as answers:
+    with following(service.endpoint, run.id) as pages, watching(teammate, FOLLOW, id=run.id, after={}) as answers:
         assert "errors" not in next(answers)
         operated(service.home, "teams", "leave", "log-readers", "log-reader")
         rest = list(answers)
@@ -606,7 +629,7 @@ def test_teammates(service: ServiceProcess, start: Start, tmp_path: Path) -> Non
             pass
     for endpoint in (teammate, stranger):
         assert answer_of(endpoint, experiment.id, last=1)["data"] == {"experiment": None}
-        with watching(endpoint, FOLLOW, id=run.id, after=[]) as answers:
+        with watching(endpoint, FOLLOW, id=run.id, after={}) as answers:
             (answer,) = answers
         assert code_of(answer) == "RUN_NOT_FOUND"
 

@@ -91,7 +91,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "GetRun": {"name": FAILED, "first": 500},
     "GetRunProgress": {"name": MIXED},
     "GetRunBuildLog": {"name": MIXED},
-    "GetRunLogs": {"name": MIXED, "after": [{"experiment": "r2e0", "attempt": 1, "number": 1}], "last": 200},
+    "GetRunLogs": {"name": MIXED, "after": {"r2e0": "1:1"}, "last": 200},
     "GetRunArtifacts": {"run": FAILED, "experiments": 50, "first": 100},
     "GetRunStatus": {"name": MIXED},
     "InstanceTypes": {"cluster": "local"},

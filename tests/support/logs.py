@@ -20,7 +20,7 @@ _ARGUMENTS = {
     "first": "Int",
 }
 FOLLOW = (
-    "subscription($id: ID!, $experiment: ID, $after: [LogCursor!]!, $last: Int)"
+    "subscription($id: ID!, $experiment: ID, $after: StringMap!, $last: Int)"
     f"{{ runLogs(id: $id, experiment: $experiment, after: $after, last: $last) {{ {PAGE} }} }}"
 )
 
@@ -61,7 +61,7 @@ def text_of(endpoint: Endpoint, experiment_id: str, **arguments: Any) -> str:
 @contextmanager
 def following(endpoint: Endpoint, run_id: str, **more: Any) -> Iterator[Iterator[dict[str, Any]]]:
     """Follow the logs of a run; yield its pages."""
-    with watching(endpoint, FOLLOW, **{"id": run_id, "after": [], **more}) as answers:
+    with watching(endpoint, FOLLOW, **{"id": run_id, "after": {}, **more}) as answers:
         yield (_page_in(answer) for answer in answers)
 
 
@@ -83,26 +83,25 @@ class Told:
         before = self.numbers.get(experiment, (attempt, 1))
         assert before[0] <= attempt
         assert page["number"] == (before[1] if before[0] == attempt else 1), (before, page)
-        assert page["text"].count("\n") == page["count"] > 0
-        self.texts[experiment, attempt] = self.texts.get((experiment, attempt), "") + page["text"]
-        self.numbers[experiment] = attempt, page["number"] + page["count"]
+        assert page["text"].count("\n") == page["count"]
+        assert page["count"] or page["isEnd"]
+        if page["count"]:
+            self.texts[experiment, attempt] = self.texts.get((experiment, attempt), "") + page["text"]
+        self.numbers[experiment] = (attempt + 1, 1) if page["isEnd"] else (attempt, page["number"] + page["count"])
 
     @property
-    def cursors(self) -> list[dict[str, Any]]:
+    def cursors(self) -> dict[str, str]:
         """Where to go on."""
-        return [
-            {"experiment": experiment, "attempt": attempt, "number": number}
-            for experiment, (attempt, number) in self.numbers.items()
-        ]
+        return {experiment: f"{attempt}:{number}" for experiment, (attempt, number) in self.numbers.items()}
 
 
 LOGS = (
-    "query($name: String!, $after: [LogCursor!]!, $last: Int) { run(name: $name) {"
+    "query($name: String!, $after: StringMap!, $last: Int) { run(name: $name) {"
     f" logs(after: $after, last: $last) {{ isEnd pages {{ {PAGE} }} }} }} }}"
 )
 
 
-def logs_of(endpoint: Endpoint, name: str, after: list[dict[str, Any]], last: int | None = None) -> dict[str, Any]:
+def logs_of(endpoint: Endpoint, name: str, after: dict[str, str], last: int | None = None) -> dict[str, Any]:
     """Ask once for what the scripts of a run have printed."""
     answer = ask(endpoint, LOGS, name=name, after=after, last=last)
     assert "errors" not in answer, answer

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from graphql import FieldNode, FragmentDefinitionNode, FragmentSpreadNode, OperationDefinitionNode
 
 from grid.service.api.errors import ApiError
+from grid.service.system.settings import MAX_EXPERIMENTS
 from grid.shared.wire import MAX_SCRIPT_ARGS, ErrorCode
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ MAX_TOKENS = 4_000
 # How deeply brackets of any kind may be nested, and selections through fragments. This keeps every recursive walk, here
 # and in graphql-core, far from the interpreter's limit.
 _MAX_NESTING = 100
-# Values in the variables: how many in all, how deeply nested, and how many characters in a string.
-_MAX_VALUES = 10_000
+# Values that the variables hold: how many in all (and how many variables), how deeply nested, and how many characters
+# in a string. A client that goes on following the largest run says for each experiment how far it is known.
+_MAX_VALUES = MAX_EXPERIMENTS
 _MAX_VARIABLE_DEPTH = 20
 _MAX_TEXT = MAX_SCRIPT_ARGS
 
@@ -139,15 +141,19 @@ def check_variables(variables: dict[str, Any] | None) -> None:
             values += len(value)
             if values > _MAX_VALUES:
                 raise exceeded("values in the variables", f"more than {_MAX_VALUES}", _MAX_VALUES, "send fewer at once")
-            for each in (*value, *value.values()) if isinstance(value, dict) else value:
-                if isinstance(each, str):
-                    if len(each) > _MAX_TEXT:
-                        what = "characters of a string in the variables"
-                        raise exceeded(what, len(each), _MAX_TEXT, "send a shorter one")
-                elif isinstance(each, (dict, list)):
-                    inner.append(each)
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            # Without a step for each part where all are strings, as in a large StringMap: this is the event loop.
+            is_text = set(map(type, parts)) == {str}
+            longest = max(map(len, parts if is_text else [each for each in parts if isinstance(each, str)]), default=0)
+            if longest > _MAX_TEXT:
+                what = "characters of a string in the variables"
+                raise exceeded(what, longest, _MAX_TEXT, "send a shorter one")
+            if not is_text:
+                inner += [each for each in parts if isinstance(each, (dict, list))]
         if not inner:
             return
+        if level[0] is variables:
+            values = 0
         level = inner
     given = f"more than {_MAX_VARIABLE_DEPTH}"
     raise exceeded("levels of nested values in the variables", given, _MAX_VARIABLE_DEPTH, "nest them less deeply")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from grid.service.domain.accounts import Accounts, User
@@ -31,15 +32,7 @@ _BETWEEN_CHANGES = 0.1
 """How many seconds there are at least between two questions which experiments have changed."""
 _EARLIER = 1
 """How the files of attempts were laid out before `LAYOUT`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """How far somebody knows an experiment's output: up to a line of one of its attempts."""
-
-    experiment: str
-    attempt: int
-    number: int
+_CURSOR = re.compile(r"([1-9][0-9]{0,9}):([1-9][0-9]{0,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +43,13 @@ class Piece:
     name: str
     attempt: int
     page: Page
-    is_first: bool
-    """Whether it says where an experiment begins of which nothing was known."""
+    is_begin: bool
+    """Whether it says where an experiment begins of which nothing was known, or that one has begun anew."""
 
     @property
     def is_news(self) -> bool:
         """Whether it says anything: lines, an end, or where an experiment begins."""
-        return self.page.count > 0 or self.page.is_end or self.is_first
+        return self.page.count > 0 or self.page.is_end or self.is_begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +58,8 @@ class Asked:
 
     run_id: str
     experiment: str | None = None
-    after: Sequence[Cursor] = ()
+    after: Mapping[str, str] = field(default_factory=dict)
+    """How far the outputs of experiments are known, by their ids: `"<attempt>:<next line>"`; there may be 10,000."""
     begin: Begin | None = None
     """Where to begin in the current attempt of an experiment of which nothing is known; None for its first attempt."""
 
@@ -218,8 +212,8 @@ class _Telling:
             for row in log_rows.current(connection, run.seq, asked.experiment):
                 begin = (1, 1) if asked.begin is None else (row.attempt, None)
                 self._experiments[row.id] = _Experiment(row, *begin)
-            for cursor in asked.after:
-                self._go_to(cursor)
+            for experiment_id, cursor in asked.after.items():
+                self._go_to(experiment_id, cursor)
             for each in self._experiments.values():
                 self._note_row(each, each.row)
                 self._queue(each)
@@ -228,30 +222,37 @@ class _Telling:
         if asked.experiment is not None and not self._experiments:
             raise ExperimentMissing(experiment_id=asked.experiment)
 
-    def _go_to(self, cursor: Cursor) -> None:
-        known = self._experiments.get(cursor.experiment)
-        if cursor.attempt < 1 or cursor.number < 1:
-            raise InvalidValue("after", cursor, "attempts and lines are counted from 1")
+    def _go_to(self, experiment_id: str, cursor: str) -> None:
+        numbers = _CURSOR.fullmatch(cursor)
+        if numbers is None:
+            allowed = "<attempt>:<line> for each experiment, both counted from 1, as in 1:201"
+            raise InvalidValue("after", f"{experiment_id}: {cursor}", allowed)
+        known = self._experiments.get(experiment_id)
         if known is None:  # it was deleted meanwhile
             return
-        if cursor.attempt > known.row.attempt + 1:
-            raise InvalidValue("after", cursor, f"attempt 1 to {known.row.attempt + 1} of this experiment")
-        known.attempt, known.number = cursor.attempt, cursor.number
+        attempt, number = map(int, numbers.groups())
+        if attempt > known.row.attempt + 1:
+            allowed = f"attempt 1 to {known.row.attempt + 1} of this experiment"
+            raise InvalidValue("after", f"{experiment_id}: {cursor}", allowed)
+        known.attempt, known.number = attempt, number
 
     async def refresh(self) -> None:
         """Find out what has happened since."""
         before = self.run
 
-        def read(connection: Connection) -> tuple[Row[Any] | None, Sequence[Row[Any]]]:
+        def read(connection: Connection) -> Row[Any] | None:
             run = run_rows.by_id(connection, before.id)
-            if run is None or run.revision == before.revision:
-                return run, ()
-            return run, log_rows.changed(connection, run.seq, before.revision)
+            if run is not None and run.revision != before.revision:
+                # Noted where it is read, in a thread: all of them may have been cancelled.
+                self._note_rows(log_rows.changed(connection, run.seq, before.revision))
+            return run
 
-        run, rows = await self._database.read(read)
+        run = await self._database.read(read)
         if run is None:
             raise RunMissing(run_id=before.id)
         self.run = run
+
+    def _note_rows(self, rows: Sequence[Row[Any]]) -> None:
         for row in rows:
             known = self._experiments.get(row.id)
             if known is not None:
@@ -284,9 +285,8 @@ class _Telling:
         """Read a piece of the one whose turn it is; it may be empty."""
         each = self._turns.popleft()
         each.is_waiting = False
-        row, attempt, has_ended = each.row, each.attempt, each.has_ended
-        is_first = each.number is None
-        begin = Begin(number=each.number) if each.number is not None else self._asked.begin
+        row, attempt, number, has_ended = each.row, each.attempt, each.number, each.has_ended
+        begin = Begin(number=number) if number is not None else self._asked.begin
         layout = _EARLIER if (row.seq, attempt) in self._earlier else LAYOUT
         page = await self._pages.read(
             Written(row.id, attempt, layout),
@@ -297,8 +297,9 @@ class _Telling:
             is_fresh=not each.is_known,
         )
         each.is_known = each.has_output
-        if not page.count and 1 < page.number < (each.number or 0):
-            # A script that empties or replaces its output begins anew.
+        # A script that empties or replaces its output begins anew.
+        is_anew = number is not None and page.number < number
+        if is_anew and page.number > 1:
             each.number = 1
             self._queue(each)
         elif has_ended and (page.is_end or not page.count):
@@ -308,4 +309,5 @@ class _Telling:
             each.number = page.number + page.count
             if page.count and not page.is_all:
                 self._queue(each)
-        return Piece(row.id, experiment_name(self.run.name, row.index), attempt, page, is_first)
+        is_begin = number is None or (is_anew and page.number == 1)
+        return Piece(row.id, experiment_name(self.run.name, row.index), attempt, page, is_begin)

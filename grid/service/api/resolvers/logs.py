@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +13,7 @@ from ariadne import ObjectType, SubscriptionType
 from grid.service.api.context import Info
 from grid.service.api.projections import Object, log_page_object
 from grid.service.domain.errors import AttemptMissing, InvalidValue
-from grid.service.domain.logs import Asked, Cursor
+from grid.service.domain.logs import Asked
 from grid.service.executors.protocol import Written
 from grid.service.results.pages import Begin, Page, Time
 from grid.shared.wire import ExperimentStatus
@@ -79,8 +79,8 @@ def _microseconds(since: object) -> int:
 
 
 @_run.field("logs")
-async def _logs(run: Object, info: Info, after: Sequence[Object], **place: Any) -> Object:
-    asked = Asked(run["id"], after=_cursors(after), begin=_place(info, place))
+async def _logs(run: Object, info: Info, after: Mapping[str, str], **place: Any) -> Object:
+    asked = Asked(run["id"], after=after, begin=_place(info, place))
     pieces, is_end = await info.context.service.logs.pieces(info.context.user, asked)
     pages = [log_page_object(each.experiment_id, each.name, each.attempt, each.page) for each in pieces]
     return {"pages": pages, "isEnd": is_end}
@@ -91,11 +91,11 @@ async def _follow(
     _: object,
     info: Info,
     id: str,  # noqa: A002 - the schema's word
-    after: Sequence[Object],
+    after: Mapping[str, str],
     experiment: str | None = None,
     **place: Any,
 ) -> AsyncGenerator[Object, None]:
-    asked = Asked(id, experiment, _cursors(after), _place(info, place))
+    asked = Asked(id, experiment, after, _place(info, place))
     async with aclosing(info.context.service.logs.follow(info.context.user, asked)) as pieces:
         async for each in pieces:
             yield log_page_object(each.experiment_id, each.name, each.attempt, each.page)
@@ -111,10 +111,6 @@ def _place(info: Info, place: Mapping[str, Any]) -> Begin | None:
     if all(place.get(name) is None for name in _PLACES):
         return None
     return _begin(info.context.service.logs.now(), {name: place.get(name) for name in _PLACES})
-
-
-def _cursors(given: Sequence[Object]) -> list[Cursor]:
-    return [Cursor(each["experiment"], each["attempt"], each["number"]) for each in given]
 
 
 @_run.field("buildLog")
