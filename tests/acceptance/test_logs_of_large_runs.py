@@ -61,8 +61,7 @@ def hear(lines: Iterator[str], last: str) -> list[str]:
     return heard
 
 
-@pytest.mark.parametrize("how", [follow, watch])
-@pytest.mark.parametrize("upgrades", [None, 503])
+@pytest.mark.parametrize(("how", "upgrades"), [(follow, None), (watch, 503)])
 def test_nothing_twice_and_nothing_missing(
     large: Run,
     proxy: Proxy,
