@@ -376,7 +376,8 @@ def test_order_to_a_supervisor_that_is_stopped(tmp_path: Path, order: str, scrip
 def test_script_that_had_ended_by_itself(tmp_path: Path, order: str, code: int) -> None:
     """A script that ended before the order keeps its own end, even if its supervisor never saw it."""
     keeps_stopping = f"{sys.executable} -c 'import os, sys\nwhile True: os.kill(int(sys.argv[1]), 19)' $PPID & "
-    script = f"{keeps_stopping} sleep 0.2; exit {code}"
+    is_stopped = "grep -q '^State:.*T' /proc/$PPID/status"
+    script = f"{keeps_stopping} until {is_stopped}; do sleep 0.01; done; exit {code}"
 
     async def play() -> Ending:
         async with execution(tmp_path, grace_seconds=0.3, margin_seconds=1) as running:
