@@ -377,10 +377,11 @@ def test_script_that_had_ended_by_itself(tmp_path: Path, order: str, code: int) 
     """A script that ended before the order keeps its own end, even if its supervisor never saw it."""
     keeps_stopping = f"{sys.executable} -c 'import os, sys\nwhile True: os.kill(int(sys.argv[1]), 19)' $PPID & "
     is_stopped = "grep -q '^State:.*T' /proc/$PPID/status"
-    script = f"{keeps_stopping} until {is_stopped}; do sleep 0.01; done; exit {code}"
+    ends = f"{WHOLE}{keeps_stopping} until {is_stopped}; do sleep 0.01; done; exit {code}"
 
     async def play() -> Ending:
         async with execution(tmp_path, grace_seconds=0.3, margin_seconds=1) as running:
+            script = f'RECORD="{running.folder(running.job(ends)).record}"\n{ends}'
             job = running.job(script, timeout_seconds=3 if order == "timeout" else None)
             await running.executor.start(job)
             await until(lambda: running.told.started, "the script")
