@@ -88,6 +88,8 @@ class Logs:
             if lines >= _MOST_LINES or characters >= _MOST_CHARACTERS or not telling.has_more:
                 break
             piece = await telling.next()
+            if piece is None:
+                continue
             if piece.is_news:
                 pieces.append(piece)
             lines += piece.page.count
@@ -114,7 +116,7 @@ class Logs:
                 telling.note(follower.grown())
                 if telling.has_more:
                     piece = await telling.next()
-                    if piece.is_news:
+                    if piece is not None and piece.is_news:
                         await self._check(viewer, telling.run)
                         yield piece
                 elif telling.is_over:
@@ -162,6 +164,8 @@ class _Experiment:
     """Whether it waits for its turn."""
     is_known: bool = False
     """Whether the looker tells when there is more of this attempt."""
+    is_gone: bool = False
+    """Whether it was deleted."""
 
     @property
     def has_ended(self) -> bool:
@@ -177,6 +181,11 @@ class _Experiment:
     def has_last_ended(self) -> bool:
         return ExperimentStatus(self.row.status).is_terminal
 
+    @property
+    def is_told(self) -> bool:
+        """Whether all of it is told, and nothing will come."""
+        return self.has_last_ended and bool(self.attempt > self.row.attempt)
+
 
 class _Telling:
     """The experiments of a run, and how far each is told."""
@@ -187,6 +196,7 @@ class _Telling:
         self._pages = pages
         self._asked = asked
         self._experiments: dict[str, _Experiment] = {}
+        self._by_index: dict[int, _Experiment] = {}
         self._turns: deque[_Experiment] = deque()
         # Attempts whose files are laid out as they were before, by the experiments' seqs.
         self._earlier: set[tuple[int, int]] = set()
@@ -215,6 +225,7 @@ class _Telling:
             for experiment_id, cursor in asked.after.items():
                 self._go_to(experiment_id, cursor)
             for each in self._experiments.values():
+                self._by_index[each.row.index] = each
                 self._note_row(each, each.row)
                 self._queue(each)
 
@@ -237,28 +248,47 @@ class _Telling:
         known.attempt, known.number = attempt, number
 
     async def refresh(self) -> None:
-        """Find out what has happened since."""
+        """Find out what has happened since.
+
+        Raises
+        ------
+        RunMissing
+            If the run was deleted.
+        ExperimentMissing
+            If only one experiment is told, and it was deleted before all of it was.
+        """
         before = self.run
 
-        def read(connection: Connection) -> Row[Any] | None:
+        def read(connection: Connection) -> None:
+            # As in `open`, all of it in the thread.
             run = run_rows.by_id(connection, before.id)
-            if run is not None and run.revision != before.revision:
-                # Noted where it is read, in a thread: all of them may have been cancelled.
-                self._note_rows(log_rows.changed(connection, run.seq, before.revision))
-            return run
+            if run is None:
+                raise RunMissing(run_id=before.id)
+            if run.revision == before.revision:
+                return
+            self.run = run
+            for row in log_rows.changed(connection, run.seq, before.revision):
+                known = self._experiments.get(row.id)
+                if known is not None:
+                    self._note_row(known, row)
+                    if known.has_ended or not known.is_known:
+                        self._queue(known)
+            self._forget(log_rows.deleted(connection, run.seq, before.revision))
 
-        run = await self._database.read(read)
-        if run is None:
-            raise RunMissing(run_id=before.id)
-        self.run = run
+        await self._database.read(read)
 
-    def _note_rows(self, rows: Sequence[Row[Any]]) -> None:
-        for row in rows:
-            known = self._experiments.get(row.id)
-            if known is not None:
-                self._note_row(known, row)
-                if known.has_ended or not known.is_known:
-                    self._queue(known)
+    def _forget(self, indices: Sequence[int]) -> None:
+        """Forget experiments that were deleted: nothing of them will come, not even their end."""
+        gone = {known.row.id: known for index in indices if (known := self._by_index.pop(index, None)) is not None}
+        if not gone:
+            return
+        for experiment_id, known in gone.items():
+            del self._experiments[experiment_id]
+            self._unfinished.discard(experiment_id)
+            known.is_gone = True
+        self._turns = deque(each for each in self._turns if not each.is_gone)
+        if self._asked.experiment is not None and not all(known.is_told for known in gone.values()):
+            raise ExperimentMissing(experiment_id=self._asked.experiment)
 
     def _note_row(self, known: _Experiment, row: Row[Any]) -> None:
         if known.row.layout != LAYOUT:
@@ -281,8 +311,8 @@ class _Telling:
             each.is_waiting = True
             self._turns.append(each)
 
-    async def next(self) -> Piece:
-        """Read a piece of the one whose turn it is; it may be empty."""
+    async def next(self) -> Piece | None:
+        """Read a piece of the one whose turn it is; it may be empty, and there is none if that was deleted."""
         each = self._turns.popleft()
         each.is_waiting = False
         row, attempt, number, has_ended = each.row, each.attempt, each.number, each.has_ended

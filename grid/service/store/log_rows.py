@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from grid.service.store.event_rows import DELETED
 from grid.service.store.tables import attempts, events, experiments
 
 _OF_RUN = experiments.c.run_seq == sa.bindparam("b_run_seq")
@@ -31,6 +32,9 @@ _CHANGED = _CURRENT.where(
         )
     )
 )
+_DELETED = sa.select(events.c.index).where(
+    events.c.run_seq == sa.bindparam("b_run_seq"), events.c.number > sa.bindparam("b_after"), events.c.status == DELETED
+)
 _OF_LAYOUT = (
     sa.select(attempts.c.experiment_seq, attempts.c.number)
     .join_from(attempts, experiments)
@@ -48,6 +52,11 @@ def current(connection: Connection, run_seq: int, experiment_id: str | None) -> 
 def changed(connection: Connection, run_seq: int, after: int) -> Sequence[Any]:
     """Return the same for those to which something has happened after an event."""
     return connection.execute(_CHANGED, {"b_run_seq": run_seq, "b_after": after}).all()
+
+
+def deleted(connection: Connection, run_seq: int, after: int) -> Sequence[int]:
+    """Return the indices of those that were deleted after an event: no row of theirs is left."""
+    return connection.execute(_DELETED, {"b_run_seq": run_seq, "b_after": after}).scalars().all()
 
 
 def ended_with_layout(connection: Connection, run_seq: int, layout: int) -> set[tuple[int, int]]:
