@@ -41,7 +41,7 @@ print("over", which, flush=True)
 
 @pytest.mark.usefixtures("session")
 def test_one_of_several(service: ServiceProcess, tmp_path: Path) -> None:
-    """Where one was deleted of which the reader has not heard its end, the others are told to theirs, and it is over."""
+    """Where one is deleted whose end the reader has not heard, the others are told to theirs, and it is over."""
     run = starter(tmp_path)(TALKATIVE, f"{tmp_path / 'go'} --n '[1, 2]'")
     first, second = run
     lines = run.logs(follow=True)

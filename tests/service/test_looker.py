@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 from grid.service.executors.local_files import LocalFiles
 from grid.service.executors.protocol import AttemptName, FileState, Written
+from grid.service.results import index
 from grid.service.results.looker import Looker
 from tests.support.outputs import WRITTEN, Attempt
 from tests.support.waiting import wait_until
@@ -119,3 +121,36 @@ def test_one_that_nobody_waits_for_any_longer(attempt: Attempt) -> None:
         for future in futures[::2]:
             future.cancel()
         assert {future.result(60).lines for future in futures[1::2]} == {1}
+
+
+def test_a_fault_that_passes(attempt: Attempt, caplog: pytest.LogCaptureFixture) -> None:
+    """An active attempt that cannot be looked at for a while is looked at again, and that is said once."""
+    with looking(attempt, 7) as (looker, files, told), caplog.at_level(logging.ERROR):
+        files.fails = True
+        looker.begins(WRITTEN, 7, is_new=True)
+        assert looker.catch_up(WRITTEN, has_ended=False).result(60).lines == 0
+        assert looker.catch_up(WRITTEN, has_ended=False).result(60).lines == 0
+        attempt.print(b"one\n")
+        files.fails = False
+        wait_until(lambda: told, "the announcement")
+        assert looker.reached(NAME).lines == 1
+        assert [entry.is_approximate for entry in attempt.entries()] == [False]
+    assert caplog.text.count("cannot be looked at") == 1
+
+
+def test_a_fault_in_the_middle(attempt: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that were read when something failed are counted at the next look."""
+    fingerprint, faults = index.fingerprint, [OSError(errno.EIO, "a fault")]
+
+    def failing(file: BinaryIO, offset: int) -> int:
+        if faults:
+            raise faults.pop()
+        return fingerprint(file, offset)
+
+    attempt.print(b"one\ntwo\n")
+    monkeypatch.setattr(index, "fingerprint", failing)
+    with looking(attempt, 7) as (looker, _, told):
+        looker.begins(WRITTEN, 7, is_new=True)
+        wait_until(lambda: told, "the announcement")
+        assert looker.reached(NAME).lines == 2
+    assert not faults

@@ -17,6 +17,7 @@ from grid.service.executors.protocol import AttemptName, Files, Written
 from grid.service.results import index
 from grid.service.results.index import Entry
 from grid.service.results.output import Output
+from grid.service.system.repeats import Repeats
 from grid.service.system.workspace import Workspace
 
 _log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Looker:
         self._workspace = workspace
         self._is_followed = is_followed
         self._announce = announce
+        self._repeats = Repeats(1)
         self._watched: dict[AttemptName, _Watched] = {}
         self._told: deque[Callable[[float], None]] = deque()
         self._wake = threading.Event()
@@ -169,9 +171,15 @@ class Looker:
         output = watched.output
         try:
             has_grown = output.look(now, has_ended=watched.has_ended)
-        except Exception:  # noqa: BLE001 - whatever a script has left there: nothing depends on this
-            _log.exception("the output of %s-%d cannot be looked at", *attempt)
-            self._drop(attempt, watched)
+        except Exception as error:  # noqa: BLE001 - whatever a script has left there: nothing depends on this
+            # Each second again, and for all outputs at once where no descriptor is left: one of a kind is enough.
+            if self._repeats.note((type(error), getattr(error, "errno", None))) is not None:
+                _log.exception("the output of %s-%d cannot be looked at", *attempt)
+            if watched.is_active and not watched.has_ended:
+                watched.answer()
+                watched.due = now + LATER
+            else:
+                self._drop(attempt, watched)
             return False
         if has_grown:
             watched.grown_at = now

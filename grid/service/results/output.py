@@ -156,7 +156,6 @@ class Output:
         if not content:  # it has become shorter since
             return False
         start, lines = self._scanned, self.reached.lines
-        self._scanned += len(content)
         entries = [
             self._entry(file, lines + place * _EVERY - lines % _EVERY, start + end, state)
             for place, end in enumerate(ends_of(content, _EVERY, _EVERY - lines % _EVERY), 1)
@@ -164,6 +163,7 @@ class Output:
         last, end = lines + content.count(b"\n"), start + content.rfind(b"\n") + 1
         if last > (entries[-1].lines if entries else lines):
             entries.append(self._entry(file, last, end, state))
+        self._scanned = start + len(content)  # not before all was read that may fail: it is tried again
         if entries:
             self._reach(entries, now)
         return bool(entries)
