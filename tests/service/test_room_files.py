@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from grid.service.executors import room_files
 from grid.service.executors.local_files import LocalFiles
-from grid.service.executors.protocol import OUTPUT, Written
+from grid.service.executors.protocol import OUTPUT, Passed, Written
 from grid.service.executors.supervisor.working_copy import Copier
 from grid.service.system import removal
 from grid.service.system.workspace import AttemptFolder, Workspace
@@ -54,7 +55,8 @@ class Room:
 
     def paths(self, after: str | None = None) -> list[str]:
         """The paths that are listed."""
-        return [state.path for state in self.files.list(self.written, SNAPSHOT, after)]
+        found = self.files.list(self.written, SNAPSHOT, after)
+        return [each.path for each in found if not isinstance(each, Passed)]
 
 
 @pytest.fixture
@@ -227,6 +229,66 @@ def test_deep(room: Room) -> None:
     found = room.files.open(room.written, path)
     assert found is not None
     found[0].close()
+
+
+def test_deeper_than_can_be_fetched(room: Room) -> None:
+    """Listed is what has a path that fits in an address; memory does not grow with the square of the depth."""
+    deepest = (16 << 10) // 2
+    where = os.open(room.work, os.O_RDONLY)
+    for depth in range(deepest + 100):
+        if depth in (deepest - 1, deepest, deepest + 99):
+            os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=where))
+        os.mkdir("d", dir_fd=where)
+        inner = os.open("d", os.O_RDONLY, dir_fd=where)
+        os.close(where)
+        where = inner
+    os.close(where)
+    room.put("e")
+    tracemalloc.start()
+    try:
+        paths = room.paths()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert paths == ["d/" * (deepest - 1) + "f", "e"]
+    assert most < 8_000_000  # a path for each folder is 67 MB
+    path = "d/" * deepest + "f"
+    assert room.files.find(room.written, SNAPSHOT, path) is None
+
+
+def test_paths_of_other_alphabets(room: Room) -> None:
+    """How long a path is in an address is what counts."""
+    parts = ["\u00e4" * 100] * 81
+    where = os.open(room.work, os.O_RDONLY)
+    for part in parts:
+        os.mkdir(part, dir_fd=where)
+        inner = os.open(part, os.O_RDONLY, dir_fd=where)
+        os.close(where)
+        where = inner
+    room_left = (16 << 10) - 81 * 201
+    os.close(os.open("f" * room_left, os.O_CREAT | os.O_WRONLY, dir_fd=where))
+    os.close(os.open("f" * (room_left + 1), os.O_CREAT | os.O_WRONLY, dir_fd=where))
+    os.close(where)
+    assert [path.rpartition("/")[2] for path in room.paths()] == ["f" * room_left]
+
+
+def test_how_far_it_has_come(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A walk past much that is no artifact says where it is, and goes on from there as from a file."""
+    monkeypatch.setattr(room_files, "_PATIENCE", 3)
+    for number in range(10):
+        (room.work / "empty" / f"{number}").mkdir(parents=True)
+    room.put("empty/5/x", "empty/7/y", "z")
+    for name in ("a", "b"):
+        (room.folder.room / name / "c" / "d").mkdir(parents=True)
+    (room.folder.room / "b" / "x").write_text("x")
+    whole = list(room.files.list(room.written, SNAPSHOT))
+    listed = [each.path for each in whole]
+    assert listed == sorted(listed)
+    assert sum(isinstance(each, Passed) for each in whole) == 7
+    files = [each.path for each in whole if not isinstance(each, Passed)]
+    assert files == ["../b/x", "empty/5/x", "empty/7/y", "z"]
+    for each in whole:
+        assert room.paths(each.path) == [path for path in files if path > each.path]
 
 
 def test_names_that_are_not_text(room: Room) -> None:

@@ -14,7 +14,7 @@ from heapq import merge
 from operator import attrgetter
 from typing import BinaryIO
 
-from grid.service.executors.protocol import BESIDE, OUTPUT, FileState, Written
+from grid.service.executors.protocol import BESIDE, OUTPUT, FileState, Passed, Written
 from grid.service.executors.room_files import IfThere, Tree, state_of
 from grid.service.system.spelling import unspelled
 from grid.service.system.walking import Place
@@ -89,7 +89,7 @@ class LocalFiles:
         names = None if path == OUTPUT else self._names(attempt, path)
         return None if names is None else self._tree(attempt, snapshot, path).find(path)
 
-    def list(self, attempt: Written, snapshot: str, after: str | None = None) -> Iterator[FileState]:
+    def list(self, attempt: Written, snapshot: str, after: str | None = None) -> Iterator[FileState | Passed]:
         """Yield the files of the room that do not equal the snapshot, in the order of their paths."""
         start = "" if after is None else f"{after}\0"  # the first text that comes after it
         trees = [self._tree(attempt, snapshot, "")]

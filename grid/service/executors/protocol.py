@@ -54,6 +54,13 @@ class FileState:
     """When anything about it was last changed, in microseconds since the epoch; no program can set that."""
 
 
+class Passed(NamedTuple):
+    """How far a walk has come that has not found a file for a while."""
+
+    path: str
+    """Up to here there are no other files than those that it has found. It is no file's path."""
+
+
 class Files(Protocol):
     """Where the bytes lie that attempts have written.
 
@@ -77,11 +84,12 @@ class Files(Protocol):
     def find(self, attempt: Written, snapshot: str, path: str) -> FileState | None:
         """Return a file that `list` yields; None if it yields none of that path."""
 
-    def list(self, attempt: Written, snapshot: str, after: str | None = None) -> Iterator[FileState]:
+    def list(self, attempt: Written, snapshot: str, after: str | None = None) -> Iterator[FileState | Passed]:
         """Yield the files of the room that do not equal the snapshot, in the order of their paths, by code points.
 
         What changes meanwhile may be there or not. Folders that cannot be read are left out, and so are those named
-        ``__pycache__``.
+        ``__pycache__``, and what has a path of more than 16 KiB. Where much is on the way that is none of them,
+        how far it has come is told from time to time.
 
         Parameters
         ----------
@@ -90,7 +98,7 @@ class Files(Protocol):
         snapshot
             The digest of the source code that the working copy was made from.
         after
-            A path: only files after it are looked at; None for all.
+            A path: only files after it are looked at; None for all. That of a `Passed` goes on from there.
         """
 
 

@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from types import TracebackType
 
-from grid.service.executors.protocol import FileState
+from grid.service.executors.protocol import FileState, Passed
 from grid.service.executors.supervisor.working_copy import are_equal
 from grid.service.system.spelling import spelled, unspelled
 from grid.service.system.walking import Place
@@ -25,6 +25,10 @@ _AT_ONCE = 2_000
 """How many entries of a folder are taken up at a time: it may have a million, and a page has room for a thousand."""
 _IN_ALL = 50_000
 """How many entries are held at a time, of all folders on the way to where the walk is."""
+_PATIENCE = 1_000
+"""After how many folders and other files a walk says where it is: there may be any number of them on the way."""
+_LONGEST = 16 << 10
+"""The bytes of the longest path that is listed. In an address each may take three, and an address ends at 64 KiB."""
 _AFTER_SLASH = chr(ord("/") + 1)
 _FAULTS = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What says nothing about the tree, but that it cannot be read now."""
@@ -85,7 +89,7 @@ class Tree:
     def find(self, path: str) -> FileState | None:
         """Return the file of that path; None if there is none, or it is not one that `files` yields."""
         names = [unspelled(part) for part in path.removeprefix(self._prefix).split("/")]
-        if None in names or _CACHE in names[:-1]:
+        if None in names or _CACHE in names[:-1] or _is_too_long(path):
             return None
         with IfThere(), closing(_Walk(self._enter(), self._snapshot)) as walk:
             for name in filter(None, names[:-1]):
@@ -93,8 +97,8 @@ class Tree:
             return self._state(walk, names[-1] or "", path)
         return None
 
-    def files(self, start: str = "") -> Iterator[FileState]:
-        """Yield its files whose paths are not before `start`, in the order of their paths."""
+    def files(self, start: str = "") -> Iterator[FileState | Passed]:
+        """Yield its files whose paths are not before `start`, in the order of their paths, and how far it has come."""
         place = _Start(start)
         is_lost = True
         while is_lost:
@@ -105,39 +109,44 @@ class Tree:
             except _Lost:  # a folder was moved away, and with it the way back: go on behind it
                 is_lost = True
 
-    def _files(self, start: _Start) -> Iterator[FileState]:
+    def _files(self, start: _Start) -> Iterator[FileState | Passed]:
         with closing(_Walk(self._enter(), self._snapshot)) as walk:
-            folders = [_Folder(self._prefix)]
-            while folders:
-                folder = folders[-1]
+            way = _Way(self._prefix)
+            fruitless = 0
+            while way.folders:
+                folder = way.folders[-1]
                 if folder.waiting is None:
-                    self._look(walk, folder, start)
-                    _limit(folders)
+                    self._look(walk, way, start)
+                    way.limit()
                 if not folder.waiting:
                     if folder.has_more:
                         folder.waiting = None
                         continue
-                    folders.pop()
-                    if folders:
-                        start.path = folder.prefix[:-1] + _AFTER_SLASH
+                    left = way.leave()
+                    if way.folders:
+                        start.path = left[:-1] + _AFTER_SLASH
                         walk.up()
                     continue
-                key, name = folder.waiting.pop()
-                path = folder.prefix + key
+                key, name = way.next()
+                path = way.prefix + key
                 if key.endswith("/"):
                     start.path = max(start.path, path)
                     with IfThere():  # and nothing is mounted on it
                         walk.down(name)
-                        folders.append(_Folder(path))
-                    continue
-                start.path = f"{path}\0"
-                state = self._state(walk, name, path)
-                if state is not None:
-                    yield state
+                        way.enter(path)
+                else:
+                    start.path = f"{path}\0"
+                    state = self._state(walk, name, path)
+                    if state is not None:
+                        yield state
+                        continue
+                fruitless += 1
+                if fruitless % _PATIENCE == 0:
+                    yield Passed(path)
 
-    def _look(self, walk: _Walk, folder: _Folder, start: _Start) -> None:
+    def _look(self, walk: _Walk, way: _Way, start: _Start) -> None:
         """Take up the first entries of a folder that are not done with."""
-        is_root = folder.prefix == self._prefix
+        prefix, is_root = way.prefix, len(way.folders) == 1
 
         def entries() -> Iterator[tuple[str, str]]:
             with os.scandir(walk.place.folder) as found:
@@ -149,15 +158,16 @@ class Tree:
                         continue
                     # As it stands in the paths of what is in it, so that these come where the folder comes.
                     key = spelled(entry.name) + ("/" if is_folder else "")
-                    path = folder.prefix + key
+                    path = prefix + key
+                    if _is_too_long(path):
+                        continue
                     if path >= start.path or (is_folder and start.path.startswith(path)):
                         yield key, entry.name
 
         first: list[tuple[str, str]] = []
         with IfThere():
             first = heapq.nsmallest(_AT_ONCE + 1, entries())
-        folder.has_more = len(first) > _AT_ONCE
-        folder.waiting = first[:_AT_ONCE][::-1]
+        way.take_up(first[:_AT_ONCE][::-1], has_more=len(first) > _AT_ONCE)
 
     def _state(self, walk: _Walk, name: str, path: str) -> FileState | None:
         try:
@@ -194,22 +204,60 @@ class _Start:
 class _Folder:
     """A folder on the way to where a walk is."""
 
-    prefix: str
-    """What the paths of what is in it begin with."""
+    length: int
+    """How much of the path to where the walk is what is in it begins with."""
     waiting: list[tuple[str, str]] | None = None
     """Its next entries, the first one last, each with its part of the path; None if it must be looked at (again)."""
     has_more: bool = False
     """Whether it has more entries than these."""
 
 
-def _limit(folders: list[_Folder]) -> None:
-    """Forget the entries of outer folders if all together are too many: they are looked at again on the way back."""
-    held = sum(len(folder.waiting or ()) for folder in folders)
-    for folder in folders[:-1]:
-        if held <= _IN_ALL:
-            return
-        held -= len(folder.waiting or ())
-        folder.waiting = None
+class _Way:
+    """The folders on the way to where a walk is: however many there are, a step takes no longer."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        """What the paths of what is in the last one begin with."""
+        self.folders = [_Folder(len(prefix))]
+        self._held = 0
+        self._forgotten = 0  # how many of the outer folders hold nothing
+
+    def enter(self, prefix: str) -> None:
+        """Go on in a folder of the last one."""
+        self.prefix = prefix
+        self.folders.append(_Folder(len(prefix)))
+
+    def leave(self) -> str:
+        """Go back from the last one, of which nothing is waiting; return what its paths began with."""
+        left = self.prefix
+        self.folders.pop()
+        self._forgotten = min(self._forgotten, max(len(self.folders) - 1, 0))
+        self.prefix = left[: self.folders[-1].length] if self.folders else ""
+        return left
+
+    def take_up(self, entries: list[tuple[str, str]], *, has_more: bool) -> None:
+        """Note the next entries of the last one."""
+        self.folders[-1].waiting, self.folders[-1].has_more = entries, has_more
+        self._held += len(entries)
+
+    def next(self) -> tuple[str, str]:
+        """Return the next entry of the last one, which has one."""
+        waiting = self.folders[-1].waiting
+        assert waiting
+        self._held -= 1
+        return waiting.pop()
+
+    def limit(self) -> None:
+        """Forget entries of outer folders if all together are too many: they are looked at again on the way back."""
+        while self._held > _IN_ALL and self._forgotten < len(self.folders) - 1:
+            folder = self.folders[self._forgotten]
+            self._held -= len(folder.waiting or ())
+            folder.waiting = None
+            self._forgotten += 1
+
+
+def _is_too_long(path: str) -> bool:
+    return len(path) > _LONGEST or (not path.isascii() and len(path.encode()) > _LONGEST)
 
 
 class _Lost(Exception):

@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from grid.service.executors.protocol import Files, FileState, Written
+from grid.service.executors.protocol import Files, FileState, Passed, Written
 from grid.service.results.digests import Digests
 from grid.service.system.addresses import Addresses
 
 _T = TypeVar("_T")
 
 _THREADS = 4
+_MOST_WALKED = 20
+"""How often a walk may say how far it has come before its page ends: nobody waits for the end of an empty tree."""
 _MOST_CHARACTERS = 1 << 20
 """How many characters of paths end a page: scripts may nest folders deeper than any page could show."""
 
@@ -48,6 +50,8 @@ class Page:
 
     artifacts: list[Artifact]
     has_more: bool
+    end: str | None = None
+    """After which path the next page begins; None if there is nothing in this one."""
 
 
 def etag_of(state: FileState) -> str:
@@ -81,19 +85,27 @@ class Artifacts:
     async def page(
         self, attempt: Attempt, user_id: str, first: int, after: str | None, *, with_digests: bool = False
     ) -> Page:
-        """Return the first artifacts of an attempt after a path: as many as were asked for, unless that is too long."""
+        """Return the first artifacts of an attempt after a path: as many as were asked for, unless that is too long.
+
+        There may be none in a page that has another one behind it, if there are very many folders on the way.
+        """
 
         def read() -> Page:
             states: list[FileState] = []
-            characters = 0
+            end: str | None = None
+            characters = walked = 0
             has_more = False
-            for state in self._files.list(attempt.written, attempt.snapshot, after):
-                has_more = len(states) == first or characters > _MOST_CHARACTERS
+            for each in self._files.list(attempt.written, attempt.snapshot, after):
+                has_more = len(states) == first or characters > _MOST_CHARACTERS or walked == _MOST_WALKED
                 if has_more:
                     break
-                states.append(state)
-                characters += len(state.path)
-            return Page(self._artifacts(attempt, user_id, states, with_digests=with_digests), has_more)
+                end = each.path
+                if isinstance(each, Passed):
+                    walked += 1
+                else:
+                    states.append(each)
+                    characters += len(each.path)
+            return Page(self._artifacts(attempt, user_id, states, with_digests=with_digests), has_more, end)
 
         return await self.in_thread(read)
 

@@ -33,11 +33,10 @@ async def _artifacts(
     page = await info.context.service.artifacts.page(
         which, info.context.user.id, first, place, with_digests=selects(info, "sha256")
     )
-    last = page.artifacts[-1].state.path if page.artifacts else None
     return {
         "attempt": which.written.number,
         "nodes": [_object(each) for each in page.artifacts],
-        "pageInfo": {"hasNextPage": page.has_more, "endCursor": last and _cursor(last)},
+        "pageInfo": {"hasNextPage": page.has_more, "endCursor": page.end and _cursor(page.end)},
     }
 
 
