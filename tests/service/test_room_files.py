@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from grid.service.executors.protocol import OUTPUT, Passed, Written
 from grid.service.executors.supervisor.working_copy import Copier
 from grid.service.system import removal
 from grid.service.system.workspace import AttemptFolder, Workspace
+from tests.support.trees import as_somebody, bound
 
 WRITTEN = Written("e", 1, 2)
 SNAPSHOT = "d"
@@ -25,15 +27,15 @@ SNAPSHOT = "d"
 class Room:
     """The room of an attempt, made from a snapshot."""
 
-    def __init__(self, home: Path, layout: int = 2) -> None:
+    def __init__(self, home: Path, layout: int = 2, number: int = 1) -> None:
         self.workspace = Workspace(home)
         self.workspace.prepare()
         self.snapshot = self.workspace.snapshot(SNAPSHOT)
         (self.snapshot / "lib" / "deep").mkdir(parents=True)
         for name in ("run.py", "lib/code.py", "lib/deep/more.py"):
             (self.snapshot / name).write_text(name)
-        self.written = WRITTEN._replace(layout=layout)
-        self.folder: AttemptFolder = self.workspace.attempt("e", 1, layout)
+        self.written = WRITTEN._replace(layout=layout, number=number)
+        self.folder: AttemptFolder = self.workspace.attempt("e", number, layout)
         self.folder.room.parent.mkdir(parents=True, exist_ok=True)
         if layout > 1:
             self.folder.room.mkdir()
@@ -45,6 +47,11 @@ class Room:
     def work(self) -> Path:
         """The working copy."""
         return self.folder.work
+
+    def begin(self) -> None:
+        """Let the script be started after all that was done to its files, by more than their times are exact."""
+        latest = max(path.lstat().st_ctime_ns for path in self.work.rglob("*"))
+        self.written = self.written._replace(started_at=latest // 1000 + 20_000)
 
     def put(self, *names: str) -> None:
         """Make files, each with its name in it."""
@@ -103,12 +110,88 @@ def test_times_decide_where_they_can(room: Room, monkeypatch: pytest.MonkeyPatch
     """As long as neither size nor time tells of a change, no content is read."""
     read: list[str] = []
     monkeypatch.setattr(room_files, "are_equal", lambda *where: read.append(where[2]) or False)
+    room.begin()
     assert room.paths() == []
     assert read == []
     (room.work / "run.py").touch()
     (room.work / "lib" / "code.py").write_text("longer than before")
     assert room.paths() == ["lib/code.py", "run.py"]
     assert read == ["run.py"]
+
+
+def test_what_an_earlier_attempt_has_changed(tmp_path: Path) -> None:
+    """What an attempt began with may be another one's work, though its size and its time are the snapshot's."""
+    room = Room(tmp_path / "home", number=2)
+    times = (room.snapshot / "run.py").stat()
+    (room.work / "run.py").write_text("RUN.PY")
+    os.utime(room.work / "run.py", ns=(times.st_atime_ns, times.st_mtime_ns))
+    room.begin()
+    assert room.paths() == ["run.py"]
+
+
+def test_source_copied_over_source(room: Room) -> None:
+    """All files of a snapshot have one time: one that was copied over another of its size is changed all the same."""
+    for name in ("a.json", "b.json"):
+        for folder in (room.snapshot, room.work):
+            (folder / name).write_text(name)
+            os.utime(folder / name, (315532800, 315532800))
+    room.begin()
+    assert room.paths() == []
+    room.written = room.written._replace(started_at=time.time_ns() // 1000)  # and it copies at once
+    shutil.copy2(room.work / "a.json", room.work / "b.json")
+    assert room.paths() == ["b.json"]
+
+
+def test_mounted_over_a_name(room: Room) -> None:
+    """A file that something is mounted on is neither listed nor opened, be it on the same disk."""
+    room.put("other", "target", "z")
+    with bound(room.work / "other", room.work / "target"):
+        assert room.paths() == ["other", "z"]
+        assert room.files.find(room.written, SNAPSHOT, "target") is None
+        assert room.files.open(room.written, "target") is None
+
+
+def without_rights(folder: Path, _: int) -> None:
+    """What may not be read is left out, and cannot be opened; the rest is there."""
+    room = Room(folder / "home")
+    room.put("closed/x", "a", "y", "z", "listed/y")
+    (room.work / "z").chmod(0)
+    (room.work / "closed").chmod(0)
+    (room.work / "listed").chmod(0o400)
+    assert room.paths() == ["a", "y"]
+    for path in ("z", "closed/x", "listed/y"):
+        assert room.files.find(room.written, SNAPSHOT, path) is None
+        assert room.files.open(room.written, path) is None
+    assert [state.path for _, state in room.files.open_all(room.written, SNAPSHOT, ["z", "closed/x", "y"])] == ["y"]
+
+
+def test_without_rights() -> None:
+    """A user whom modes stop does not list what it cannot open."""
+    as_somebody(without_rights, 0)
+
+
+def test_bundles_are_of_what_is_listed(room: Room) -> None:
+    """Whatever paths are asked for, what is opened together is what is listed."""
+    room.put("a", "sub/b", "__pycache__/x", "sub/__pycache__/y")
+    (room.folder.room / "c").write_text("c")
+    paths = [
+        "a",
+        "run.py",
+        "__pycache__/x",
+        "sub/__pycache__/y",
+        "sub/b",
+        "/a",
+        "lib/code.py",
+        "../c",
+        "../work/a",
+        OUTPUT,
+    ]
+    found = [
+        state.path for _, state in room.files.open_all(room.written, SNAPSHOT, [*paths, "../../output", "x" * 20_000])
+    ]
+    assert found == ["a", "sub/b", "../c"]
+    for path in paths:
+        assert (room.files.find(room.written, SNAPSHOT, path) is None) == (path not in found)
 
 
 def test_order_and_places(room: Room) -> None:
@@ -209,7 +292,7 @@ def test_folders_replaced_by_links(room: Room, tmp_path: Path, which: str) -> No
     folder.symlink_to(tmp_path / "moved")
     assert room.paths() == []
     assert room.files.open(room.written, "real") is None
-    assert list(room.files.open_all(room.written, ["real"])) == []
+    assert list(room.files.open_all(room.written, SNAPSHOT, ["real"])) == []
 
 
 def test_deep(room: Room) -> None:
@@ -304,25 +387,10 @@ def test_names_that_are_not_text(room: Room) -> None:
     assert "\\xff" in listed
     assert "\\x5cxff" in listed
     found = {}
-    for file, state in room.files.open_all(room.written, listed):
+    for file, state in room.files.open_all(room.written, SNAPSHOT, listed):
         found[state.path] = file.read()
     assert sorted(found.values()) == sorted(raw)
     assert [path.encode() for path in listed]  # which is text
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_without_rights(room: Room) -> None:
-    """A folder that may not be read is left out, a file that may not be read cannot be opened; the rest is there."""
-    room.put("closed/x", "a", "z", "listed/y")
-    (room.work / "z").chmod(0)
-    (room.work / "closed").chmod(0)
-    (room.work / "listed").chmod(0o400)
-    try:
-        assert room.paths() == ["a", "z"]
-        assert room.files.open(room.written, "z") is None
-    finally:
-        (room.work / "closed").chmod(0o700)
-        (room.work / "listed").chmod(0o700)
 
 
 def test_moved_away_meanwhile(room: Room, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ link that a script has made leads out.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from heapq import merge
@@ -15,7 +14,7 @@ from operator import attrgetter
 from typing import BinaryIO
 
 from grid.service.executors.protocol import BESIDE, OUTPUT, FileState, Passed, Written
-from grid.service.executors.room_files import IfThere, Tree, state_of
+from grid.service.executors.room_files import IfThere, Tree, Walk, opened
 from grid.service.system.spelling import unspelled
 from grid.service.system.walking import Place
 from grid.service.system.workspace import AttemptFolder, Workspace
@@ -54,40 +53,39 @@ class LocalFiles:
         names = self._names(attempt, path)
         if names is not None:
             with IfThere(), closing(self._place(names[:-1])) as place:
-                return _opened(place, names[-1], path)
+                return opened(place, names[-1], path)
         return None
 
-    def open_all(self, attempt: Written, paths: Iterable[str]) -> Iterator[tuple[BinaryIO, FileState]]:
-        """Open files one after the other, leaving out what is not there; each is closed before the next."""
-        place: Place | None = None
-        folder: Sequence[str] | None = None
+    def open_all(self, attempt: Written, snapshot: str, paths: Iterable[str]) -> Iterator[tuple[BinaryIO, FileState]]:
+        """Open files that `list` yields, leaving out what is not there; each is closed before the next."""
+        walk: Walk | None = None
+        folder: str | None = None
+        tree: Tree | None = None
         try:
             for path in paths:
-                names = self._names(attempt, path)
-                if names is None:
-                    continue
-                if names[:-1] != folder:  # most of them lie in the folder of the one before
-                    folder = names[:-1]
-                    if place is not None:
-                        place.close()
-                        place = None
+                above, slash, name = path.rpartition("/")
+                if tree is None or above + slash != folder:  # most of them lie in the folder of the one before
+                    folder = above + slash
+                    if walk is not None:
+                        walk.close()
+                        walk = None
+                    tree = self._tree(attempt, snapshot, path)
                     with IfThere():
-                        place = self._place(folder)
+                        walk = tree.reach(folder) if self._may_be(attempt, path) else None
                 found = None
-                if place is not None:
+                if walk is not None:
                     with IfThere():
-                        found = _opened(place, names[-1], path)
+                        found = tree.open(walk, name, path)
                 if found is not None:
                     with found[0]:
                         yield found
         finally:
-            if place is not None:
-                place.close()
+            if walk is not None:
+                walk.close()
 
     def find(self, attempt: Written, snapshot: str, path: str) -> FileState | None:
         """Return a file that `list` yields; None if it yields none of that path."""
-        names = None if path == OUTPUT else self._names(attempt, path)
-        return None if names is None else self._tree(attempt, snapshot, path).find(path)
+        return self._tree(attempt, snapshot, path).find(path) if self._may_be(attempt, path) else None
 
     def list(self, attempt: Written, snapshot: str, after: str | None = None) -> Iterator[FileState | Passed]:
         """Yield the files of the room that do not equal the snapshot, in the order of their paths."""
@@ -97,12 +95,15 @@ class LocalFiles:
             trees.append(self._tree(attempt, snapshot, BESIDE))
         return merge(*(tree.files(start) for tree in trees), key=attrgetter("path"))
 
+    def _may_be(self, attempt: Written, path: str) -> bool:
+        return not path.startswith(BESIDE) or self._folder(attempt).has_room
+
     def _tree(self, attempt: Written, snapshot: str, path: str) -> Tree:
         folder = self._folder(attempt)
         if path.startswith(BESIDE):
             return Tree(lambda: self._place(self._room(folder)), BESIDE, without=folder.work.name)
         source = str(self._workspace.snapshot(snapshot))
-        started_at = attempt.started_at
+        started_at = attempt.started_at if attempt.number == 1 else None
         return Tree(lambda: self._place(self._work(folder)), "", snapshot=source, started_at=started_at)
 
     def _place(self, names: Sequence[str]) -> Place:
@@ -141,16 +142,3 @@ class LocalFiles:
 
     def _folder(self, attempt: Written) -> AttemptFolder:
         return self._workspace.attempt(attempt.experiment_id, attempt.number, attempt.layout)
-
-
-def _opened(place: Place, name: str, path: str) -> tuple[BinaryIO, FileState] | None:
-    descriptor = place.open_file(name)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or place.is_mounted(descriptor):
-            os.close(descriptor)
-            return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return os.fdopen(descriptor, "rb", buffering=0), state_of(path, status)

@@ -78,8 +78,8 @@ class Files(Protocol):
     def open(self, attempt: Written, path: str) -> tuple[BinaryIO, FileState] | None:
         """Open a file for reading, and return it with its state; None if there is none."""
 
-    def open_all(self, attempt: Written, paths: Iterable[str]) -> Iterator[tuple[BinaryIO, FileState]]:
-        """Open files one after the other, leaving out what is not there; each is closed before the next."""
+    def open_all(self, attempt: Written, snapshot: str, paths: Iterable[str]) -> Iterator[tuple[BinaryIO, FileState]]:
+        """Open files that `list` yields, leaving out what is not there; each is closed before the next."""
 
     def find(self, attempt: Written, snapshot: str, path: str) -> FileState | None:
         """Return a file that `list` yields; None if it yields none of that path."""
@@ -87,7 +87,7 @@ class Files(Protocol):
     def list(self, attempt: Written, snapshot: str, after: str | None = None) -> Iterator[FileState | Passed]:
         """Yield the files of the room that do not equal the snapshot, in the order of their paths, by code points.
 
-        What changes meanwhile may be there or not. Folders that cannot be read are left out, and so are those named
+        What changes meanwhile may be there or not. What cannot be read is left out, and so are folders named
         ``__pycache__``, and what has a path of more than 16 KiB. Where much is on the way that is none of them,
         how far it has come is told from time to time.
 

@@ -13,7 +13,9 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from io import FileIO
 from types import TracebackType
+from typing import BinaryIO, cast
 
 from grid.service.executors.protocol import FileState, Passed
 from grid.service.executors.supervisor.working_copy import are_equal
@@ -29,6 +31,8 @@ _PATIENCE = 1_000
 """After how many folders and other files a walk says where it is: there may be any number of them on the way."""
 _LONGEST = 16 << 10
 """The bytes of the longest path that is listed. In an address each may take three, and an address ends at 64 KiB."""
+_TICK = 10_000
+"""By how many microseconds at most the times of files are behind the clock, on Linux."""
 _AFTER_SLASH = chr(ord("/") + 1)
 _FAULTS = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What says nothing about the tree, but that it cannot be read now."""
@@ -45,6 +49,26 @@ class IfThere(suppress):
     ) -> bool:
         """Go on after an error that tells about the tree."""
         return getattr(error, "errno", None) not in _FAULTS and super().__exit__(kind, error, trace)
+
+
+def opened(place: Place, name: str, path: str) -> tuple[BinaryIO, FileState] | None:
+    """Open a regular file of a folder, and return it with its state; None if it is none, or something is mounted there.
+
+    Raises
+    ------
+    OSError
+        If it is not there, or cannot be opened.
+    """
+    descriptor = place.open_file(name)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or place.is_mounted(descriptor):
+            os.close(descriptor)
+            return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return cast("BinaryIO", FileIO(descriptor, "rb")), state_of(path, status)
 
 
 def state_of(path: str, status: os.stat_result) -> FileState:
@@ -68,7 +92,8 @@ class Tree:
     snapshot
         The path of the snapshot; None if it was not made from one.
     started_at
-        When the script was started that may have changed it, in microseconds since the epoch; None if not known.
+        When the first script was started that may have changed it, in microseconds since the epoch; None if not known,
+        or if more scripts than one may have: then contents are compared.
     """
 
     def __init__(
@@ -88,14 +113,52 @@ class Tree:
 
     def find(self, path: str) -> FileState | None:
         """Return the file of that path; None if there is none, or it is not one that `files` yields."""
-        names = [unspelled(part) for part in path.removeprefix(self._prefix).split("/")]
-        if None in names or _CACHE in names[:-1] or _is_too_long(path):
-            return None
-        with IfThere(), closing(_Walk(self._enter(), self._snapshot)) as walk:
-            for name in filter(None, names[:-1]):
-                walk.down(name)
-            return self._state(walk, names[-1] or "", path)
+        above, slash, name = path.rpartition("/")
+        with IfThere():
+            walk = self.reach(above + slash)
+            if walk is not None:
+                with closing(walk):
+                    found = self.open(walk, name, path)
+                    if found is not None:
+                        found[0].close()
+                        return found[1]
         return None
+
+    def reach(self, folder: str) -> Walk | None:
+        """Go to a folder, given as the paths of its files begin; None if none is listed that does.
+
+        Raises
+        ------
+        OSError
+            If it is not there, or cannot be opened.
+        """
+        names = [unspelled(part) for part in folder.removeprefix(self._prefix).split("/")[:-1]]
+        if None in names or _CACHE in names or names[:1] == [self._without] or _is_too_long(folder):
+            return None
+        walk = Walk(self._enter(), self._snapshot)
+        try:
+            for name in filter(None, names):
+                walk.down(name)
+        except BaseException:
+            walk.close()
+            raise
+        return walk
+
+    def open(self, walk: Walk, name: str, path: str) -> tuple[BinaryIO, FileState] | None:
+        """Open a file of the folder that a walk has reached, if `files` yields it. Its name is spelled as in its path.
+
+        Raises
+        ------
+        OSError
+            If it is not there, or cannot be opened.
+        """
+        known = unspelled(name)
+        if known is None or _is_too_long(path) or path == f"{self._prefix}{self._without}":
+            return None
+        status = os.stat(known, dir_fd=walk.place.folder, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) or self._is_unchanged(walk, known, status):
+            return None
+        return opened(walk.place, known, path)
 
     def files(self, start: str = "") -> Iterator[FileState | Passed]:
         """Yield its files whose paths are not before `start`, in the order of their paths, and how far it has come."""
@@ -110,7 +173,7 @@ class Tree:
                 is_lost = True
 
     def _files(self, start: _Start) -> Iterator[FileState | Passed]:
-        with closing(_Walk(self._enter(), self._snapshot)) as walk:
+        with closing(Walk(self._enter(), self._snapshot)) as walk:
             way = _Way(self._prefix)
             fruitless = 0
             while way.folders:
@@ -144,7 +207,7 @@ class Tree:
                 if fruitless % _PATIENCE == 0:
                     yield Passed(path)
 
-    def _look(self, walk: _Walk, way: _Way, start: _Start) -> None:
+    def _look(self, walk: Walk, way: _Way, start: _Start) -> None:
         """Take up the first entries of a folder that are not done with."""
         prefix, is_root = way.prefix, len(way.folders) == 1
 
@@ -169,15 +232,18 @@ class Tree:
             first = heapq.nsmallest(_AT_ONCE + 1, entries())
         way.take_up(first[:_AT_ONCE][::-1], has_more=len(first) > _AT_ONCE)
 
-    def _state(self, walk: _Walk, name: str, path: str) -> FileState | None:
-        try:
+    def _state(self, walk: Walk, name: str, path: str) -> FileState | None:
+        """Return the state of a file that is to be listed: one that can be fetched, which only opening it tells."""
+        with IfThere():
             status = os.stat(name, dir_fd=walk.place.folder, follow_symlinks=False)
-        except OSError:
-            return None
-        is_file = stat.S_ISREG(status.st_mode) and status.st_dev == walk.device
-        return None if not is_file or self._is_unchanged(walk, name, status) else state_of(path, status)
+            if stat.S_ISREG(status.st_mode) and not self._is_unchanged(walk, name, status):
+                found = opened(walk.place, name, path)
+                if found is not None:
+                    found[0].close()
+                    return found[1]
+        return None
 
-    def _is_unchanged(self, walk: _Walk, name: str, status: os.stat_result) -> bool:
+    def _is_unchanged(self, walk: Walk, name: str, status: os.stat_result) -> bool:
         if walk.source is None:
             return False
         try:
@@ -187,8 +253,8 @@ class Tree:
         if not stat.S_ISREG(source.st_mode) or source.st_size != status.st_size:
             return False
         # The copy was given the time of its source. A script may give it that time again, but not change it unnoticed.
-        is_later = self._started_at is not None and status.st_ctime_ns // 1000 > self._started_at
-        if source.st_mtime_ns == status.st_mtime_ns and not is_later:
+        is_copy = self._started_at is not None and status.st_ctime_ns // 1000 < self._started_at - _TICK
+        if source.st_mtime_ns == status.st_mtime_ns and is_copy:
             return True
         return are_equal(walk.source, walk.place, name)
 
@@ -264,12 +330,11 @@ class _Lost(Exception):
     """There is no way back to the folder above."""
 
 
-class _Walk:
+class Walk:
     """A walk through a tree, and through a snapshot as far as that has the same folders."""
 
     def __init__(self, place: Place, snapshot: str | None) -> None:
         self.place = place
-        self.device = os.fstat(place.folder).st_dev
         self._source: Place | None = None
         self._beyond = 0
         """How many folders deep it is in what the snapshot does not have."""

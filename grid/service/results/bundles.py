@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Generator, Iterable, Iterator
 from typing import BinaryIO
 
-from grid.service.executors.protocol import OUTPUT, Files, FileState
+from grid.service.executors.protocol import Files, FileState
 from grid.service.results.artifacts import Attempt
 from grid.service.results.digests import Digests
 
@@ -38,7 +38,7 @@ def archive(files: Files, digests: Digests, attempt: Attempt, paths: Iterable[st
     """
     waiting = bytearray()
     known: dict[FileState, str] = {}
-    for file, state in files.open_all(attempt.written, (path for path in paths if path != OUTPUT)):
+    for file, state in files.open_all(attempt.written, attempt.snapshot, paths):
         for part in _small(file, state, known) if state.size <= _SMALL else _large(file, state):
             waiting += part
             if len(waiting) >= _PIECE:

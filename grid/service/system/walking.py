@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from contextlib import suppress
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a folder is opened."""
+_MOUNT = re.compile(rb"^mnt_id:.*", re.MULTILINE)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LIST = stat.S_IRUSR | stat.S_IXUSR
 
@@ -213,10 +215,14 @@ def permit(path: str, mode: int, *, dir_fd: int | None = None, is_exact: bool = 
 def mount_of(folder: int) -> object:
     """Return what tells a folder's disk from what is mounted below it, be that another part of the same disk."""
     try:
-        with open(f"/proc/self/fdinfo/{folder}", "rb", buffering=0) as file:
-            for line in file.read().split(b"\n"):
-                if line.startswith(b"mnt_id:"):
-                    return line
+        told = os.open(f"/proc/self/fdinfo/{folder}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # It stands in one of the first lines; `open` takes twice as long, and this is done for each file.
+            found = _MOUNT.search(os.read(told, 512))
+        finally:
+            os.close(told)
+        if found is not None:
+            return found[0]
     except FileNotFoundError:  # there is no such file on macOS
         pass
     return os.fstat(folder).st_dev
