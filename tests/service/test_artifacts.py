@@ -250,6 +250,36 @@ def test_shrinking_file(service: ServiceProcess, start: Start) -> None:
     assert call(service, "GET", "/health").status == 200
 
 
+def test_overwritten_file(service: ServiceProcess, start: Start) -> None:
+    """A file that is overwritten in place while it is sent breaks the connection; one that grows comes as it was."""
+    run = start("open('data', 'wb').write(b'x' * 50_000_000)")
+    wait_for_run(run)
+    experiment = only(run)
+    file = work_of(service, experiment) / "data"
+    path = download_path(service.endpoint, experiment.id, "data", wait=0)
+    where = bundle_path(service.endpoint, experiment.id)
+    for method, target, body, headers in (
+        ("GET", path, None, {}),
+        ("GET", path, None, {"Range": "bytes=5-"}),
+        ("POST", where, b'["data"]', {}),
+    ):
+        for change in "r+b", "ab":
+            line = http.client.HTTPConnection(*address_of(service), timeout=60)
+            line.request(method, target, body, headers)
+            answer = line.getresponse()
+            assert answer.read(1)
+            with file.open(change) as writing:
+                writing.write(b"yyyy")
+            if change == "ab":
+                assert len(answer.read()) >= 49_999_990
+            else:
+                with pytest.raises(http.client.IncompleteRead):
+                    answer.read()
+            line.close()
+            os.truncate(file, 50_000_000)
+            os.utime(file)
+
+
 @pytest.mark.parametrize("what", ["experiment", "run"])
 def test_deleted_while_it_is_sent(service: ServiceProcess, start: Start, what: str) -> None:
     """A deletion waits for no download: what has begun comes whole, nothing begins after it, and nothing is left."""

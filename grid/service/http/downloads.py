@@ -20,7 +20,7 @@ from grid.service.domain.errors import DomainError
 from grid.service.executors.protocol import Written
 from grid.service.http.ranges import Verdict, judge
 from grid.service.results.artifacts import Attempt, etag_of
-from grid.service.results.bundles import Shrunk
+from grid.service.results.bundles import Changed
 from grid.service.results.contents import Content
 from grid.service.store import attempt_rows, experiment_rows
 from grid.service.store.faults import DatabaseUnavailable
@@ -124,7 +124,7 @@ def refusal(error: Exception) -> Response:
 
 def _file(content: Content, request: Request) -> Response:
     state, etag = content.state, etag_of(content.state)
-    verdict, part = judge(request.headers, etag, state.size)
+    verdict, part = judge(request.method, request.headers, etag, state.size)
     headers = {**_FIXED, "ETag": etag, "Accept-Ranges": "bytes"}
     if verdict is Verdict.NOT_MODIFIED:
         return _Closing(content, Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers))
@@ -192,7 +192,7 @@ class Sending(Response):
                     if gone.done():
                         return
             await send({"type": "http.response.body"})
-        except Shrunk:
+        except Changed:
             return
         finally:
             gone.cancel()

@@ -25,13 +25,15 @@ class Verdict(Enum):
     """The part that is asked for lies behind the end."""
 
 
-def judge(headers: Headers, etag: str, size: int) -> tuple[Verdict, range]:
+def judge(method: str, headers: Headers, etag: str, size: int) -> tuple[Verdict, range]:
     """Return what to answer with, and which bytes of the file.
 
     Parameters
     ----------
+    method
+        The request's: ranges are for GET alone.
     headers
-        Those of the request.
+        Its headers.
     etag
         What tells the content of the file, a strong one.
     size
@@ -46,7 +48,7 @@ def judge(headers: Headers, etag: str, size: int) -> tuple[Verdict, range]:
         return Verdict.NOT_MODIFIED, whole
     ranges, conditions = headers.getlist("range"), headers.getlist("if-range")
     # A date is no condition that we can check: as with another tag, the whole file is sent.
-    if len(ranges) != 1 or (conditions and conditions != [etag]):
+    if method != "GET" or len(ranges) != 1 or (conditions and conditions != [etag]):
         return Verdict.WHOLE, whole
     return _part(ranges[0], size)
 

@@ -7,8 +7,10 @@ a record of ours. What is not there, or not any more, is left out.
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 from grid.service.executors.protocol import Files, FileState
@@ -21,11 +23,20 @@ DIGEST = "GRID.sha256"
 _SMALL = 1 << 20
 """How large a member may be to be read before its header is sent, which so can say its SHA-256."""
 _PIECE = 1 << 18
+_TRIES = 5
+"""How often a small file is read that is overwritten meanwhile."""
 _SECOND = 1_000_000
 
 
-class Shrunk(Exception):
-    """A file has become shorter while it was sent."""
+class Changed(Exception):
+    """A file was overwritten or has become shorter while it was sent: what was read may be of two contents."""
+
+
+def is_whole(file: BinaryIO, state: FileState) -> bool:
+    """Return whether what was read of an open file is of one content: it is as it was, or has only grown."""
+    status = os.fstat(file.fileno())
+    is_same = status.st_size == state.size and status.st_mtime_ns // 1000 == state.modified_at
+    return is_same or status.st_size > state.size
 
 
 def archive(files: Files, digests: Digests, attempt: Attempt, paths: Iterable[str]) -> Generator[bytes]:
@@ -33,8 +44,8 @@ def archive(files: Files, digests: Digests, attempt: Attempt, paths: Iterable[st
 
     Raises
     ------
-    Shrunk
-        If a large file has become shorter while it was sent: what was yielded is then not an archive.
+    Changed
+        If a file was overwritten or has become shorter while it was read: what was yielded is then not an archive.
     """
     waiting = bytearray()
     known: dict[FileState, str] = {}
@@ -51,10 +62,17 @@ def archive(files: Files, digests: Digests, attempt: Attempt, paths: Iterable[st
 
 
 def _small(file: BinaryIO, state: FileState, known: dict[FileState, str]) -> Iterator[bytes]:
-    content = b"".join(_pieces(file, state.size))
+    for _ in range(_TRIES):
+        content = b"".join(_pieces(file, state.size))
+        if len(content) == state.size and is_whole(file, state):
+            break
+        status = os.fstat(file.fileno())
+        state = replace(state, size=min(status.st_size, state.size), modified_at=status.st_mtime_ns // 1000)
+        file.seek(0)
+    else:
+        raise Changed
     digest = hashlib.sha256(content).hexdigest()
-    if len(content) == state.size:
-        known[state] = digest
+    known[state] = digest
     yield _header(state, len(content), {DIGEST: digest})
     yield content
     yield _padding(len(content))
@@ -66,8 +84,8 @@ def _large(file: BinaryIO, state: FileState) -> Iterator[bytes]:
     for piece in _pieces(file, state.size):
         left -= len(piece)
         yield piece
-    if left:
-        raise Shrunk
+    if left or not is_whole(file, state):
+        raise Changed
     yield _padding(state.size)
 
 

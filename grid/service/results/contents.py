@@ -10,7 +10,7 @@ from typing import BinaryIO, Self
 
 from grid.service.executors.protocol import Files, FileState
 from grid.service.results.artifacts import Attempt
-from grid.service.results.bundles import Shrunk, archive
+from grid.service.results.bundles import Changed, archive, is_whole
 from grid.service.results.digests import Digests
 
 _THREADS = 8
@@ -95,28 +95,29 @@ class Content:
 
         Raises
         ------
-        Shrunk
-            If there is less of it by now.
+        Changed
+            If it was overwritten meanwhile, or there is less of it: the last piece is then not yielded.
         """
         loop = asyncio.get_running_loop()
         hasher = hashlib.sha256() if part == range(self.state.size) and self._attempt.has_ended else None
 
-        def read(length: int) -> bytes:
-            piece = self._file.read(length)
+        def read(left: int) -> bytes:
+            piece = self._file.read(min(left, _PIECE))
             if hasher is not None:
                 hasher.update(piece)
-            return piece
+            return b"" if len(piece) == left and not is_whole(self._file, self.state) else piece
 
         left = len(part)
         self._file.seek(part.start)
-        reading = loop.run_in_executor(self._threads, read, min(left, _PIECE))
+        reading = loop.run_in_executor(self._threads, read, left)
         try:
             while left:
                 piece = await asyncio.shield(reading)
                 if not piece:
-                    raise Shrunk
+                    raise Changed
                 left -= len(piece)
-                reading = loop.run_in_executor(self._threads, read, min(left, _PIECE))
+                if left:
+                    reading = loop.run_in_executor(self._threads, read, left)
                 yield piece
         finally:
             await asyncio.wait([reading])  # nobody may read from a closed file, which may be another one by then
