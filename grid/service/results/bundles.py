@@ -26,6 +26,14 @@ _PIECE = 1 << 18
 _TRIES = 5
 """How often a small file is read that is overwritten meanwhile."""
 _SECOND = 1_000_000
+_NAME = 100
+"""How many bytes of its path a header has, as far as programs go that do not know records."""
+_OWNER = b"0000000\0" * 2
+_SUM = 148
+"""Where the sum of a header stands."""
+_REST = bytes(_NAME) + b"ustar\x0000" + bytes(2 * 32) + b"0000000\0" * 2 + bytes(155 + 12)
+_MOST_OCTAL = 8**11 - 1
+"""The largest number that a header has room for."""
 
 
 class Changed(Exception):
@@ -73,13 +81,13 @@ def _small(file: BinaryIO, state: FileState, known: dict[FileState, str]) -> Ite
         raise Changed
     digest = hashlib.sha256(content).hexdigest()
     known[state] = digest
-    yield _header(state, len(content), {DIGEST: digest})
+    yield _header(state, len(content), digest)
     yield content
     yield _padding(len(content))
 
 
 def _large(file: BinaryIO, state: FileState) -> Iterator[bytes]:
-    yield _header(state, state.size, {})
+    yield _header(state, state.size)
     left = state.size
     for piece in _pieces(file, state.size):
         left -= len(piece)
@@ -95,13 +103,43 @@ def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
         yield piece
 
 
-def _header(state: FileState, size: int, records: dict[str, str]) -> bytes:
-    member = tarfile.TarInfo(state.path)
-    member.size, member.mode = size, 0o600
-    member.mtime = max(state.modified_at // _SECOND, 0)
-    seconds, rest = divmod(state.modified_at, _SECOND)
-    member.pax_headers = {"mtime": f"{seconds}.{rest:06d}", **records}
-    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+def _header(state: FileState, size: int, digest: str | None = None) -> bytes:
+    """Return what stands before a member: its records, with a header of their own, and its header.
+
+    `tarfile` would do it, and take longer than reading a small file.
+    """
+    seconds, rest = divmod(abs(state.modified_at), _SECOND)
+    sign = "-" if state.modified_at < 0 else ""
+    records = _record("mtime", f"{sign}{seconds}.{rest:06d}") + _record("path", state.path)
+    if digest is not None:
+        records += _record(DIGEST, digest)
+    if size > _MOST_OCTAL:
+        records += _record("size", f"{size}")
+    length = len(records)
+    name = state.path.encode()[:_NAME].decode(errors="ignore").encode()
+    return b"".join(
+        (
+            _block(b"././@PaxHeader", 0, length, 0, b"x"),
+            records,
+            _padding(length),
+            _block(name, 0o600, size if size <= _MOST_OCTAL else 0, 0 if sign else min(seconds, _MOST_OCTAL), b"0"),
+        )
+    )
+
+
+def _record(keyword: str, value: str) -> bytes:
+    """Return a record, which begins with its length, the digits of that included."""
+    text = f" {keyword}={value}\n".encode()
+    length = len(text) + 1
+    while len(text) + len(str(length)) != length:
+        length = len(text) + len(str(length))
+    return str(length).encode() + text
+
+
+def _block(name: bytes, mode: int, size: int, time: int, kind: bytes) -> bytes:
+    """Return a header as POSIX.1-1988 has it (ustar), with its sum, which counts its own place as blanks."""
+    block = b"%b%07o\0%b%011o\0%011o\0        %b%b" % (name.ljust(_NAME, b"\0"), mode, _OWNER, size, time, kind, _REST)
+    return block[:_SUM] + b"%06o\0 " % sum(block) + block[_SUM + 8 :]
 
 
 def _padding(size: int) -> bytes:
