@@ -88,15 +88,22 @@ class Artifact:
             If what arrives is not what the service says it is.
         """
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
-        from grid.downloads.receivers import FileReceiver, Memory  # noqa: PLC0415
+        from grid.downloads.names import shown  # noqa: PLC0415
+        from grid.downloads.receivers import FileReceiver, Memory, TooLarge  # noqa: PLC0415
 
         async def read(remote: Remote) -> bytes:
             memory = Memory()
-            receiver = FileReceiver(memory)
-            if not await remote.receive(self._record, receiver):
-                raise self._gone()
-            if not await remote.confirms(self._record, receiver.etag, memory.size, memory.sha256):
-                message = f"the content of {self.path!r} of {self._page.whose.name} is not what the service says it is"
+            receiver = FileReceiver(memory, most=self.size if self._page.has_ended else None)
+            try:
+                if not await remote.receive(self._record, receiver):
+                    raise self._gone()
+                is_right = await remote.confirms(self._record, receiver.etag, memory.size, memory.sha256)
+            except TooLarge:
+                is_right = False
+            if not is_right:
+                message = (
+                    f"the content of {self.path!r} of {shown(self._page.whose.name)} is not what the service says it is"
+                )
                 raise DownloadFailed(message)
             return bytes(memory.content)
 
@@ -150,7 +157,12 @@ class Artifact:
         async def alone() -> AsyncGenerator[Page, None]:
             yield replace(self._page, artifacts=(self._record,))
 
-        paths = fetched(self._session, alone(), folder, match=None, progress=False)
+        try:
+            paths = fetched(self._session, alone(), folder, match=None, progress=False)
+        except DownloadFailed as error:
+            if isinstance(error.__cause__, ArtifactNotFound):
+                raise error.__cause__ from None
+            raise
         if not paths:
             raise self._gone()
         return paths[0]
@@ -161,7 +173,9 @@ class Artifact:
         return Remote(self._session, self._page)
 
     def _gone(self) -> ArtifactNotFound:
-        return ArtifactNotFound(f"the artifact {self.path!r} of {self._page.whose.name} no longer exists")
+        from grid.downloads.names import shown  # noqa: PLC0415 - not before the first call
+
+        return ArtifactNotFound(f"the artifact {self.path!r} of {shown(self._page.whose.name)} no longer exists")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Artifact):

@@ -160,7 +160,20 @@ class ServiceError(GridError):
 
 
 class DownloadFailed(ServiceError):
-    """A file that the service offers is not kept: its path leads out of its folder, or its content is another."""
+    """Files that the service offers are not kept: a path leads out of its folder, for example, or a content is another.
+
+    Parameters
+    ----------
+    message
+        What is wrong.
+    reasons
+        What is wrong with each file, if there is more to say than a message should be long.
+    """
+
+    def __init__(self, message: str, *, reasons: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.reasons = reasons or (message,)
+        """What is wrong with each of the files, one sentence for each."""
 
 
 class InvalidResponse(ServiceError):

@@ -192,7 +192,8 @@ class Experiment:
         InvalidArgument
             If `match` is no regular expression, or there is no such attempt.
         DownloadFailed
-            If a path would lead out of the folder, or what arrives is not what the service says it is.
+            If files cannot be got or written, or are not what the service says they are: one error names them all, and
+            everything else is there.
         ExperimentNotFound
             If it no longer exists.
 

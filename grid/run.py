@@ -464,7 +464,8 @@ class Run(RunArguments):
         InvalidArgument
             If `match` is no regular expression.
         DownloadFailed
-            If a path would lead out of the folder, or what arrives is not what the service says it is.
+            If files cannot be got or written, or are not what the service says they are: one error names them all, and
+            everything else is there.
         RunNotFound
             If it no longer exists.
 

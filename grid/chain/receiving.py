@@ -83,7 +83,7 @@ class Series:
         return min(policy.first_wait * 2.0 ** (self.tries - 1), policy.max_wait)
 
 
-async def blocking(function: Callable[..., T], *arguments: Any) -> T:
+async def blocking(function: Callable[..., T], *arguments: Any, undo: Callable[[T], object] | None = None) -> T:
     """Call what works with a file in a thread, and wait for it on the loop.
 
     A wait that is cancelled lasts until the function has returned, so that the file can then be closed.
@@ -94,6 +94,9 @@ async def blocking(function: Callable[..., T], *arguments: Any) -> T:
         What to call; nothing that takes long.
     arguments
         What with.
+    undo
+        Called with what the function returns if the wait is cancelled, so that nobody gets it: closes it. It must not
+        take long.
 
     Returns
     -------
@@ -104,7 +107,11 @@ async def blocking(function: Callable[..., T], *arguments: Any) -> T:
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
+
+        def give_way(over: asyncio.Future[T]) -> None:
+            if not over.cancelled() and over.exception() is None and undo is not None:
+                undo(over.result())
+
+        call.add_done_callback(give_way)  # also if this wait is cancelled as well
         await asyncio.wait([call])
-        if not call.cancelled():
-            call.exception()  # it gives way to the end of the wait
         raise

@@ -6,20 +6,22 @@ What is interrupted leaves complete files and `.part` files only, and goes on fr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grid.chain.receiving import blocking
+from grid.downloads.bundle import Bundle, Wanted
+from grid.downloads.faults import Faults, is_of_one_file
 from grid.downloads.listing import Page
-from grid.downloads.names import Place, Places
-from grid.downloads.receivers import BundleReceiver, FileReceiver
+from grid.downloads.names import Places, shown
+from grid.downloads.parts import PartFile
+from grid.downloads.receivers import FileReceiver, TooLarge
 from grid.downloads.remote import Remote
 from grid.downloads.tally import Tally
-from grid.downloads.target import PartFile, Target
-from grid.errors import DownloadFailed
+from grid.downloads.target import Existing, Target
+from grid.errors import ArtifactNotFound, DownloadFailed, GridError
 
 if TYPE_CHECKING:
     import re
@@ -35,18 +37,8 @@ AT_ONCE = 4
 _SMALL = 1 << 18  # bytes; larger files are fetched one by one, and go on where they broke off
 _BUNDLE_BYTES = 1 << 23
 _BUNDLE_FILES = 500
-_DIGEST = "GRID.sha256"
-"""The record of a bundle's member that has its SHA-256."""
+_HASHED = 100  # small files that are there already and are read at once
 _TRIES = 3  # for content that is not what the service says it is
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """An artifact, where it goes, and its number among the results."""
-
-    record: ArtifactRecord
-    place: Place
-    number: int
 
 
 class Download:
@@ -70,6 +62,7 @@ class Download:
         self._match = match
         self._tally = tally
         self._paths: list[Path | None] = []
+        self._faults = Faults()
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def carry_out(self, pages: AsyncGenerator[Page, None]) -> list[Path]:
@@ -78,14 +71,14 @@ class Download:
         Returns
         -------
         list of Path
-            Where the files are, in the order of the pages. What was removed meanwhile is left out.
+            Where the files are, in the order of the pages. What a script that runs has removed meanwhile is left out.
 
         Raises
         ------
         DownloadFailed
-            If the service sends something that is not kept. Files that were complete stay.
+            If there are files that cannot be got, or written, or are not what the service says. All others are there.
         GridError, OSError
-            Whatever went wrong first.
+            Whatever made it impossible to go on. Files that were complete stay.
         """
         places = Places(is_case_sensitive=await blocking(self._target.is_case_sensitive))
         failure: BaseException | None = None
@@ -104,80 +97,129 @@ class Download:
             failure = _first(failures)
         if failure is not None:
             raise failure  # here, where it keeps what it was raised from
+        self._faults.check()
         return [path for path in self._paths if path is not None]
 
-    def _wanted(self, page: Page, places: Places) -> list[_Wanted]:
+    def _wanted(self, page: Page, places: Places) -> list[Wanted]:
         # All of a page is looked at before anything of it is written.
         found = []
         for record in page.artifacts:
-            place = places.take(page.whose.name, record.path)
-            if place is not None and (self._match is None or self._match.search(record.path)):
-                found.append(_Wanted(record, place, len(self._paths)))
+            if self._match is not None and not self._match.search(record.path):
+                continue
+            try:
+                place = places.take(page.whose.name, record.path)
+            except DownloadFailed as error:
+                self._faults.note(error)
+                continue
+            if place is not None:
+                found.append(Wanted(record, place, len(self._paths)))
                 self._paths.append(None)
         return found
 
-    async def _missing(self, remote: Remote, page: Page, wanted: list[_Wanted]) -> list[_Wanted]:
-        """Leave out what is there already."""
+    async def _missing(self, remote: Remote, page: Page, wanted: list[Wanted]) -> list[Wanted]:
+        """Leave out what is there already, and what cannot be written."""
         there: set[int] = set()
-        for each in await blocking(self._of_equal_size, wanted):
-            digest = each.record.sha256
-            if digest is None and page.has_ended and each.record.size > _SMALL:
-                digest = await remote.digest(each.record)  # which is less work than to send it
-            if digest is not None and await self._hashed(each) == digest:
+        of_equal_size, impossible = await blocking(self._of_equal_size, wanted)
+        small = [each for each in of_equal_size if each.record.size <= _SMALL and each.record.sha256]
+        for start in range(0, len(small), _HASHED):
+            there.update(await blocking(self._equal, small[start : start + _HASHED]))
+        for each in of_equal_size:
+            if each.record.size > _SMALL and await self._is_there(remote, page, each):
                 there.add(each.number)
+        for each in of_equal_size:
+            if each.number in there:
                 self._tally.was_there(int(each.record.size))
                 self._done(each, self._target.path(each.place))
-        return [each for each in wanted if each.number not in there]
+        return [each for each in wanted if each.number not in there | impossible]
 
-    def _of_equal_size(self, wanted: list[_Wanted]) -> list[_Wanted]:
-        return [each for each in wanted if self._target.has(each.place, int(each.record.size))]
+    def _of_equal_size(self, wanted: list[Wanted]) -> tuple[list[Wanted], set[int]]:
+        found, impossible = [], set()
+        for each in wanted:
+            try:
+                if self._target.has(each.place, int(each.record.size)):
+                    found.append(each)
+            except (DownloadFailed, OSError) as error:
+                self._faults.note(error)
+                impossible.add(each.number)
+        return found, impossible
 
-    async def _hashed(self, wanted: _Wanted) -> str | None:
-        existing = await blocking(self._target.existing, wanted.place)
+    def _equal(self, wanted: list[Wanted]) -> list[int]:
+        return [each.number for each in wanted if self._target.digest(each.place) == each.record.sha256]
+
+    async def _is_there(self, remote: Remote, page: Page, wanted: Wanted) -> bool:
+        digest = wanted.record.sha256
+        if digest is None and page.has_ended:
+            digest = await remote.digest(wanted.record)  # which is less work than to send it
+        return digest is not None and await self._hashed(wanted) == digest
+
+    async def _hashed(self, wanted: Wanted) -> str | None:
+        existing = await blocking(self._target.existing, wanted.place, undo=_close)
         if existing is None:
             return None
         try:
             while await blocking(existing.read_on):
                 pass
         finally:
-            digest = existing.close()
-        return digest
+            existing.close()
+        return existing.sha256
 
-    async def _fetch(self, remote: Remote, unit: list[_Wanted]) -> None:
+    async def _fetch(self, remote: Remote, unit: list[Wanted]) -> None:
         try:
             if len(unit) > 1:
-                bundle = _Bundle(self._target, unit, self._done, has_ended=remote.has_ended)
+                has_ended = remote.had_ended
+                bundle = Bundle(self._target, unit, self._done, self._faults.note, has_ended=has_ended)
                 await bundle.receive(remote, self._tally)
-                unit = bundle.again
+                if has_ended:
+                    for each in bundle.missing:
+                        self._faults.note(remote.lost(each.record))
+                    unit = bundle.again
+                else:
+                    # A script may have removed them, or it has made them so that they cannot be read.
+                    unit = bundle.again + bundle.missing
             for each in unit:
-                await self._fetch_file(remote, each)
+                try:
+                    await self._fetch_file(remote, each)
+                except (DownloadFailed, ArtifactNotFound, OSError) as error:
+                    if isinstance(error, GridError) and not is_of_one_file(error):
+                        raise  # a ConnectionFailed is an OSError, too
+                    self._faults.note(error)
         finally:
             self._room.release()
 
-    async def _fetch_file(self, remote: Remote, wanted: _Wanted) -> None:
+    async def _fetch_file(self, remote: Remote, wanted: Wanted) -> None:
         record = wanted.record
-        part = await blocking(PartFile, self._target, wanted.place)
+        part = await blocking(PartFile, self._target, wanted.place, undo=PartFile.close)
         try:
-            receiver = FileReceiver(part, await self._resumed(part, record), self._tally.arrived)
+            most = int(record.size) if remote.had_ended else None
+            receiver = FileReceiver(part, await self._resumed(part, record), self._tally.arrived, most=most)
             for _ in range(_TRIES):
                 is_whole = receiver.etag == record.etag and part.size == record.size
-                if not is_whole and not await remote.receive(record, receiver):
+                try:
+                    if not is_whole and not await remote.receive(record, receiver):
+                        if remote.had_ended:
+                            raise remote.lost(record)
+                        await blocking(part.discard)  # its script has removed it
+                        return
+                    is_right = await remote.confirms(record, receiver.etag, part.size, part.sha256)
+                except TooLarge:
+                    is_right = False
+                except ArtifactNotFound:
                     await blocking(part.discard)
-                    return
-                if await remote.confirms(record, receiver.etag, part.size, part.sha256):
+                    raise
+                if is_right:
                     self._done(wanted, await blocking(part.complete))
                     return
                 await blocking(receiver.begin_anew)
             await blocking(part.discard)
             message = (
-                f"{self._target.path(wanted.place)} is not downloaded: {_TRIES} times its size or its SHA-256 was not "
-                "what the service says"
+                f"{shown(self._target.path(wanted.place))} is not downloaded: {_TRIES} times its size or its SHA-256 "
+                "was not what the service says"
             )
             raise DownloadFailed(message)
         finally:
             part.close()
 
-    def _done(self, wanted: _Wanted, path: Path) -> None:
+    def _done(self, wanted: Wanted, path: Path) -> None:
         self._paths[wanted.number] = path
         self._tally.done()
 
@@ -195,61 +237,9 @@ class Download:
         return note
 
 
-class _Bundle:
-    """Small files that are fetched together.
-
-    Parameters
-    ----------
-    target
-        Where they go.
-    wanted
-        The files.
-    done
-        Called with each that is complete, and its path.
-    has_ended
-        Whether they must have the sizes that were listed.
-    """
-
-    def __init__(
-        self, target: Target, wanted: list[_Wanted], done: Callable[[_Wanted, Path], None], *, has_ended: bool
-    ) -> None:
-        self._target = target
-        self._wanted = {each.record.path: each for each in wanted}
-        self._done = done
-        self._has_ended = has_ended
-        self._digest: str | None = None
-        self.again: list[_Wanted] = []
-        """What did not come as it should, or without a digest."""
-
-    async def receive(self, remote: Remote, tally: Tally) -> None:
-        """Fetch them."""
-        receiver = BundleReceiver(list(self._wanted), self._open, self._close, tally.arrived)
-        try:
-            await remote.receive_bundle(receiver)
-        finally:
-            await blocking(receiver.settle)
-
-    def _open(self, path: str, records: Mapping[str, str]) -> PartFile:
-        part = PartFile(self._target, self._wanted[path].place)
-        part.begin()
-        self._digest = records.get(_DIGEST)
-        return part
-
-    def _close(self, path: str, part: PartFile, is_whole: bool) -> None:  # noqa: FBT001 - a receiver calls it
-        wanted = self._wanted[path]
-        digests = {self._digest, wanted.record.sha256} - {None}
-        has_size = not self._has_ended or part.size == wanted.record.size
-        if is_whole and has_size and digests == {part.sha256}:
-            self._done(wanted, part.complete())
-            return
-        part.discard()
-        if is_whole:
-            self.again.append(wanted)
-
-
-def _grouped(wanted: list[_Wanted]) -> Iterator[list[_Wanted]]:
+def _grouped(wanted: list[Wanted]) -> Iterator[list[Wanted]]:
     """Put small files together, as far as a bundle may go; each larger one is for itself."""
-    group: list[_Wanted] = []
+    group: list[Wanted] = []
     size = 0
     for each in wanted:
         if each.record.size > _SMALL:
@@ -262,6 +252,11 @@ def _grouped(wanted: list[_Wanted]) -> Iterator[list[_Wanted]]:
         size += int(each.record.size)
     if group:
         yield group
+
+
+def _close(existing: Existing | None) -> None:
+    if existing is not None:
+        existing.close()
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

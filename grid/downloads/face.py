@@ -60,7 +60,7 @@ def fetched(
 
     async def carry_out() -> list[Path]:
         # Closed here and not by the caller, whom Ctrl-C may send away while threads still work in the folder.
-        target = await blocking(Target, Path(folder))
+        target = await blocking(Target, Path(folder), undo=Target.close)
         try:
             return await Download(session, target, pattern, tally).carry_out(pages)
         finally:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import unicodedata
 from typing import NamedTuple
 
 from grid.errors import DownloadFailed
 
-__all__ = ["BESIDE", "Place", "Places", "place_of"]
+__all__ = ["BESIDE", "PARTS", "Place", "Places", "place_of", "shown"]
 
 BESIDE = "_beside"
 """The folder, in that of an experiment, for what lay beside the working copy."""
 
-_DRIVE = re.compile(r"[A-Za-z]:([\\/]|$)")
-_ELSEWHERE = "\\:" if os.name == "nt" else ""
-_LONGEST = 200  # bytes of a name that its `.part` begins with; most file systems have names of 255
+PARTS = ".grid-parts"
+"""The folder, in the target folder, for what is incomplete. No experiment is called so, and no artifact lies there."""
+
+_ELSEWHERE = "\\:" if os.name == "nt" else ""  # with them, the letters of drives
+_LONGEST = 180  # bytes of a name that its `.part` begins with; most file systems have names of 255
 
 
 class Place(NamedTuple):
@@ -38,9 +39,9 @@ class Place(NamedTuple):
 
     @property
     def part(self) -> str:
-        """The name of the file while it is incomplete; no artifact is called so by accident."""
+        """The name of the file while it is incomplete, in the folder for such; no two places have the same."""
         start = self.name.encode()[:_LONGEST].decode(errors="ignore")
-        return f"{start}.{hashlib.sha256(self.path.encode()).hexdigest()[:8]}.part"
+        return f"{start}.{hashlib.sha256(self.path.encode()).hexdigest()[:32]}.part"
 
     @property
     def note(self) -> str:
@@ -80,8 +81,8 @@ def place_of(experiment: str, path: str) -> Place:
             raise _refused(experiment, path, fault)
     if "/" in experiment:
         raise _refused(experiment, path, "the name of an experiment is that of one folder")
-    if _DRIVE.match(path) or _DRIVE.match(experiment):
-        raise _refused(experiment, path, "it begins with the letter of a drive")
+    if _plain(experiment) == PARTS:
+        raise _refused(experiment, path, "that folder is for what is incomplete")
     return Place((experiment, *parts[:-1]), parts[-1])
 
 
@@ -102,6 +103,24 @@ def _fault(part: str) -> str | None:
 def _refused(experiment: str, path: str, fault: str) -> DownloadFailed:
     message = f"the service offers an artifact {path!r} of {experiment!r}, which is not downloaded: {fault}"
     return DownloadFailed(message)
+
+
+def _plain(name: str) -> str:
+    """Return what a file system may take a name for that counts neither case nor how Unicode writes it."""
+    letters = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")  # HFS+ does not see them
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", letters).casefold())
+
+
+def shown(text: object) -> str:
+    r"""Return a name, or a path, as it may stand in a message: one that would write to a terminal is quoted.
+
+    Examples
+    --------
+    >>> shown("out/best.pt"), shown("out/\x1b[2J")
+    ('out/best.pt', "'out/\\x1b[2J'")
+    """
+    plain = str(text)
+    return plain if plain.isprintable() else repr(plain)
 
 
 class Places:
@@ -128,7 +147,7 @@ class Places:
         place = place_of(experiment, path)
         key = place.path
         if not self._is_case_sensitive:
-            key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", key).casefold())
+            key = _plain(key)
         owner = self._taken.get(key)
         if owner == (experiment, path):
             return None

@@ -15,13 +15,21 @@ import orjson
 
 from grid.chain.receiving import BrokenAnswer, StreamRequest
 from grid.downloads.tar_stream import TarStream
-from grid.errors import DownloadFailed
+from grid.errors import DownloadFailed, InvalidResponse
 
-__all__ = ["BundleReceiver", "FileReceiver", "Memory", "RangeReceiver", "Sink"]
+__all__ = ["BundleReceiver", "Changed", "FileReceiver", "Memory", "RangeReceiver", "Sink", "TooLarge"]
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)")
 _PARTIAL = 206
 _TAR = "application/x-tar"
+
+
+class TooLarge(Exception):
+    """More comes of a file than the service has listed, and no more is taken."""
+
+
+class Changed(Exception):
+    """There is another file at the path by now, and nothing of it is taken."""
 
 
 class Sink(Protocol):
@@ -81,11 +89,21 @@ class FileReceiver:
         The `ETag` of what the sink has already; empty to begin anew.
     arrived
         Told how many bytes have arrived; fewer than none where they have to come again.
+    most
+        How many bytes it can have at most; None for as many as the head of the answer says.
     """
 
-    def __init__(self, sink: Sink, etag: str = "", arrived: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        etag: str = "",
+        arrived: Callable[[int], None] = lambda _: None,
+        *,
+        most: int | None = None,
+    ) -> None:
         self._sink = sink
         self._arrived = arrived
+        self._most = most
         self.etag = etag
         """Tells the content that has arrived from any other at the same path."""
         self._length: int | None = None
@@ -99,7 +117,7 @@ class FileReceiver:
         """Ask for all of it, or for what is missing of it."""
         if not self.etag or not self._sink.size:
             return StreamRequest()
-        return StreamRequest({"Range": f"bytes={self._sink.size}-", "If-Range": self.etag})
+        return StreamRequest({"Range": f"bytes={self._sink.size}-", "If-Range": _sendable(self.etag)})
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """See how much of it comes."""
@@ -113,13 +131,29 @@ class FileReceiver:
                 self.begin_anew()
                 message = "the answer is another part than was asked for"
                 raise BrokenAnswer(message)
+            self._check()
             return
         self._arrived(-self._sink.size)
         self.etag, self._length = etag, _number(headers.get("Content-Length"))
         self._sink.begin(etag)
+        self._check()
+
+    def _check(self) -> None:
+        if self._most is not None and (self._length or 0) > self._most:
+            raise TooLarge
+        if self._most is None and self._length is None:
+            message = "the answer does not say how long it is"
+            raise BrokenAnswer(message)
 
     def take(self, piece: bytes) -> None:
-        """Append to it."""
+        """Append to it, unless it is more than there can be."""
+        size = self._sink.size + len(piece)
+        if self._length is not None and size > self._length:
+            message = f"more than the {self._length} bytes of the file have arrived"
+            self.begin_anew()
+            raise BrokenAnswer(message)
+        if self._most is not None and size > self._most:
+            raise TooLarge
         self._sink.write(piece)
         self._arrived(len(piece))
 
@@ -127,8 +161,6 @@ class FileReceiver:
         """See that all of it is there."""
         if self._length is not None and self._sink.size != self._length:
             message = f"{self._sink.size} bytes of {self._length} have arrived"
-            if self._sink.size > self._length:
-                self.begin_anew()
             raise BrokenAnswer(message)
 
     def begin_anew(self) -> None:
@@ -164,7 +196,7 @@ class RangeReceiver:
     def request(self) -> StreamRequest:
         """Ask for what is missing of the part."""
         wanted = f"bytes={self._first + len(self.content)}-{self._last}"
-        return StreamRequest({"Range": wanted, "If-Range": self.etag} if self.etag else {"Range": wanted})
+        return StreamRequest({"Range": wanted, "If-Range": _sendable(self.etag)} if self.etag else {"Range": wanted})
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """See which part comes."""
@@ -175,16 +207,18 @@ class RangeReceiver:
         self.has_changed = bool(self.etag) and etag != self.etag
         if self.has_changed or status != _PARTIAL:
             self.has_changed = True
-            return
+            raise Changed
         self.etag = etag
         if _range_of(headers)[0] != self._first + len(self.content):
             message = "the answer is another part than was asked for"
             raise BrokenAnswer(message)
 
     def take(self, piece: bytes) -> None:
-        """Append to it, but to no other file's."""
-        if not self.has_changed:
-            self.content += piece
+        """Append to it, but no more than was asked for."""
+        if len(self.content) + len(piece) > self._last + 1 - self._first:
+            message = "the answer is longer than what was asked for"
+            raise BrokenAnswer(message)
+        self.content += piece
 
     def end(self) -> None:
         """See that nothing is missing."""
@@ -202,8 +236,8 @@ class BundleReceiver(Generic[_S]):
 
     Parameters
     ----------
-    paths
-        Their paths, as the service has them.
+    most
+        Their paths, as the service has them, and how many bytes each can have at most.
     open_sink
         Called with a path and its records; returns where that file goes.
     close_sink
@@ -212,23 +246,30 @@ class BundleReceiver(Generic[_S]):
 
     def __init__(
         self,
-        paths: list[str],
+        most: Mapping[str, int],
         open_sink: Callable[[str, Mapping[str, str]], _S],
         close_sink: Callable[[str, _S, bool], None],
         arrived: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._missing = dict.fromkeys(paths)
+        self._missing = dict(most)
+        self.too_large: list[str] = []
+        """Those that have more bytes than they can have; they are not taken."""
         self._open_sink, self._close_sink = open_sink, close_sink
         self._arrived = arrived
         self._archive: TarStream | None = None
         self._open: _Member[_S] | None = None
         self.received = 0
-        """How many files are complete."""
+        """How many files need not be asked for any more."""
+
+    @property
+    def missing(self) -> list[str]:
+        """The paths of those that have not come."""
+        return list(self._missing)
 
     def request(self) -> StreamRequest:
         """Ask for the files that are missing."""
         self.settle()
-        return StreamRequest({"Content-Type": "application/json"}, orjson.dumps(list(self._missing)))
+        return StreamRequest({"Content-Type": "application/json"}, orjson.dumps(self.missing))
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """See whether it is an archive."""
@@ -244,7 +285,7 @@ class BundleReceiver(Generic[_S]):
         self._archive.take(piece)
 
     def end(self) -> None:
-        """See that it was all; files that are not in it do not exist any more."""
+        """See that it was all; files that are not in it do not exist any more, or cannot be read."""
         if self._archive is None or not self._archive.is_complete:
             message = "the archive has no end"
             raise BrokenAnswer(message)
@@ -259,10 +300,17 @@ class BundleReceiver(Generic[_S]):
             self._arrived(-member.sink.size)
             self._close_sink(member.path, member.sink, False)  # noqa: FBT003 - it is not complete
 
-    def _begin_member(self, path: str, records: Mapping[str, str]) -> _Member[_S]:
-        if path not in self._missing:
+    def _begin_member(self, path: str, size: int, records: Mapping[str, str]) -> _Member[_S]:
+        most = self._missing.get(path)
+        if most is None:
             message = f"the service offers {path!r}, which is not downloaded: it was not asked for"
             raise DownloadFailed(message)
+        if size > most:
+            del self._missing[path]
+            self.too_large.append(path)
+            self.received += 1
+            message = f"{path!r} has more bytes than it can have"
+            raise BrokenAnswer(message)  # so that the rest is asked for without it
         self._open = _Member(self, path, self._open_sink(path, records))
         return self._open
 
@@ -299,6 +347,13 @@ def _range_of(headers: Mapping[str, str]) -> tuple[int, int, int]:
         message = "the answer does not say which part of the file it is"
         raise BrokenAnswer(message)
     return int(numbers[1]), int(numbers[2]), int(numbers[3])
+
+
+def _sendable(etag: str) -> str:
+    if not etag.isprintable():
+        message = f"the service says {etag!r} as the ETag of a file, which no header can hold"
+        raise InvalidResponse(message)
+    return etag
 
 
 def _number(text: str | None) -> int | None:

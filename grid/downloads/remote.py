@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from grid.downloads.listing import Page, gone
-from grid.errors import NotFound, PermissionDenied, RequestTimeout
+from grid.downloads.names import shown
+from grid.errors import ArtifactNotFound, NotFound, PermissionDenied, RequestTimeout
 
 if TYPE_CHECKING:
     from grid.chain.receiving import Receiver
@@ -39,20 +40,24 @@ class Remote:
         self._session = session
         self._page = page
         self._whose = page.whose
+        self.had_ended = page.has_ended
+        """Whether the files were what they will be when they were listed."""
         self.has_ended = page.has_ended
         """Whether the files are what they will be, as far as is known."""
 
     async def receive(self, record: ArtifactRecord, receiver: Receiver) -> bool:
         """Fetch one file; return whether it is there."""
-        name = f"the download of {record.path!r} of {self._whose.name}"
+        name = f"the download of {record.path!r} of {shown(self._whose.name)}"
         address, refusals = record.download_path, 0
         while True:
             before = receiver.received
             try:
                 await self._session.stream(name, address, receiver)
-            except (PermissionDenied, NotFound):
+            except (PermissionDenied, NotFound) as error:
                 # The address has expired, or the file is gone, or this user may no longer read it.
                 refusals = 0 if receiver.received > before else refusals + 1
+                if refusals > 1 and isinstance(error, ArtifactNotFound):
+                    raise self.lost(record) from error
                 if refusals > 1:
                     raise
             else:
@@ -62,9 +67,14 @@ class Remote:
                 return False
             address = found.download_path
 
+    def lost(self, record: ArtifactRecord) -> ArtifactNotFound:
+        """Return the error for a file that was listed, and is not sent."""
+        name = shown(self._whose.name)
+        return ArtifactNotFound(f"the artifact {record.path!r} of {name} is gone, or the service cannot read it")
+
     async def receive_bundle(self, receiver: BundleReceiver[Any]) -> None:
         """Fetch small files."""
-        name = f"the download of artifacts of {self._whose.name}"
+        name = f"the download of artifacts of {shown(self._whose.name)}"
         address, refusals = self._page.bundle_path, 0
         while True:
             before = receiver.received

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from grid.chain import loop
-from grid.downloads.receivers import RangeReceiver
+from grid.downloads.receivers import Changed, RangeReceiver
 
 if TYPE_CHECKING:
     from grid.downloads.remote import Remote
@@ -79,8 +80,9 @@ class RemoteFile(io.RawIOBase):
         if end <= first:
             return b""
         receiver = RangeReceiver(first, end - 1, self._record.etag)
-        if not loop.run(self._remote.receive(self._record, receiver)):
-            raise FileNotFoundError(errno.ENOENT, "it was removed while it was read", self.name)
+        with suppress(Changed):
+            if not loop.run(self._remote.receive(self._record, receiver)):
+                raise FileNotFoundError(errno.ENOENT, "it was removed while it was read", self.name)
         if receiver.has_changed:
             raise OSError(errno.ESTALE, "it was changed while it was read", self.name)
         self._place = end

@@ -18,6 +18,7 @@ __all__ = ["Member", "TarStream"]
 
 _BLOCK = tarfile.BLOCKSIZE
 _LONGEST_HEADER = 1 << 16
+_OCTAL = re.compile(rb"[0-7]*")
 _RECORD = re.compile(rb"([1-9][0-9]{0,5}) ")
 
 
@@ -37,10 +38,10 @@ class TarStream:
     Parameters
     ----------
     begin
-        Called with the path and the records of each regular file; returns what takes its content.
+        Called with the path, the size and the records of each regular file; returns what takes its content.
     """
 
-    def __init__(self, begin: Callable[[str, Mapping[str, str]], Member]) -> None:
+    def __init__(self, begin: Callable[[str, int, Mapping[str, str]], Member]) -> None:
         self._begin = begin
         self._waiting = bytearray()
         self._needs = _BLOCK  # bytes until `_go_on` can be called
@@ -85,20 +86,18 @@ class TarStream:
         if not block.strip(b"\0"):
             self.is_complete = True
             return
-        try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
-        except (tarfile.HeaderError, ValueError) as error:
-            message = f"the archive is broken: {error}"
-            raise BrokenAnswer(message) from None
-        if header.type == tarfile.XHDTYPE:
-            self._expect_records(header.size)
+        kind, name, size = _read(block)
+        if kind == tarfile.XHDTYPE:
+            self._expect_records(size)
             return
         records, self._records = self._records, {}
-        path, size = records.pop("path", header.name), _number(records.pop("size", header.size))
-        if header.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
+        path = records.pop("path", name)
+        if "size" in records:
+            size = _number(records.pop("size"))
+        if kind not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
             message = f"the service offers {path!r}, which is not downloaded: it is not a regular file"
             raise DownloadFailed(message)
-        self._member = self._begin(path, records)
+        self._member = self._begin(path, size, records)
         self._left, self._padding = size, -size % _BLOCK
         self._end_if_whole()
 
@@ -119,12 +118,39 @@ class TarStream:
             member.end()
 
 
-def _number(size: str | int) -> int:
-    if isinstance(size, str) and not re.fullmatch("[0-9]{1,18}", size):
-        message = "the archive is broken: a size that is no number"
+def _read(block: bytes) -> tuple[bytes, str, int]:
+    """Return the kind, the name and the size that a header says.
+
+    `tarfile` reads many times as long for all the rest of it, which nobody asks for.
+    """
+    checksum = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    try:
+        said, size = _octal(block[148:156]), _octal(block[124:136])
+        name, prefix = (_text(field) for field in (block[:100], block[345:500]))
+    except ValueError as error:
+        message = f"the archive is broken: {error}"
+        raise BrokenAnswer(message) from None
+    if said != checksum or block[257:262] != b"ustar":
+        message = "the archive is broken: a header that is none"
         raise BrokenAnswer(message)
-    if int(size) < 0:
-        message = "the archive is broken: a size below zero"
+    return block[156:157], f"{prefix}/{name}" if prefix else name, size
+
+
+def _octal(field: bytes) -> int:
+    digits = field.rstrip(b" \0").lstrip(b" ")
+    if not _OCTAL.fullmatch(digits):
+        message = "a number that is none"
+        raise ValueError(message)
+    return int(digits or b"0", 8)
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode()
+
+
+def _number(size: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", size):
+        message = "the archive is broken: a size that is no number"
         raise BrokenAnswer(message)
     return int(size)
 

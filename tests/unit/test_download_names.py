@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from grid.downloads.names import Place, Places, place_of
+from grid.downloads.names import PARTS, Place, Places, place_of
 from grid.errors import DownloadFailed
 
 
@@ -19,6 +19,8 @@ from grid.errors import DownloadFailed
         ("..x/y..", "exp0/..x/y.."),
         ("2026-01-01T10:00:00.log", "exp0/2026-01-01T10:00:00.log"),
         ("a:b/c", "exp0/a:b/c"),
+        ("C:/x", "exp0/C:/x"),
+        (f"{PARTS}/x", f"exp0/{PARTS}/x"),
         (r"\xff.bin", r"exp0/\xff.bin"),
         (" ", "exp0/ "),
         ("line\nbreak", "exp0/line\nbreak"),
@@ -34,7 +36,7 @@ def test_place_of_an_artifact(path: str, goes_to: str) -> None:
     [
         *("", ".", "..", "/", "/etc/passwd", "//etc/passwd", "a//b", "a/", "a/.", "./a"),
         *("a/../b", "a/..", "../..", "../../x", "../a/../../../x", "../", "..//x"),
-        *("C:", "C:/Windows", "c:\\Windows", "a\0b", "a/\0", "\ud800"),
+        *("a\0b", "a/\0", "\ud800"),
     ],
 )
 def test_path_that_leads_elsewhere_is_refused(path: str) -> None:
@@ -46,7 +48,7 @@ def test_path_that_leads_elsewhere_is_refused(path: str) -> None:
     assert "exp0" in str(caught.value)
 
 
-@pytest.mark.parametrize("experiment", ["", ".", "..", "../up", "/etc", "a/b", "C:", "a\0b"])
+@pytest.mark.parametrize("experiment", ["", ".", "..", "../up", "/etc", "a/b", "a\0b", PARTS, ".GRID-Parts"])
 def test_experiment_whose_name_leads_elsewhere_is_refused(experiment: str) -> None:
     """The name of an experiment comes from the service, too."""
     with pytest.raises(DownloadFailed):

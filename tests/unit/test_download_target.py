@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from grid.downloads.names import Place
-from grid.downloads.target import PartFile, Target
+from grid.downloads.names import PARTS, Place
+from grid.downloads.parts import PartFile
+from grid.downloads.target import Target
 from grid.errors import DownloadFailed
 
 HERE = Place(("exp0", "ckpt"), "best.pt")
@@ -25,14 +27,14 @@ def target(tmp_path: Path) -> Iterator[Target]:
 
 
 def test_file_takes_its_place(target: Target) -> None:
-    """A file is incomplete beside its place, and then in it; nothing else is left."""
+    """A file is incomplete in the folder for such, and then in its place; nothing else is left."""
     part = PartFile(target, HERE)
     part.begin('"1-2"')
     part.write(b"hello ")
     part.write(b"world")
     folder = target.folder / "exp0" / "ckpt"
-    assert all(path.name.endswith(".part") for path in folder.iterdir())
-    assert len(list(folder.iterdir())) == 2
+    assert list(folder.iterdir()) == []
+    assert {path.name for path in (target.folder / PARTS).iterdir()} == {HERE.part, HERE.note}
 
     assert part.complete() == folder / "best.pt"
 
@@ -41,6 +43,8 @@ def test_file_takes_its_place(target: Target) -> None:
     assert (folder / "best.pt").read_bytes() == b"hello world"
     assert target.has(HERE, 11)
     assert not target.has(HERE, 12)
+    target.close()
+    assert [path.name for path in target.folder.iterdir()] == ["exp0"]
 
 
 def test_incomplete_file_goes_on(target: Target) -> None:
@@ -96,10 +100,12 @@ def test_link_in_the_place_of_a_file(target: Target, tmp_path: Path) -> None:
     precious.write_text("mine")
     folder = target.folder / "exp0" / "ckpt"
     folder.mkdir(parents=True)
+    parts = target.folder / PARTS
+    parts.mkdir()
     (folder / "best.pt").symlink_to(precious)
     for make in (os.symlink, os.link):
-        make(precious, folder / HERE.part)
-        os.symlink(precious, folder / HERE.note)
+        make(precious, parts / HERE.part)
+        os.symlink(precious, parts / HERE.note)
         assert not target.has(HERE, 4)
 
         part = PartFile(target, HERE)
@@ -117,7 +123,8 @@ def test_pipe_in_the_place_of_an_incomplete_file(target: Target) -> None:
     """A pipe there is not waited for."""
     folder = target.folder / "exp0" / "ckpt"
     folder.mkdir(parents=True)
-    os.mkfifo(folder / HERE.part)
+    (target.folder / PARTS).mkdir()
+    os.mkfifo(target.folder / PARTS / HERE.part)
     os.mkfifo(folder / "best.pt")
 
     part = PartFile(target, HERE)
@@ -162,4 +169,44 @@ def test_target_may_be_a_link(tmp_path: Path) -> None:
 def test_target_tells_whether_case_counts(target: Target) -> None:
     """It finds out by trying, and leaves nothing behind."""
     assert target.is_case_sensitive() == (not (target.folder.parent / "OUT").exists())
+    target.close()
     assert list(target.folder.iterdir()) == []
+
+
+def test_what_takes_the_place_is_what_has_arrived(target: Target) -> None:
+    """Whatever somebody puts in the place of what has arrived does not take the place of the file."""
+    part = PartFile(target, HERE)
+    part.begin('"1-2"')
+    part.write(b"theirs")
+    other = target.folder / PARTS / "other"
+    other.write_bytes(b"evil")
+    other.rename(target.folder / PARTS / HERE.part)
+
+    with pytest.raises(DownloadFailed, match="best.pt is not downloaded: somebody has replaced"):
+        part.complete()
+
+    part.close()
+    assert not target.path(HERE).exists()
+
+
+@pytest.mark.parametrize("name", ["exp0", PARTS])
+def test_folder_that_is_removed_meanwhile(target: Target, name: str) -> None:
+    """A folder that somebody removes between two files is made again."""
+    assert target.write(HERE, b"1").read_bytes() == b"1"
+    shutil.rmtree(target.folder / name)
+    assert not target.has(HERE, 2)
+    assert target.write(HERE, b"2").read_bytes() == b"2"
+    shutil.rmtree(target.folder / name)
+    part = PartFile(target, HERE)
+    part.write(b"3")
+    assert part.complete().read_bytes() == b"3"
+
+
+def test_link_in_the_place_of_the_folder_for_parts(target: Target, tmp_path: Path) -> None:
+    """A link there is not followed."""
+    (tmp_path / "elsewhere").mkdir()
+    (target.folder / PARTS).symlink_to(tmp_path / "elsewhere")
+    for attempt in (lambda: PartFile(target, HERE), lambda: target.write(HERE, b"x"), target.is_case_sensitive):
+        with pytest.raises(DownloadFailed, match=f"{PARTS} is a link"):
+            attempt()
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -24,7 +24,7 @@ class Files:
         self.whole: list[str] = []
         self._path = ""
 
-    def begin(self, path: str, records: Mapping[str, str]) -> Files:
+    def begin(self, path: str, size: int, records: Mapping[str, str]) -> Files:
         self._path = path
         self.content[path] = b""
         self.records[path] = records

@@ -12,7 +12,7 @@ import pytest
 from grid import errors
 from grid.chain.endpoint import Endpoint, RetryPolicy
 from grid.chain.transport import Transport
-from grid.downloads.receivers import FileReceiver, Memory, RangeReceiver
+from grid.downloads.receivers import Changed, FileReceiver, Memory, RangeReceiver
 from tests.support.raw_service import KEY, QUICK, Heard, Server, fault, reply
 
 CONTENT = bytes(range(256)) * 4_000
@@ -250,6 +250,7 @@ def test_range(server: Server) -> None:
     server.heard.clear()
     server.answers = [file(etag='"other"')]
     receiver = RangeReceiver(0, 9, ETAG)
-    receive(server, receiver)
+    with pytest.raises(Changed):
+        receive(server, receiver)
     assert receiver.has_changed
     assert receiver.content == b""
