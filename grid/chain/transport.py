@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 import os
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -498,11 +498,37 @@ class _Pieces:
 
 
 class _Socket(AIOHTTPWebsocketsTransport):
-    """A WebSocket on which no more is read than somebody takes: gql's own would fill the memory with the rest."""
+    """A WebSocket on which no more is read than somebody takes: gql's own would fill the memory with the rest.
+
+    While nobody takes anything, pings are not answered either, so that one of the two sides closes it in the end. Whoever
+    listens is told so after what has been read.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.room = asyncio.Semaphore(_AHEAD)
+
+    async def close(self) -> None:
+        try:
+            await super().close()
+        finally:
+            # It may wait for room that nobody makes any more.
+            if self.receive_data_task is not None:
+                self.receive_data_task.cancel()
+                await asyncio.wait({self.receive_data_task})
+
+    async def _stop_listener(self, query_id: int) -> None:
+        with suppress(gql_errors.TransportConnectionFailed):  # a line that was cut needs no farewell
+            await super()._stop_listener(query_id)
+
+    async def _receive_data_loop(self) -> None:
+        try:
+            await super()._receive_data_loop()
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever listens would wait for ever
+            # Such as that a ping cannot be answered on a line that was cut since: gql expects no errors there.
+            cut = gql_errors.TransportConnectionFailed(f"Error trying to receive data: {type(error).__name__}")
+            cut.__cause__ = error
+            await self._fail(cut, clean_close=False)
 
     async def _handle_answer(self, *answer: Any) -> None:
         await self.room.acquire()

@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
+from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import WSMsgType, web
 
 from grid import errors
+from grid.chain import transport
 from grid.chain.endpoint import Endpoint, RetryPolicy
 from grid.chain.transport import Transport
 from tests.support.raw_service import KEY, Query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+
+class Sockets:
+    """The client's WebSockets, as the transport makes them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[Any] = []
+        make = transport._Socket
+
+        def note(**options: Any) -> Any:
+            self.made.append(make(**options))
+            return self.made[-1]
+
+        monkeypatch.setattr(transport, "_Socket", note)
+
+
+def cut(socket: web.WebSocketResponse) -> None:
+    """Cut the line of a WebSocket on the service's side, without a word."""
+    connection = socket.get_extra_info("socket")
+    connection.shutdown(SHUT_RDWR)
+
+
+async def until(condition: Any) -> None:
+    """Wait for something on the same loop."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 async def protocol(socket: web.WebSocketResponse, heard: list[dict[str, Any]]) -> AsyncIterator[str]:
@@ -29,7 +59,9 @@ async def protocol(socket: web.WebSocketResponse, heard: list[dict[str, Any]]) -
                 yield heard[-1]["id"]
 
 
-def watch(play: Any, stop_after: int | None = None, prepare: Any = None) -> tuple[list[Any], Any, list[dict[str, Any]]]:
+def watch(
+    play: Any, stop_after: int | None = None, prepare: Any = None, body: Any = None
+) -> tuple[list[Any], Any, list[dict[str, Any]]]:
     """Subscribe to a service whose answers `play` sends; return results, the error, and what the service heard."""
     results: list[Any] = []
     heard: list[dict[str, Any]] = []
@@ -43,8 +75,9 @@ def watch(play: Any, stop_after: int | None = None, prepare: Any = None) -> tupl
                 return await prepare(request)
             socket = web.WebSocketResponse(protocols=["graphql-transport-ws"])
             await socket.prepare(request)
-            async for number in protocol(socket, heard):
-                await play(socket, number)
+            with suppress(ConnectionError):
+                async for number in protocol(socket, heard):
+                    await play(socket, number)
             done.set()
             return socket
 
@@ -56,24 +89,28 @@ def watch(play: Any, stop_after: int | None = None, prepare: Any = None) -> tupl
         await site.start()
         port = runner.addresses[0][1]
         policy = RetryPolicy(tries=1, connect_timeout=60, read_timeout=0.2 if prepare is silent else 60)
-        transport = Transport(Endpoint(f"http://127.0.0.1:{port}", "ada", KEY), policy)
+        way = Transport(Endpoint(f"http://127.0.0.1:{port}", "ada", KEY), policy)
         error = None
-        source = transport.subscribe(Query("runStatusChanged"), {"name": "x"})
+        source = way.subscribe(Query("runStatusChanged"), {"name": "x"})
         try:
             async for result in source:
                 results.append(result)
+                if body is not None:
+                    await body(len(results))
                 if len(results) == stop_after:
                     break
             await source.aclose()
             await asyncio.wait_for(done.wait(), 60)
+            left = [task for task in asyncio.all_tasks() if "_receive_data_loop" in repr(task)]
+            assert not left
         except errors.GridError as caught:
             error = caught
-        assert transport.requests_sent == 1
-        await transport.close()
+        assert way.requests_sent == 1
+        await way.close()
         await runner.cleanup()
         return error
 
-    return results, asyncio.run(main()), heard
+    return results, asyncio.run(asyncio.wait_for(main(), 120)), heard
 
 
 def following(*messages: dict[str, Any]) -> Any:
@@ -182,3 +219,37 @@ def test_subscription_whose_line_is_cut() -> None:
 
     results, error, _ = watch(play)
     assert (results, type(error)) == ([{"n": 1}], errors.ConnectionFailed)
+
+
+@pytest.mark.parametrize("stop_after", [None, 1])
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_body_that_takes_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, is_given_up: bool, stop_after: int | None
+) -> None:
+    """A line that ends while nobody reads from it is an error after what was read, and leaves no task behind."""
+    if is_given_up:
+        monkeypatch.setattr(transport, "_HEARTBEAT", 0.5)
+    sockets = Sockets(monkeypatch)
+
+    async def play(socket: web.WebSocketResponse, number: str) -> None:
+        # More than the client reads ahead, and more than aiohttp holds for it where pongs must not come through.
+        text = "x" * 2**15 * is_given_up
+        with suppress(ConnectionError):
+            for n in range(200 if is_given_up else 20):
+                await socket.ping()
+                await socket.send_json({"id": number, "type": "next", "payload": {"data": {"n": n, "text": text}}})
+            if not is_given_up:
+                await socket.ping()
+                cut(socket)
+
+    async def body(count: int) -> None:
+        if count == 1:
+            socket = sockets.made[0].adapter.websocket
+            connection = socket.get_extra_info("socket")
+            await until(lambda: socket.closed if is_given_up else connection.fileno() == -1)
+
+    results, error, _ = watch(play, body=body, stop_after=stop_after)
+    assert [each["n"] for each in results] == list(range(len(results)))
+    assert type(error) is (errors.ConnectionFailed if stop_after is None else type(None))
+    gc.collect()
+    assert "destroyed" not in caplog.text
