@@ -75,6 +75,8 @@ __all__ = [
 class GridError(Exception):
     """Base of every error that Grid raises."""
 
+    _may_pass = False  # whether the same request may succeed later
+
 
 class GridWarning(UserWarning):
     """Something was done differently from what was asked, and nothing is wrong."""

@@ -333,7 +333,8 @@ class Run(RunArguments):
             How many of the last lines of each experiment; None for all.
         follow
             Whether to go on with what is printed afterwards, as it comes. The iterator then waits for it, and ends with
-            the run. After a lost connection, or a restart of the service, it goes on where it was.
+            the run. After a lost connection, or a restart of the service, it goes on where it was. A service that is
+            down is waited for, for up to 10 minutes, and stderr says so.
         since
             Where to begin in each experiment, in place of `n_lines`: a datetime with a time zone, a timedelta for how
             long ago, or the number of a line.
@@ -512,7 +513,7 @@ class Run(RunArguments):
     def wait(self, timeout: float | None = None, progress: bool | None = None) -> Run:
         """Wait until every experiment has ended, and show how far the run has come.
 
-        Ctrl-C ends the waiting, and not the run.
+        Ctrl-C ends the waiting, and not the run. A service that stops answering is waited for up to 10 minutes.
 
         Parameters
         ----------

@@ -88,6 +88,8 @@ class RetryPolicy:
         Bytes per second: one try of an upload may take as long as it would at this speed, plus a read time-out.
     patience
         Seconds from the first failure for which an embedded service that is there and does not answer is asked again.
+    outage
+        Seconds from the first failure for which a service is asked again that somebody has followed something at.
     reconnect
         Whether a failed connection is tried again; ``False`` leaves that to a caller that may know another address.
 
@@ -105,12 +107,13 @@ class RetryPolicy:
     deadline: float | None = None
     slowest_upload: float = 2.0**16
     patience: float = 30.0
+    outage: float = 600.0
     reconnect: bool = True
 
     def __post_init__(self) -> None:
         times = [self.connect_timeout, self.read_timeout, self.slowest_upload]
         times += [] if self.deadline is None else [self.deadline]
-        usable = self.tries >= 1 and self.first_wait >= 0 and self.max_wait >= 0 and self.patience >= 0
+        usable = self.tries >= 1 and self.first_wait >= 0 and min(self.max_wait, self.patience, self.outage) >= 0
         if not usable or not all(0 < seconds < math.inf for seconds in times):
             message = (
                 f"{self} is not allowed: it needs at least one try, and times in seconds that are positive and finite"

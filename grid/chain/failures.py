@@ -171,6 +171,7 @@ class Failures:
         if failure.kind is errors.InvalidResponse and self._has_answered:
             advice = _ADVICE_ON_THE_WAY
         error = failure.kind(". ".join(filter(None, [message.rstrip("."), advice])))
+        error._may_pass = failure.again  # noqa: SLF001 - not for users
         if isinstance(error, errors.ConnectionFailed):
             error._is_answer = failure.is_answer  # noqa: SLF001 - not for users
         return error

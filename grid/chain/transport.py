@@ -500,8 +500,8 @@ class _Pieces:
 class _Socket(AIOHTTPWebsocketsTransport):
     """A WebSocket on which no more is read than somebody takes: gql's own would fill the memory with the rest.
 
-    While nobody takes anything, pings are not answered either, so that one of the two sides closes it in the end. Whoever
-    listens is told so after what has been read.
+    While nobody takes anything, pings are not answered either, so that one of the two sides closes it in the end.
+    Whoever listens is told so after what has been read.
     """
 
     def __init__(self, **options: Any) -> None:

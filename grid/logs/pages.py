@@ -90,7 +90,7 @@ class ExperimentLog(Stream["LogPage"]):
         """Yield what there is, and what follows until the experiment has ended, or the only attempt that is wanted."""
         page, *_ = await self._page(attempt=self._only, **self._start.variables())
         yield self._wanted.of(page)
-        async with aclosing(follow(self)) as pages:
+        async with aclosing(follow(self, has_worked=True)) as pages:
             async for page in pages:
                 yield page
 

@@ -11,10 +11,11 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Generic, TypeVar
+from contextlib import ExitStack, aclosing
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from grid.errors import AuthenticationFailed, ConnectionFailed, GridError, InvalidResponse, RequestTimeout
+from grid.session.waiting import told
 
 if TYPE_CHECKING:
     from grid.session.session import Session
@@ -60,6 +61,7 @@ async def follow(
     stream: Stream[T],
     *,
     asks_first: bool = False,
+    has_worked: bool = False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncGenerator[T, None]:
@@ -69,12 +71,17 @@ async def follow(
     refused, or where they are cut as soon as they are there, it goes on asking: after a second, and after more and more
     of them while nothing comes; and tries another WebSocket once a minute.
 
+    A service that does not answer any more is asked again for as long as the session's policy says, once something has
+    come from it, and stderr is told what is waited for. Before that, and where the service refuses, an error is final.
+
     Parameters
     ----------
     stream
         What to follow.
     asks_first
         Whether to begin with a request: for what may be over already, or whose cursor comes from the service.
+    has_worked
+        Whether something has come already.
     clock, sleep
         The time, in seconds, and how to let it pass.
 
@@ -84,33 +91,103 @@ async def follow(
         If the service refuses it, or does not answer any more: see :mod:`grid.errors`.
     """
     sockets, pause = _Sockets(stream, clock), 0.0
-    if asks_first:
-        async with aclosing(_polled(stream)) as pieces:
-            async for piece in pieces:
-                yield piece
-    while True:
-        async with aclosing(sockets.pieces()) as pieces:
-            async for piece in pieces:
-                yield piece
-        has_come = False
-        async with aclosing(_polled(stream)) as pieces:
-            async for piece in pieces:
-                has_come = True
-                yield piece
-        if stream.is_over:
-            return
-        if sockets.may_be_had:
-            await sleep(_BETWEEN_CUTS)
+    with _Outage(stream.session, clock, sleep, has_worked=has_worked) as outage:
+        if asks_first:
+            async with aclosing(_polled(stream, outage)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        while True:
+            async with aclosing(sockets.pieces()) as pieces:
+                async for piece in pieces:
+                    outage.end()
+                    yield piece
+            has_come = False
+            async with aclosing(_polled(stream, outage)) as pieces:
+                async for piece in pieces:
+                    has_come = True
+                    yield piece
+            if stream.is_over:
+                return
+            if sockets.may_be_had:
+                await sleep(_BETWEEN_CUTS)
+            else:
+                pause = _FIRST_PAUSE if has_come or not pause else min(2 * pause, _LONGEST_PAUSE)
+                await sleep(pause)
+
+
+async def _polled(stream: Stream[T], outage: _Outage) -> AsyncGenerator[T, None]:
+    while not stream.is_over:
+        outage.begin()
+        try:
+            async with aclosing(stream.polled()) as pieces:
+                async for piece in pieces:
+                    outage.end()
+                    yield piece
+        except (ConnectionFailed, RequestTimeout) as error:
+            if not await outage.lasts(error):
+                raise
         else:
-            pause = _FIRST_PAUSE if has_come or not pause else min(2 * pause, _LONGEST_PAUSE)
-            await sleep(pause)
+            outage.end()
+            return
 
 
-async def _polled(stream: Stream[T]) -> AsyncGenerator[T, None]:
-    if not stream.is_over:
-        async with aclosing(stream.polled()) as pieces:
-            async for piece in pieces:
-                yield piece
+class _Outage:
+    """The time in which a service does not answer that has answered before.
+
+    Parameters
+    ----------
+    session
+        The service, and how long to be patient with it.
+    clock, sleep
+        The time, in seconds, and how to let it pass.
+    has_worked
+        Whether it has answered before.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]],
+        *,
+        has_worked: bool,
+    ) -> None:
+        self._session = session
+        self._clock = clock
+        self._sleep = sleep
+        self._has_worked = has_worked
+        self._telling = ExitStack()
+        self._is_told = False
+        self._deadline: float | None = None
+        self._pause = _FIRST_PAUSE
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._telling.close()
+
+    def begin(self) -> None:
+        """Note that an answer is waited for."""
+        if self._has_worked and not self._is_told:
+            self._telling.enter_context(told(f"the service at {self._session.url}, which does not answer"))
+            self._is_told = True
+
+    def end(self) -> None:
+        """Note that there was an answer."""
+        self._telling.close()
+        self._has_worked, self._is_told = True, False
+        self._deadline, self._pause = None, _FIRST_PAUSE
+
+    async def lasts(self, error: GridError) -> bool:
+        """Let some time pass, and return True; or return False if an error is final."""
+        now = self._clock()
+        self._deadline = now + self._session.policy.outage if self._deadline is None else self._deadline
+        if not self._has_worked or not error._may_pass or now >= self._deadline:  # noqa: SLF001 - not for users
+            return False
+        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+        await self._sleep(min(pause, self._deadline - now))
+        return True
 
 
 class _Sockets(Generic[T]):

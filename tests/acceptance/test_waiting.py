@@ -423,7 +423,7 @@ def test_service_that_has_gone(tmp_path: Path, gates: Gates) -> None:
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     with service_process(tmp_path / "service", "--cpus", "1") as service:
-        sessions.use(service.session(RetryPolicy(first_wait=0.001, max_wait=0.01)))
+        sessions.use(service.session(RetryPolicy(first_wait=0.001, max_wait=0.01, outage=0.1)))
         run = grid.create_run(str(script), script_args=gates.arguments(1), localdir=True, cpus=1)
         running(run, 1)
         seen = threading.Event()

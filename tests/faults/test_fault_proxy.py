@@ -21,7 +21,9 @@ import grid
 from grid import errors, models
 from grid.chain import loop
 from grid.chain.endpoint import Endpoint, RetryPolicy
+from grid.chain.transport import Transport
 from grid.session import session as sessions
+from grid.session import waiting
 from grid.session.session import Session
 from grid.session.streams import Stream, follow
 from tests.acceptance.test_walk_through import DOCUMENT, WalkThrough, read_document, runs_of_earlier_days
@@ -473,6 +475,71 @@ def test_service_that_does_not_answer_any_more(paused_service: ServiceProcess, t
         proxy.plan = lambda _: Fault.IN_ANSWER_HEAD
         with pytest.raises(errors.ConnectionFailed, match=rf"GetRunStatus at {proxy.url}: .*6 tries over"):
             list(loop.iterate(follow(watched)))
+
+
+@pytest.mark.parametrize("pauses_until_back", [7, None])
+def test_service_that_goes_after_it_has_worked(
+    service: ServiceProcess,
+    gated: tuple[Path, Callable[[], grid.Run]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    pauses_until_back: int | None,
+) -> None:
+    """Whoever follows waits for a service that has answered before, for minutes, and says so; then the error comes."""
+    monkeypatch.setattr(waiting, "_SECONDS", 0)
+    gate, start_gated = gated
+    now, pauses, is_back = 1000.0, [], False
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now, is_back
+        if is_back:
+            await asyncio.sleep(0.05)
+            return
+        now += seconds
+        pauses.append(seconds)
+        if len(pauses) == pauses_until_back:
+            gate.touch()
+            is_back = True
+
+    with Proxy(service.endpoint.url) as proxy:
+        log_in(proxy, service, QUICK)
+        run = start_gated()
+        wait_until(lambda: run.status().keys() == {"RUNNING"}, "the scripts")
+        watched = Statuses(run)
+        following = loop.iterate(follow(watched, asks_first=True, clock=lambda: now, sleep=sleep))
+        seen = [next(following)]
+        proxy.plan = lambda _: None if is_back else Fault.REFUSED
+        proxy.cut()
+        if pauses_until_back:
+            seen += following
+            assert {group.status.value: len(group.names) for group in seen[-1].groups} == {"SUCCEEDED": 2}
+        else:
+            with pytest.raises(errors.ConnectionFailed, match=rf"GetRunStatus at {proxy.url}: .*6 tries over"):
+                list(following)
+            assert sum(pauses) == 600
+    assert pauses[:7] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
+    told = f"grid: still waiting for the service at {proxy.url}, which does not answer\n"
+    assert capsys.readouterr().err.count(told) == 1
+
+
+def test_key_that_is_refused_after_it_has_worked(
+    service: ServiceProcess, gated: tuple[Path, Callable[[], grid.Run]]
+) -> None:
+    """A refusal is no reason to wait."""
+    _, start_gated = gated
+
+    async def sleep(seconds: float) -> None:
+        pytest.fail(f"a pause of {seconds} s")
+
+    with Proxy(service.endpoint.url) as proxy:
+        log_in(proxy, service, QUICK)
+        watched = Statuses(start_gated())
+        following = loop.iterate(follow(watched, asks_first=True, sleep=sleep))
+        next(following)
+        endpoint = replace(watched.session.transport.endpoint, api_key="another")
+        watched.session.transport = Transport(endpoint, QUICK)
+        with pytest.raises(errors.AuthenticationFailed):
+            list(following)
 
 
 # The walk-through

@@ -44,7 +44,7 @@ def cut(socket: web.WebSocketResponse) -> None:
 async def until(condition: Any) -> None:
     """Wait for something on the same loop."""
     async with asyncio.timeout(60):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - nothing says when
             await asyncio.sleep(0.01)
 
 
