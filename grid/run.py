@@ -330,7 +330,7 @@ class Run(RunArguments):
         Parameters
         ----------
         n_lines
-            How many of the last lines of each experiment; None for all.
+            How many of the last lines of each experiment; None for all that there are when the first is asked for.
         follow
             Whether to go on with what is printed afterwards, as it comes. The iterator then waits for it, and ends with
             the run. After a lost connection, or a restart of the service, it goes on where it was. A service that is
@@ -368,7 +368,7 @@ class Run(RunArguments):
         if self._state.is_deleted:
             raise self._state.gone()
         log = RunLog(self._state.session, record.id, self.name, self._state.owner, self._state.gone, start)
-        return self._labelled(log.followed() if follow else log.present())
+        return self._labelled(log.followed() if follow else log.present(len(self)))
 
     def build_logs(self, n_lines: int | None = 200) -> Iterator[str]:
         """Return how the environment of its experiments was built, line by line; for now, which interpreter runs them.

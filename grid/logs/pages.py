@@ -6,7 +6,7 @@ What a line looks like is in `lines.py`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -227,21 +227,51 @@ class RunLog(Stream["LogPage"]):
         self._wanted = _Wanted(self._start)
         self._known: dict[str, str] = {}
 
-    async def present(self) -> Pages:
-        """Yield what there is of each experiment, until there is nothing new."""
+    async def present(self, count: int) -> Pages:
+        """Yield what there is of each experiment when this is called, and nothing that comes while it is read.
+
+        Parameters
+        ----------
+        count
+            How many experiments the run has.
+        """
         told: Counter[str] = Counter()
-        is_new = True
-        while is_new:
-            is_new = False
-            for found in await self._pieces():
-                page = found
+        pages = await self._pieces()
+        ends = _Ends() if self.is_over else await self._ends(pages, count)
+        while pages:
+            for found in pages:
+                page = ends.until(found)
                 if self._start.last is not None:
                     page = _until(page, page.number + self._start.last - told[page.name] - 1)
-                is_new |= page.count > 0 or page.name not in told
                 told[page.name] += page.count
                 if page.count:
                     yield page
-            is_new &= not self.is_over
+                if page.experiment_id is not None and ends.has_reached(found):
+                    # The next attempt has nothing that is wanted: the service then does not even look at this one.
+                    self._known[page.experiment_id] = _cursor(page.attempt + 1, 1)
+            pages = () if self.is_over or ends.are_reached else await self._pieces()
+
+    async def _ends(self, pages: Iterable[LogPage], count: int) -> _Ends:
+        """Ask where the logs end of which these pages do not say so."""
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        ends = _Ends()
+        after = {
+            page.experiment_id: self._known[page.experiment_id] for page in pages if page.experiment_id and page.is_end
+        }
+        is_new = True
+        while is_new and len(after) < count:
+            asked = self.session.ask(models.GetRunLogs, name=self._name, owner=self._owner, after=after.copy(), last=1)
+            found = (await asked).run
+            if found is None or found.id != self._run:
+                raise self._gone()
+            is_new = False
+            for page in found.logs.pages:
+                if page.experiment_id is not None:
+                    is_new |= page.experiment_id not in after
+                    after[page.experiment_id] = _cursor(page.attempt + 1, 1)
+                    ends.note(page)
+        return ends
 
     async def followed(self) -> Pages:
         """Yield what there is of each experiment, and what follows until the run has ended."""
@@ -289,6 +319,43 @@ class RunLog(Stream["LogPage"]):
         if page.experiment_id is not None:
             at_end = _cursor(page.attempt + 1, 1)
             self._known[page.experiment_id] = at_end if page.is_end else _cursor(page.attempt, page.number + page.count)
+
+
+class _Ends:
+    """Where the logs of experiments ended at some time, and which of these ends are reached."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str | None, tuple[int, int]] = {}
+        self._to_come: set[str | None] = set()
+
+    @property
+    def are_reached(self) -> bool:
+        """Whether all are."""
+        return not self._to_come
+
+    def note(self, page: LogPage) -> None:
+        """Note that a log ends with this page."""
+        self._ends[page.experiment_id] = page.attempt, page.number + page.count - 1
+        self._to_come.add(page.experiment_id)
+
+    def until(self, page: LogPage) -> LogPage:
+        """Return a page without what is after the end of its log."""
+        if page.experiment_id not in self._ends:
+            return page
+        attempt, number = self._ends[page.experiment_id]
+        if page.attempt == attempt:
+            return _until(page, number)
+        return page if page.attempt < attempt else _until(page, 0)
+
+    def has_reached(self, page: LogPage) -> bool:
+        """Return whether nothing is wanted after this page, which is whole, and note that."""
+        attempt, number = self._ends.get(page.experiment_id, (0, 0))
+        # Where nothing comes before the end, the script has emptied its output.
+        has_reached = page.is_end or not page.count or page.number + page.count > number
+        if page.attempt > attempt or (page.attempt == attempt and has_reached):
+            self._to_come.discard(page.experiment_id)
+            return True
+        return False
 
 
 def _cursor(attempt: int, number: int) -> str:

@@ -42,6 +42,14 @@ if release != "now":
     print("and an error", file=sys.stderr)
 """
 
+ENDLESS = """
+import itertools, time
+
+for number in itertools.count(1):
+    print(f"line {number}", flush=True)
+    time.sleep(0.001)
+"""
+
 LOST_ONCE = """
 import os, signal, sys, time
 from pathlib import Path
@@ -210,6 +218,34 @@ def test_what_is_printed_meanwhile_is_not_chased(begin: Start, tmp_path: Path, a
     (tmp_path / "release").touch()
     wait_until(lambda: experiment.status() == "SUCCEEDED", "the end")
     assert messages([first, *lines]) == numbered(*range(1, 25_001))
+
+
+@pytest.mark.parametrize("arguments", [{"n_lines": None}, {"since": 1}, {"n_lines": 25_000}], ids=str)
+def test_what_is_printed_meanwhile_is_not_chased_in_a_run(
+    begin: Start, tmp_path: Path, arguments: dict[str, Any]
+) -> None:
+    """The same of a run: the log of each experiment ends where it ended."""
+    run = begin(COUNTS, f"25000 {tmp_path / 'release'}")
+    experiment = only(run)
+    wait_until(lambda: len(list(experiment.logs(None))) == 25_000, "all lines")
+    lines = run.logs(**arguments)
+    first = next(lines)
+    (tmp_path / "release").touch()
+    wait_until(lambda: experiment.status() == "SUCCEEDED", "the end")
+    shown = [line.partition(" | ")[2] for line in (first, *lines)]
+    assert messages(shown) == numbered(*range(1, 25_001))
+
+
+@pytest.mark.parametrize("arguments", [{"n_lines": None}, {"since": 1}, {"since": timedelta(days=1)}], ids=str)
+def test_logs_of_scripts_that_print_all_the_time(begin: Start, tmp_path: Path, arguments: dict[str, Any]) -> None:
+    """However fast the scripts of a run print, its log comes to an end, after as many requests as its length needs."""
+    run = begin(ENDLESS, "--name '[1, 2, 3]'")
+    wait_until(lambda: list(next(iter(run)).logs(1)), "the first lines")
+    with requests(sessions.current()) as sent:
+        lines = list(run.logs(**arguments))
+    assert lines
+    assert sent[0] <= 4 + len(lines) // 1_000
+    run.cancel()
 
 
 def test_pages_are_fetched_as_they_are_consumed(begin: Start) -> None:
