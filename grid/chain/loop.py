@@ -26,7 +26,7 @@ __all__ = ["Call", "Closable", "Steps", "adopt", "background", "in_thread", "ite
 
 T = TypeVar("T")
 
-_PATIENCE = 0.3  # seconds that each of the three steps of the shutdown at interpreter exit may take
+_PATIENCE = 0.25  # seconds that each of the four steps of the shutdown at interpreter exit may take
 LAST_PATIENCE = 1.0  # seconds for all of them, and for the end of an iteration
 # On Windows an unlimited wait cannot be interrupted by Ctrl-C, so the wait is cut into slices of this many seconds.
 _SLICE = 0.1 if os.name == "nt" else None
@@ -107,7 +107,11 @@ class _Background:
         for task in tasks:
             task.cancel()
         await _settle(tasks)
-        await _settle({asyncio.ensure_future(self.loop.shutdown_asyncgens())})
+        # The outermost first: each closes those within it, which are not to be closed from outside at the same time.
+        sources = {asyncio.ensure_future(_closed(source)) for source in self.sources}
+        await _settle(sources)
+        if all(source.done() for source in sources):
+            await _settle({asyncio.ensure_future(self.loop.shutdown_asyncgens())})
         await _settle({asyncio.ensure_future(closable.close()) for closable in self.open})
         await asyncio.sleep(0)  # a transport that was closed releases its socket one turn of the loop later
 
@@ -224,10 +228,8 @@ class Steps(Generic[T]):
 
     async def close(self) -> None:
         """Close the iterator, if it can be; runs on the loop."""
-        aclose: Callable[[], Awaitable[None]] | None = getattr(self._source, "aclose", None)
         try:
-            if aclose is not None:
-                await aclose()
+            await _closed(self._source)
         finally:
             self.background.sources.discard(self._source)
 
@@ -238,6 +240,12 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_forever()
     finally:
         loop.close()
+
+
+async def _closed(source: AsyncIterator[Any]) -> None:
+    aclose: Callable[[], Awaitable[None]] | None = getattr(source, "aclose", None)
+    if aclose is not None:
+        await aclose()
 
 
 async def _settle(tasks: set[asyncio.Task[Any]]) -> None:

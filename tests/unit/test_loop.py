@@ -349,6 +349,30 @@ print(next(items))
     assert outcome(python(script)) == ("1\nclosed\n", "", 0)
 
 
+def test_exit_with_iterations_within_each_other() -> None:
+    """Where sources go through others, each is closed by the one that goes through it, and nothing complains."""
+    script = """
+import asyncio
+from contextlib import aclosing
+from grid.chain import loop
+async def source(depth):
+    try:
+        if depth:
+            async with aclosing(source(depth - 1)) as within:
+                async for item in within:
+                    yield item
+        else:
+            yield 1
+    finally:
+        await asyncio.sleep(0.001)
+        print("closed", depth)
+items = loop.iterate(source(5))
+print(next(items))
+"""
+    closed = "".join(f"closed {depth}\n" for depth in range(6))
+    assert outcome(python(script)) == (f"1\n{closed}", "", 0)
+
+
 def test_exit_does_not_wait_for_what_will_not_end() -> None:
     """A closable that never closes and a task that will not be cancelled cannot keep the interpreter from ending."""
     script = """
