@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from grid.definition.checks import check_text
+from grid.definition.checks import check_text, shown
 from grid.errors import ClusterNotFound, ExperimentNotFound, InvalidArgument
 from grid.experiment import Experiment, wait_for_end
 from grid.run import Run
@@ -121,6 +121,9 @@ def get_run(name: str) -> Run:
     >>> grid.get_run('clever-noether-1882').status()  # doctest: +SKIP
     defaultdict(<class 'list'>, {'SUCCEEDED': ['clever-noether-1882-exp0']})
     """
+    if not name:
+        message = f"name must be the name of a run, not {shown(name)}: list_runs() returns yours"
+        raise InvalidArgument(message)
     return Run(name)
 
 

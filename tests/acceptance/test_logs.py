@@ -315,6 +315,8 @@ def test_build_logs(counted: Experiment) -> None:
     for wrong in ((), (run.name, counted.name)):
         with pytest.raises(ValueError, match="exactly one"):
             grid.get_build_logs(*wrong)
+    with pytest.raises(InvalidArgument, match="must be the name of a run, not ''"):
+        grid.get_build_logs(run_name="")
     for read in (run.build_logs, counted.build_logs):
         with pytest.raises(InvalidArgument, match="n_lines"):
             read(-1)
