@@ -134,7 +134,10 @@ class ExperimentLog(Stream["LogPage"]):
         from grid import models  # noqa: PLC0415 - not before the first call
 
         where = {name: value for name, value in where.items() if value is not None}
-        found = (await self.session.ask(models.GetLog, id=self._experiment, **where)).experiment
+        try:
+            found = (await self.session.ask(models.GetLog, id=self._experiment, **where)).experiment
+        except NotFound:  # deleted while the service looked for it
+            raise self._gone() from None
         if found is None:
             raise self._gone()
         self._run = found.run_id

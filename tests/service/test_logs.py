@@ -311,6 +311,40 @@ def test_last(service: ServiceProcess, start: Start, tmp_path: Path) -> None:
     assert heard == dict.fromkeys(heard, "step 2\nunfinished\n")
 
 
+def test_beginnings_come_last(service: ServiceProcess, session: Session, start: Start) -> None:
+    """Where one begins that waits is said after the lines of others: there may be thousands that wait."""
+    run = start("import sys\nprint('one', flush=True)\nraise SystemExit(sys.argv[-1] == '1')", "--n '[1, 2]'")
+    wait_for_run(run)
+    first, second = run
+    pause_cluster("local")
+    try:
+        run.retry()
+        pages = logs_of(service.endpoint, run.name, {}, last=1)["pages"]
+        with following(service.endpoint, run.id, last=1) as followed:
+            told = [next(followed) for _ in range(2)]
+    finally:
+        resume_cluster("local")
+    for some in (pages, told):
+        assert [(page["experimentId"], page["attempt"], page["number"], page["count"]) for page in some] == [
+            (second.id, 1, 1, 1),
+            (first.id, 2, 1, 0),
+        ]
+    wait_for_run(run)
+
+
+def test_attempt_that_was_deleted_a_moment_ago(service: ServiceProcess, start: Start) -> None:
+    """Where there is an experiment's row but no attempt of it any more, the experiment is missing."""
+    run = start("raise SystemExit(1)")
+    wait_for_run(run)
+    run.retry()
+    wait_for_run(run)
+    with database_of(service) as connection:
+        connection.execute(
+            "DELETE FROM attempts WHERE experiment_seq = (SELECT seq FROM experiments WHERE id = ?)", (only(run).id,)
+        )
+    assert code_of(answer_of(service.endpoint, only(run).id, attempt=1)) == "EXPERIMENT_NOT_FOUND"
+
+
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [

@@ -164,6 +164,8 @@ class _Experiment:
     """Whether it waits for its turn."""
     is_known: bool = False
     """Whether the looker tells when there is more of this attempt."""
+    is_untold: bool = False
+    """Whether it is still to be said where it begins."""
     is_gone: bool = False
     """Whether it was deleted."""
 
@@ -198,6 +200,8 @@ class _Telling:
         self._experiments: dict[str, _Experiment] = {}
         self._by_index: dict[int, _Experiment] = {}
         self._turns: deque[_Experiment] = deque()
+        # Those of which it can be said without a look where they begin. It is said when there is nothing else to say.
+        self._beginnings: deque[_Experiment] = deque()
         # Attempts whose files are laid out as they were before, by the experiments' seqs.
         self._earlier: set[tuple[int, int]] = set()
         self._unfinished: set[str] = set()
@@ -205,12 +209,14 @@ class _Telling:
     @property
     def has_more(self) -> bool:
         """Whether there may be something to tell."""
-        return bool(self._turns)
+        while self._beginnings and not self._beginnings[0].is_untold:
+            self._beginnings.popleft()
+        return bool(self._turns or self._beginnings)
 
     @property
     def is_over(self) -> bool:
         """Whether everything is told, and nothing will come."""
-        return not self._turns and not self._unfinished
+        return not self.has_more and not self._unfinished
 
     async def open(self) -> None:
         """Find out what there is."""
@@ -221,12 +227,15 @@ class _Telling:
             self._earlier = log_rows.ended_with_layout(connection, run.seq, _EARLIER)
             for row in log_rows.current(connection, run.seq, asked.experiment):
                 begin = (1, 1) if asked.begin is None else (row.attempt, None)
-                self._experiments[row.id] = _Experiment(row, *begin)
+                self._experiments[row.id] = self._by_index[row.index] = _Experiment(row, *begin)
             for experiment_id, cursor in asked.after.items():
                 self._go_to(experiment_id, cursor)
             for each in self._experiments.values():
-                self._by_index[each.row.index] = each
                 self._note_row(each, each.row)
+                each.is_untold = each.number is None
+                if each.is_untold and not each.has_output:
+                    each.number = 1  # it has printed nothing yet
+                    self._beginnings.append(each)
                 self._queue(each)
 
         await self._database.read(read)
@@ -285,7 +294,7 @@ class _Telling:
         for experiment_id, known in gone.items():
             del self._experiments[experiment_id]
             self._unfinished.discard(experiment_id)
-            known.is_gone = True
+            known.is_gone, known.is_untold = True, False
         self._turns = deque(each for each in self._turns if not each.is_gone)
         if self._asked.experiment is not None and not all(known.is_told for known in gone.values()):
             raise ExperimentMissing(experiment_id=self._asked.experiment)
@@ -307,12 +316,16 @@ class _Telling:
                 self._queue(known)
 
     def _queue(self, each: _Experiment) -> None:
-        if not each.is_waiting and (each.has_output or each.number is None):
+        if not each.is_waiting and each.has_output:
             each.is_waiting = True
             self._turns.append(each)
 
     async def next(self) -> Piece | None:
         """Read a piece of the one whose turn it is; it may be empty, and there is none if that was deleted."""
+        if not self._turns:
+            each = self._beginnings.popleft()
+            each.is_untold = False
+            return self._piece(each, each.attempt, Page(1, 0, "", (), is_all=True, is_end=False), is_begin=True)
         each = self._turns.popleft()
         each.is_waiting = False
         row, attempt, number, has_ended = each.row, each.attempt, each.number, each.has_ended
@@ -326,6 +339,11 @@ class _Telling:
             most=_CHARACTERS,
             is_fresh=not each.is_known,
         )
+        if page.is_end and not page.count:
+            # An output that ends with nothing may have been removed with its experiment, in the middle of its text.
+            await self.refresh()
+            if each.is_gone:
+                return None
         each.is_known = each.has_output
         # A script that empties or replaces its output begins anew.
         is_anew = number is not None and page.number < number
@@ -339,5 +357,9 @@ class _Telling:
             each.number = page.number + page.count
             if page.count and not page.is_all:
                 self._queue(each)
-        is_begin = number is None or (is_anew and page.number == 1)
-        return Piece(row.id, experiment_name(self.run.name, row.index), attempt, page, is_begin)
+        is_begin = each.is_untold or (is_anew and page.number == 1)
+        each.is_untold = False
+        return self._piece(each, attempt, page, is_begin=is_begin)
+
+    def _piece(self, each: _Experiment, attempt: int, page: Page, *, is_begin: bool) -> Piece:
+        return Piece(each.row.id, experiment_name(self.run.name, each.row.index), attempt, page, is_begin)

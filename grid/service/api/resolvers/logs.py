@@ -12,7 +12,7 @@ from ariadne import ObjectType, SubscriptionType
 
 from grid.service.api.context import Info
 from grid.service.api.projections import Object, log_page_object
-from grid.service.domain.errors import AttemptMissing, InvalidValue
+from grid.service.domain.errors import AttemptMissing, ExperimentMissing, InvalidValue
 from grid.service.domain.logs import Asked
 from grid.service.executors.protocol import Written
 from grid.service.results.pages import Begin, Page, Time
@@ -48,7 +48,9 @@ async def _written(experiment: Mapping[str, Any], attempt: int | None) -> tuple[
     if not 1 <= attempt < current:
         raise AttemptMissing(experiment["name"], attempt, current)
     ended = await experiment["endings"].of(experiment["seq"])
-    layout = next(each["layout"] for each in ended if each["number"] == attempt)
+    layout = next((each["layout"] for each in ended if each["number"] == attempt), None)
+    if layout is None:  # the experiment was deleted since its row was read
+        raise ExperimentMissing(experiment["name"], experiment["id"])
     return Written(experiment["id"], attempt, layout), True
 
 
