@@ -130,9 +130,10 @@ def test_cost_is_refused_with_both_numbers() -> None:
         ('mutation { cancelRun(name: "a") { ended pending } }', 10_000, 10_100),
         ('mutation { retryRun(input: {id: "a", key: "b"}) { names } }', 10_000, 10_100),
         ('{ cluster(name: "a") { instanceTypes { name } } }', 100, 110),
-        ('{ experiment(id: "a") { log { text times { number } } } }', 1_000, 1_010),
+        ('{ experiment(id: "a") { log { text times { number } } } }', 11_000, 11_010),
+        ('{ experiment(id: "a") { log(first: 5) { text times { number } } } }', 1_005, 1_015),
         ("{ runs(first: 1) { nodes { experiments(first: 1000) { nodes { log { text } } } } } }", 1_000_000, 1_010_000),
-        ('{ run(name: "a") { logs { pages { text times { at } } isEnd } buildLog { text } } }', 13_000, 15_000),
+        ('{ run(name: "a") { logs { pages { text times { at } } isEnd } buildLog { text } } }', 22_000, 23_000),
     ],
 )
 def test_lists_cost_what_they_can_hold(text: str, least: int, most: int) -> None:
@@ -145,6 +146,7 @@ def test_every_list_was_thought_of() -> None:
     short = {
         "Estimate.warnings",
         "Experiment.attempts",
+        "LogPage.times",  # as many as there are lines, where a page says how many
         "Query.clusters",
         "StartedRun.warnings",
     }

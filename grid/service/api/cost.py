@@ -50,9 +50,8 @@ _LENGTHS = {
     "RunStatus.groups": len(ExperimentStatus),
     "Run.failures": MAX_EXPERIMENTS // 2,
     "Cluster.instanceTypes": 100,
-    # As many as there are pieces in an answer; nearly all of them have one or two times.
+    # As many as there are pieces in an answer.
     "RunLogs.pages": 1_000,
-    "LogPage.times": 2,
 }
 
 # The longest page of those that are no lists of objects.
