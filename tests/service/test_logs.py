@@ -693,3 +693,14 @@ def test_build_logs(service: ServiceProcess, start: Start) -> None:
         assert (page["name"], page["experimentId"], page["number"], page["count"]) == (name, experiment_id, 1, 2)
         assert page["times"] == [{"number": 1, "at": answer["createdAt"], "isApproximate": False}]
         assert page["isEnd"]
+    for script, interpreter, words in (
+        ("run.py", "/opt/old/bin/python", "run by /opt/old/bin/python"),
+        ("run.py", None, "run by the python3 that the service's machine finds when each starts"),
+        ("run.sh", "/opt/old/bin/python", "run by the bash that the service's machine finds when each starts"),
+    ):
+        with database_of(service) as connection:
+            connection.execute(
+                "UPDATE runs SET script = ?, interpreter = ? WHERE name = ?", (script, interpreter, run.name)
+            )
+        text = ask(service.endpoint, query, name=run.name)["data"]["run"]["buildLog"]["text"]
+        assert text.endswith(f"{words}\n")

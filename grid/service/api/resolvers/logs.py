@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from ariadne import ObjectType, SubscriptionType
 
 from grid.service.api.context import Info
 from grid.service.api.projections import Object, log_page_object
+from grid.service.domain.cluster import RUNNERS
 from grid.service.domain.errors import AttemptMissing, ExperimentMissing, InvalidValue
 from grid.service.domain.logs import Asked
 from grid.service.executors.protocol import Written
@@ -26,6 +29,8 @@ BINDABLES = (_experiment, _run, _subscription)
 
 _LONGEST = 1e10
 """Seconds that are longer ago than anything."""
+_MANY = 100
+"""So many times of lines are not written down on the event loop."""
 _PLACES = ("number", "since", "secondsAgo", "last")
 
 
@@ -36,7 +41,9 @@ async def _log(
     begin = _begin(info.context.service.logs.now(), {name: place.get(name) for name in _PLACES})
     written, has_ended = await _written(experiment, attempt)
     page = await info.context.service.logs.page(written, begin, first, has_ended=has_ended)
-    return log_page_object(experiment["id"], experiment["name"], written.number, page)
+    parts = experiment["id"], experiment["name"], written.number, page
+    # One that prints a line a second has a time for each.
+    return log_page_object(*parts) if len(page.times) < _MANY else await asyncio.to_thread(log_page_object, *parts)
 
 
 async def _written(experiment: Mapping[str, Any], attempt: int | None) -> tuple[Written, bool]:
@@ -116,17 +123,21 @@ def _place(info: Info, place: Mapping[str, Any]) -> Begin | None:
 
 
 @_run.field("buildLog")
-def _build_log_of_run(run: Object, info: Info) -> Object:
-    return _build_log(run, info, None, 1)
+def _build_log_of_run(run: Object, _: Info) -> Object:
+    return _build_log(run, None, 1)
 
 
 @_experiment.field("buildLog")
-def _build_log_of_experiment(experiment: Mapping[str, Any], info: Info) -> Object:
-    return _build_log(experiment, info, experiment["id"], experiment["attempt"])
+def _build_log_of_experiment(experiment: Mapping[str, Any], _: Info) -> Object:
+    return _build_log(experiment, experiment["id"], experiment["attempt"])
 
 
-def _build_log(of: Mapping[str, Any], info: Info, experiment_id: str | None, attempt: int) -> Object:
-    program, *_ = info.context.service.cluster.command(of["script"], (), of["interpreter"])
+def _build_log(of: Mapping[str, Any], experiment_id: str | None, attempt: int) -> Object:
+    runner = RUNNERS.get(PurePosixPath(of["script"]).suffix)
+    if runner is None and of["interpreter"]:
+        program = of["interpreter"]
+    else:  # it is looked for when an attempt is started, and nobody writes down what was found
+        program = f"the {runner or 'python3'} that the service's machine finds when each starts"
     lines = (
         "Nothing was built: experiments run in an environment that is there already.",
         f"Their scripts are run by {program}",
