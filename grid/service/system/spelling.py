@@ -40,6 +40,8 @@ def unspelled(text: str) -> str | None:
     text
         The spelling: a part of a path, without any slash.
     """
+    if text.isascii() and "\\" not in text:  # as nearly all are
+        return None if text in ("", ".", "..") or "/" in text or "\0" in text else text
     try:
         # There and back: bytes that are UTF-8 together make a character, though each of them was spelled.
         name = os.fsdecode(os.fsencode(_ONE.sub(_byte, text)))
