@@ -41,8 +41,15 @@ class Contents:
     async def open(self, attempt: Attempt, path: str) -> Content | None:
         """Open the file of that path; None if it is not there, or cannot be read."""
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, self._files.open, attempt.written, path)
-        return None if found is None else Content(self._threads, self._digests, attempt, *found)
+
+        def find() -> Content | None:
+            found = self._files.open(attempt.written, path)
+            if found is None:
+                return None
+            is_hashed = attempt.has_ended and self._digests.kept(attempt.written, [found[1]]) == [None]
+            return Content(self._threads, self._digests if is_hashed else None, attempt, *found)
+
+        return await loop.run_in_executor(self._threads, find)
 
     async def bundle(self, attempt: Attempt, paths: Sequence[str]) -> AsyncIterator[bytes]:
         """Yield an archive of the files of these paths, as `bundles.archive` does; the next piece is made meanwhile."""
@@ -66,7 +73,7 @@ class Content:
     threads
         Where it is read.
     digests
-        Where its digest is kept.
+        Where its digest is kept; None if it is not computed: it is known, or the attempt goes on.
     attempt
         Whose it is.
     file
@@ -76,7 +83,7 @@ class Content:
     """
 
     def __init__(
-        self, threads: ThreadPoolExecutor, digests: Digests, attempt: Attempt, file: BinaryIO, state: FileState
+        self, threads: ThreadPoolExecutor, digests: Digests | None, attempt: Attempt, file: BinaryIO, state: FileState
     ) -> None:
         self._threads = threads
         self._digests = digests
@@ -99,7 +106,7 @@ class Content:
             If it was overwritten meanwhile, or there is less of it: the last piece is then not yielded.
         """
         loop = asyncio.get_running_loop()
-        hasher = hashlib.sha256() if part == range(self.state.size) and self._attempt.has_ended else None
+        hasher = hashlib.sha256() if part == range(self.state.size) and self._digests is not None else None
 
         def read(left: int) -> bytes:
             piece = self._file.read(min(left, _PIECE))
@@ -121,6 +128,6 @@ class Content:
                 yield piece
         finally:
             await asyncio.wait([reading])  # nobody may read from a closed file, which may be another one by then
-        if hasher is not None:
+        if hasher is not None and self._digests is not None:
             digests = {self.state: hasher.hexdigest()}
             await loop.run_in_executor(self._threads, self._digests.keep, self._attempt.written, digests)
