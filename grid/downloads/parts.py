@@ -52,7 +52,7 @@ class PartFile:
                 """How many bytes it has."""
                 self._has_note = self.size > 0  # the note is written before the first byte
             except BaseException:
-                self.close()
+                self._shut()
                 raise
 
     def _locked(self) -> int:
@@ -137,7 +137,7 @@ class PartFile:
         self._target.put(self.place, self._folder, self._name, self._descriptor)
         with self._target.naming(self.place):
             self._forget_note()
-        self.close()
+        self._shut()
         return self._target.path(self.place)
 
     def discard(self) -> None:
@@ -145,10 +145,15 @@ class PartFile:
         with suppress(FileNotFoundError):
             os.unlink(self._name, dir_fd=self._folder)
         self._forget_note()
-        self.close()
+        self._shut()
 
     def close(self) -> None:
-        """Close it; what it has stays."""
+        """Close it; what it has stays, if it has anything."""
+        if self._descriptor >= 0 and not self.size:
+            self.discard()
+        self._shut()
+
+    def _shut(self) -> None:
         for descriptor in (self._descriptor, self._folder):
             if descriptor >= 0:
                 os.close(descriptor)

@@ -70,6 +70,7 @@ def test_two_downloads_of_one_file(target: Target) -> None:
         PartFile(target, HERE)
     part.close()
     PartFile(target, HERE).close()
+    assert list((target.folder / PARTS).iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["exp0", "exp0/ckpt"])
