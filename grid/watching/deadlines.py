@@ -18,7 +18,17 @@ _ONE_LOOK = 2.0  # seconds for the first answer: who does not want to wait wants
 
 
 class Late(Exception):
-    """The deadline has passed."""
+    """The deadline has passed.
+
+    Attributes
+    ----------
+    has_seen
+        Whether anything has come before.
+    """
+
+    def __init__(self, *, has_seen: bool) -> None:
+        super().__init__()
+        self.has_seen = has_seen
 
 
 class Deadline:
@@ -87,7 +97,7 @@ async def until(
                 has_seen = True
                 yield step.item
             elif deadline.left(has_seen=has_seen) <= 0:
-                raise Late
+                raise Late(has_seen=has_seen)
             else:
                 yield None
     finally:

@@ -123,26 +123,33 @@ async def ends_of(
     RunNotFound
         If the run no longer exists.
     """
-    from grid.chain import loop  # noqa: PLC0415 - not before the first call
-
-    stream, ended = _Events(state), _Ended()
-    to_come = follow(stream)
+    stream = _Events(state)
     try:
-        answer = await state.session.ask(models.GetRunProgress, name=state.name, owner=state.owner)
-        present = state.same(answer.run).status.revision
-        async with aclosing(until(deadline, to_come)) as pieces:
-            async for piece in pieces:
-                if piece is None:
-                    continue
-                ended.see(piece.events)
-                # Of what has happened before, what was retried since is known at the end only.
-                if piece.revision >= present and (names := ended.take()):
-                    yield await loop.in_thread(partial(find, names), "grid-experiments")
-    except Late:
+        async with aclosing(until(deadline, _ends(state, stream, find))) as batches:
+            async for batch in batches:
+                if batch:
+                    yield batch
+    except Late as late:
         if not stream.is_over:
-            raise await still_running(state, deadline) from None
+            raise await still_running(state, deadline, is_answering=late.has_seen) from None
     except RunNotFound:
         raise state.gone() from None
+
+
+async def _ends(
+    state: RunState, stream: _Events, find: Callable[[Sequence[str]], Sequence[_E]]
+) -> AsyncGenerator[Sequence[_E], None]:
+    """Yield what has ended, or nothing when something else has happened."""
+    from grid.chain import loop  # noqa: PLC0415 - not before the first call
+
+    answer = await state.session.ask(models.GetRunProgress, name=state.name, owner=state.owner)
+    present, ended = state.same(answer.run).status.revision, _Ended()
+    async with aclosing(follow(stream, has_worked=True)) as pieces:
+        async for piece in pieces:
+            ended.see(piece.events)
+            # Of what has happened before, what was retried since is known at the end only.
+            names = ended.take() if piece.revision >= present else ()
+            yield await loop.in_thread(partial(find, names), "grid-experiments") if names else ()
 
 
 class _Ended:

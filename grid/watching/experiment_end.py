@@ -60,8 +60,8 @@ async def records_of(
         if stream.is_over:
             return
         message = (
-            f"the experiment {record.name!r} has not ended within {deadline}: it is {latest.status}. It goes on: "
-            "wait again, or cancel it"
+            f"the experiment {record.name!r} has not ended within {deadline}: it was {latest.status} when "
+            "its service last said so. It goes on: wait again, or cancel it"
         )
         raise WaitTimeout(message) from None
     except NotFound:

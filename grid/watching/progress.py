@@ -51,17 +51,28 @@ async def progress_of(
                 latest = answer or latest
                 if latest is not None:
                     yield latest
-    except Late:
+    except Late as late:
         if not stream.is_over:
-            raise await still_running(state, deadline) from None
+            raise await still_running(state, deadline, is_answering=late.has_seen) from None
     except RunNotFound:
         raise state.gone() from None
 
 
-async def still_running(state: RunState, deadline: Deadline) -> WaitTimeout:
-    """Return the error for a run that has not ended in time: it says which experiments have not."""
-    groups: dict[str, tuple[str, ...]] = {}
+async def still_running(state: RunState, deadline: Deadline, *, is_answering: bool) -> WaitTimeout:
+    """Return the error for a run that has not ended in time: it says which experiments have not.
+
+    Parameters
+    ----------
+    state
+        The run.
+    deadline
+        Until when somebody has waited.
+    is_answering
+        Whether the service has answered meanwhile: one that has not is not asked again.
+    """
     try:
+        if not is_answering:
+            return _late(state, deadline, "and its service has not answered")
         found = await state.session.ask(models.GetRunStatus, within=_LAST_LOOK, name=state.name, owner=state.owner)
         groups = {group.status.value: group.names for group in state.same(found.run).status.groups}
         left = [_named(word, groups[word]) for word in ("RUNNING", "PENDING", "QUEUED") if word in groups]
@@ -70,6 +81,10 @@ async def still_running(state: RunState, deadline: Deadline) -> WaitTimeout:
         what = "it no longer exists"
     except GridError as error:
         what = f"and its service does not say how things are: {error}"
+    return _late(state, deadline, what)
+
+
+def _late(state: RunState, deadline: Deadline, what: str) -> WaitTimeout:
     return WaitTimeout(
         f"the run {state.name!r} has not ended within {deadline}: {what}. It goes on: wait again, or cancel it"
     )

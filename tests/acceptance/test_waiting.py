@@ -20,6 +20,7 @@ from grid.session import session as sessions
 from grid.session import streams
 from grid.session.session import Session
 from grid.shared.wire import ExperimentStatus, Reason
+from grid.watching import deadlines
 from grid.watching.events import _Ended
 from tests.faults.proxy import SUBSCRIPTION, Exchange, Fault, Proxy
 from tests.support.gates import SCRIPT, Gates
@@ -115,11 +116,49 @@ def test_timeout_says_what_still_runs(begin: Callable[[int], grid.Run], gates: G
     with pytest.raises(errors.WaitTimeout, match=f"within 0.2 s: 2 RUNNING .{first}, "):
         next(completed)
     experiment = run.experiments[first]
-    with pytest.raises(errors.WaitTimeout, match=f"the experiment {first!r} has not ended within 0 s: it is RUNNING"):
+    with pytest.raises(
+        errors.WaitTimeout, match=f"the experiment {first!r} has not ended within 0 s: it was RUNNING when"
+    ):
         experiment.wait(0)
     gates.open(1, 2, 3, 4)
     assert experiment.wait(60).status() == "SUCCEEDED"
     assert run.wait(60).status().keys() == {"SUCCEEDED"}
+
+
+@pytest.mark.parametrize("how", ["wait", "as_completed", "experiment"])
+def test_timeout_while_the_service_hangs(
+    begin: Callable[[int], grid.Run],
+    gates: Gates,
+    service: ServiceProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    """A service that takes requests and does not answer holds up nobody who has a timeout, and is not asked again."""
+    monkeypatch.setattr(deadlines, "_ONE_LOOK", 0.1)
+    with Proxy(service.endpoint.url) as proxy:
+        sessions.use(Session(dataclasses.replace(service.endpoint, url=proxy.url), is_embedded=False))
+        run = begin(2)
+        gates.open(0)
+        wait_until(lambda: "SUCCEEDED" in run.status(), "the first end")
+        experiment = next(each for each in grid.Run(run.name) if each.name.endswith("exp1"))
+        known = experiment.status()
+        asked: list[str] = []
+
+        def plan(exchange: Exchange) -> Fault | None:
+            asked.append(exchange.operation)
+            return Fault.SILENCE
+
+        proxy.plan = plan
+        # What is asked without a deadline of its own is given up after 30 s.
+        waits = {
+            "wait": lambda: run.wait(0.05),
+            "as_completed": lambda: list(run.as_completed(0.05)),
+            "experiment": lambda: experiment.wait(0.05),
+        }
+        with pytest.raises(errors.WaitTimeout, match=f"it was {known} when" if how == "experiment" else "not answered"):
+            waits[how]()
+    sessions.use(service.session())
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "5", True, [1]])
