@@ -6,7 +6,8 @@
 ...     print(experiment.name)
 
 The work is done on Grid's own loop, and the caller's goes on meanwhile. A task that is cancelled ends the waiting at
-once, and not the run. Arguments and errors are those of the methods of the same names.
+once, and not the run. So does Ctrl-C under :func:`asyncio.run`, which cancels its task; that the run goes on, only the
+methods say. Arguments and errors are those of the methods of the same names.
 """
 
 from __future__ import annotations

@@ -553,6 +553,8 @@ class Run(RunArguments):
     def as_completed(self, timeout: float | None = None) -> Iterator[Experiment]:
         """Return the experiments in the order in which they end: those that have ended first, then each as it does.
 
+        Ctrl-C while the next one is waited for ends the waiting, and not the run, and says so.
+
         One that failed and was queued again by itself has not ended. One that is retried after it came comes again at
         its next end. One that is deleted does not come.
 
@@ -582,7 +584,7 @@ class Run(RunArguments):
         clever-noether-1882-exp1 SUCCEEDED
         clever-noether-1882-exp0 FAILED
         """
-        return _each(self._ends(timeout))
+        return _each(self._ends(timeout), stopping="r.cancel()")
 
     @overload
     def watch(self, metrics: bool = False, logs: Literal[False] = False) -> Iterator[StatusChanged]: ...
@@ -766,10 +768,16 @@ class Run(RunArguments):
         return self._state.record
 
 
-def _each(batches: AsyncGenerator[Sequence[_T], None]) -> Iterator[_T]:
-    """Yield one after the other what comes several at a time."""
+def _each(batches: AsyncGenerator[Sequence[_T], None], stopping: str = "") -> Iterator[_T]:
+    """Yield one after the other what comes several at a time; Ctrl-C says what stops the run, if that is given."""
     from grid.chain import loop  # noqa: PLC0415 - not before the first call
+    from grid.watching.display import say  # noqa: PLC0415
 
-    with closing(loop.iterate(batches)) as some:
-        for each in some:
-            yield from each
+    try:
+        with closing(loop.iterate(batches)) as some:
+            for each in some:
+                yield from each
+    except KeyboardInterrupt:
+        if stopping:
+            say(f"still running; {stopping} stops it")
+        raise

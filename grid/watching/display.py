@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from grid.errors import InvalidArgument
+from grid.session import waiting
 from grid.watching.line import PLAIN, RICH, Letters, cut, progress_line
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class _Terminal:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._drawn = 0
+        self._is_gone = False
         self.letters = _letters_of(stream)
 
     def draw(self, line: str) -> None:
@@ -51,14 +53,20 @@ class _Terminal:
         line = cut(line, _width_of(self._stream) - 1, self.letters)
         self._write("\r" + line + " " * (self._drawn - len(line)))
         self._drawn = len(line)
+        if not self._is_gone:
+            waiting.unfinished.add(self)
+
+    def leave(self) -> None:
+        self._drawn = 0
+        waiting.unfinished.discard(self)
 
     def end(self) -> None:
         if self._drawn:
             self._write("\n")
+        self.leave()
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        self._is_gone = self._is_gone or not _written(self._stream, text)
 
 
 class _Notebook:
@@ -89,11 +97,11 @@ class _Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._is_gone = False
         self.letters = _letters_of(stream)
 
     def draw(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        self._is_gone = self._is_gone or not _written(self._stream, line + "\n")
 
     def end(self) -> None:
         """Nothing needs to be done."""
@@ -193,8 +201,17 @@ def check_progress(progress: object) -> None:
 def say(text: str) -> None:
     """Write a line to stderr, if there is one."""
     if sys.stderr is not None:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        _written(sys.stderr, text + "\n")
+
+
+def _written(stream: TextIO, text: str) -> bool:
+    """Write to a stream; return False where nobody reads any more, which is no reason to end what is shown there."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        return False
+    return True
 
 
 def drawing_on(*, progress: bool | None) -> Drawing | None:

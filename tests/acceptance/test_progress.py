@@ -178,6 +178,7 @@ def test_lines_in_a_pipe_that_wants_them(
     [
         ("run.wait()", "still running; r.cancel() stops it"),
         ("next(iter(run)).wait()", "still running; e.cancel() stops it"),
+        ("list(run.as_completed())", "still running; r.cancel() stops it"),
         ("import asyncio; asyncio.run(grid.aio.wait(run))", ""),
     ],
 )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+from contextlib import suppress
 
 import pytest
 
 from grid.models import Forecast, StatusCount, StatusProgress
+from grid.session import waiting
 from grid.shared.wire import ExperimentStatus
 from grid.watching.display import ProgressShown, _Lines, _Terminal
 from grid.watching.line import PLAIN, RICH, cut, progress_line
+from tests.support.waiting import wait_until
 
 NAME = "glad-cauchy-8648"
 
@@ -135,3 +140,45 @@ def test_nothing_to_draw() -> None:
         output = Output()
         ProgressShown(NAME, place(output)).end()
         assert output.text() == ""
+
+
+def test_terminal_that_is_closed() -> None:
+    """A wait does not end because its terminal has: nothing is drawn any more."""
+    now = 100.0
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w", encoding="utf-8") as stream:
+        shown = ProgressShown(NAME, _Terminal(stream), clock=lambda: now)
+        lines = ProgressShown(NAME, _Lines(stream), clock=lambda: now)
+        shown.show(at(1, RUNNING=2))
+        os.close(ours)
+        with pytest.raises(OSError, match="Input/output error"):
+            os.write(theirs, b"x")
+        for ended in (1, 2):
+            now += 60
+            for each in (shown, lines):
+                each.show(at(1 + ended, RUNNING=2 - ended, SUCCEEDED=ended))
+        shown.end()
+        lines.end()
+        with suppress(OSError):  # what could not be written is still held
+            stream.close()
+
+
+def test_what_is_waited_for_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said while a line is drawn begins below it, and the line is drawn anew after that."""
+    monkeypatch.setattr(waiting, "_SECONDS", 0)
+    now, output = 100.0, Output()
+    monkeypatch.setattr("sys.stderr", output)
+    shown = ProgressShown(NAME, _Terminal(output), clock=lambda: now)
+    shown.show(at(1, RUNNING=1))
+    for _ in range(2):
+        with waiting.told("the service"):
+            wait_until(lambda: output.text().endswith("service\n"), "what is said")
+        if now == 100.0:
+            now += 1
+            shown.show(at(2, SUCCEEDED=1))
+            shown.end()
+    lines = output.text().split("\n")
+    assert lines[1] == lines[3] == "grid: still waiting for the service"
+    assert lines[0] == "\rglad-cauchy-8648 ░░░░░░░░ 0/1 · 1 running"
+    assert lines[2] == "\rglad-cauchy-8648 ████████ 1/1"
+    assert lines[4:] == [""]
