@@ -220,8 +220,9 @@ class _Sockets(Generic[T]):
         self._judge(error, count, self._clock() - begun)
 
     def _judge(self, error: GridError | None, count: int, lasted: float) -> None:
-        # The first answer comes at once: one that lasts brings more, or at least the time to wait for it.
-        has_worked = count > 1 or (lasted >= _AT_ONCE and not isinstance(error, RequestTimeout))
+        # One that was not cut has told all. The first answer comes at once: one that lasts brings more, or at least the
+        # time to wait for it.
+        has_worked = error is None or count > 1 or (lasted >= _AT_ONCE and not isinstance(error, RequestTimeout))
         if has_worked:
             self._cuts, self._session.asks_since = 0, None
             return

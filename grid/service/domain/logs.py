@@ -339,8 +339,8 @@ class _Telling:
             most=_CHARACTERS,
             is_fresh=not each.is_known,
         )
-        if page.is_end and not page.count:
-            # An output that ends with nothing may have been removed with its experiment, in the middle of its text.
+        if page.is_end and not page.count and (number or 1) > 1:
+            # It may have been removed with its experiment, in the middle of its text.
             await self.refresh()
             if each.is_gone:
                 return None
