@@ -173,6 +173,11 @@ def test_lines_in_a_pipe_that_wants_them(
     assert last == f"{run.name} ████████ 4/4"
 
 
+_UNCLOSED = re.compile(
+    r"Exception ignored in: <function Connection\.__del__.*?Unclosed connection [^\n]*\n?", re.DOTALL
+)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -196,7 +201,9 @@ except KeyboardInterrupt:
 """
     process = begin(attempt, stderr=subprocess.PIPE)
     output, complaints = process.communicate(timeout=120)
-    assert (output, complaints.strip(), process.returncode) == ("waits\ninterrupted True\nwaited\n", said, 0)
+    # A request that was cancelled between two steps of aiohttp, which closes it then and says so where warnings are on.
+    complaints = _UNCLOSED.sub("", complaints).strip()
+    assert (output, complaints, process.returncode) == ("waits\ninterrupted True\nwaited\n", said, 0)
     assert len(run.status()["RUNNING"]) == 2
 
 
