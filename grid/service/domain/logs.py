@@ -321,13 +321,15 @@ class _Telling:
             self._turns.append(each)
 
     async def next(self) -> Piece | None:
-        """Read a piece of the one whose turn it is; it may be empty, and there is none if that was deleted."""
+        """Read a piece of the one whose turn it is; it may be empty. None if that has nothing, or is gone."""
         if not self._turns:
             each = self._beginnings.popleft()
             each.is_untold = False
             return self._piece(each, each.attempt, Page(1, 0, "", (), is_all=True, is_end=False), is_begin=True)
         each = self._turns.popleft()
         each.is_waiting = False
+        if not each.has_output:  # it was told to its end when a change of it gave it another turn
+            return None
         row, attempt, number, has_ended = each.row, each.attempt, each.number, each.has_ended
         begin = Begin(number=number) if number is not None else self._asked.begin
         layout = _EARLIER if (row.seq, attempt) in self._earlier else LAYOUT
