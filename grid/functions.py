@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from grid.definition.arguments import Environment, Params
 from grid.definition.checks import check_text, shown
 from grid.errors import ClusterNotFound, ExperimentNotFound, InvalidArgument
 from grid.experiment import Experiment, wait_for_end
@@ -50,6 +51,13 @@ class CreateRunArguments(TypedDict, total=False):
     timeout: float | None
     max_retries: int
     auto_resume: bool
+    params: Params
+    params_style: str
+    repeats: int
+    working_dir: str
+    environment: Environment
+    launcher: str
+    data: Mapping[str, str] | None
 
 
 def list_runs() -> list[str]:

@@ -119,8 +119,14 @@ class RunSettings(Model):
         The path of the script, as it was given.
     script_args
         The script's arguments, with the sweep written into them.
+    params
+        More arguments, as JSON; empty for none.
+    params_style
+        How those are written: `FLAG_VALUE`, `FLAG_EQUALS_VALUE` or `KEY_EQUALS_VALUE`.
+    repeats
+        How often each combination is run.
     strategy
-        How the values of the sweep are combined: `GRID_SEARCH`, `RANDOM_SEARCH` or `NONE`.
+        How the values of the sweep are combined: `GRID_SEARCH`, `RANDOM_SEARCH`, `ZIP` or `NONE`.
     num_trials
         How many combinations a random search takes; 0 for another strategy.
     seed
@@ -149,6 +155,14 @@ class RunSettings(Model):
         The configuration file that the run was defined with; empty for none.
     environment
         Extra environment variables of every experiment.
+    inherited_variables
+        The names of those whose values were taken from the environment of whoever started the run.
+    working_dir
+        Where the script starts: `root`, `script` or a path below the root of the source code.
+    launcher
+        The words that start the script in place of the interpreter; empty for the interpreter.
+    data
+        What is linked into the working copy: from the path there to the path on the service's machine.
     timeout
         Seconds after which an experiment is ended; None for no limit.
     max_retries
@@ -159,6 +173,9 @@ class RunSettings(Model):
 
     entrypoint: str
     script_args: str
+    params: str
+    params_style: str
+    repeats: int
     strategy: str
     num_trials: int
     seed: int
@@ -178,6 +195,10 @@ class RunSettings(Model):
     dockerfile: str
     config_file: str
     environment: dict[str, str]
+    inherited_variables: tuple[str, ...]
+    working_dir: str
+    launcher: str
+    data: dict[str, str]
     timeout: float | None
     max_retries: int
     auto_resume: bool

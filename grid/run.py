@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from grid.definition.arguments import RunArguments, noting_what_was_given
+from grid.definition.arguments import Environment, Params, RunArguments, noting_what_was_given
 from grid.definition.checks import check_text
 from grid.definition.run_definition import RunDefinition, grid_config, to_settings_input, validate
 from grid.downloads.listing import pages_of_run
@@ -48,14 +48,15 @@ class Run(RunArguments):
     name
         Lower-case letters, digits and inner ``-``, beginning with a letter; chosen by the service if it is left out.
     entrypoint
-        Path of the script: ``.py``, ``.sh`` or ``.jl``.
+        Path of the script: ``.py``, ``.sh`` or ``.jl``; or ``-m`` and the name of a module.
     script_args
         The script's arguments, as in a shell. Values such as ``"[1, 2]"``, ``"range(3)"`` or ``"uniform(0, 1, 5)"`` are
         swept over.
     description
         At most 200 characters.
     strategy
-        ``grid_search`` (all combinations), ``random_search`` (`num_trials` of them) or ``none`` (nothing is swept).
+        ``grid_search`` (all combinations), ``random_search`` (`num_trials` of them), ``zip`` (the n-th values of all
+        flags together) or ``none`` (nothing is swept).
     num_trials
         How many combinations a random search takes.
     framework
@@ -92,6 +93,25 @@ class Run(RunArguments):
     auto_resume
         Start each further attempt with the files that the one before it created or changed; implies one retry if
         `max_retries` is 0.
+    params
+        More arguments of the script as Python objects, with no quoting: a dict from name to a value, or to a list of
+        values that is swept over, or a list of dicts, one combination each. See :mod:`grid.sweep` for draws.
+    params_style
+        How `params` are written: ``"--k v"``, ``"--k=v"`` or ``"k=v"``.
+    repeats
+        How often each combination is run; ``GRID_REPEAT`` tells the script which time it is, from 0.
+    working_dir
+        Where the script starts: ``"root"`` of the source code, ``"script"`` for the script's own folder, or a path
+        below the root.
+    environment
+        Extra environment variables of every experiment: a dict, or a list of names whose values are taken from your own
+        environment at :meth:`start`.
+    launcher
+        Words that start the script in place of the interpreter, such as ``torchrun --nproc_per_node=2``; ``{cpus}``,
+        ``{gpus}`` and ``{index}`` are replaced.
+    data
+        What is linked into the working copy: a dict from a path there to a folder or file on the service's machine. It
+        is not protected from the script.
 
     Raises
     ------
@@ -151,6 +171,13 @@ class Run(RunArguments):
         timeout: float | None = None,
         max_retries: int = 0,
         auto_resume: bool = False,
+        params: Params = None,
+        params_style: str = "--k v",
+        repeats: int = 1,
+        working_dir: str = "root",
+        environment: Environment = None,
+        launcher: str = "",
+        data: Mapping[str, str] | None = None,
     ) -> None:
         if not name and not entrypoint:
             message = "Run() needs an entrypoint, to describe a new run, or a name, to load one that exists"

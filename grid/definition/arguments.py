@@ -20,6 +20,7 @@ from grid.definition import nested
 from grid.definition.checks import (
     FRAMEWORKS,
     accept,
+    check_data,
     check_description,
     check_entrypoint,
     check_environment,
@@ -28,18 +29,26 @@ from grid.definition.checks import (
     check_memory,
     check_name,
     check_number,
+    check_repeats,
     check_script_args,
     check_seed,
     check_text,
     check_timeout,
     one_of,
 )
-from grid.shared.wire import STRATEGIES
+from grid.definition.params import check_params, plain_params, read_params_text, write_params_text
+from grid.shared.wire import PARAMS_STYLES, STRATEGIES
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _LAST = 1_000
+
+Params = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+"""What `params` may be: by name, or a list of combinations."""
+
+Environment = Mapping[str, str] | Sequence[str] | None
+"""What `environment` may be: variables with their values, or names of the caller's own."""
 
 
 # --- what a row says -------------------------------------------------------------------------------------------------
@@ -107,6 +116,7 @@ class Printed(enum.Enum):
 
 _PLAIN = Setting()
 _WORD = Setting(str.upper, str.lower)
+_STYLE_WORDS = {word: style for style, word in PARAMS_STYLES.items()}
 
 
 class Argument(Generic[_T]):
@@ -198,7 +208,10 @@ class RunArguments:
         answered="run",
     )
     entrypoint = Argument[str](
-        "", check_entrypoint, "Path of the script: ``.py``, ``.sh`` or ``.jl``.", printed=Printed.FIRST
+        "",
+        check_entrypoint,
+        "Path of the script: ``.py``, ``.sh`` or ``.jl``; or ``-m`` and the name of a module.",
+        printed=Printed.FIRST,
     )
     script_args = Argument[str](
         "",
@@ -210,7 +223,8 @@ class RunArguments:
     strategy = Argument[str](
         "grid_search",
         one_of(STRATEGIES),
-        "``grid_search`` (all combinations), ``random_search`` (`num_trials` of them) or ``none`` (nothing is swept).",
+        "``grid_search`` (all combinations), ``random_search`` (`num_trials` of them), ``zip`` (the n-th values of all "
+        "flags together) or ``none`` (nothing is swept).",
         setting=_WORD,
         config=ConfigKey("hyper_params.settings.strategy", 170),
     )
@@ -319,6 +333,68 @@ class RunArguments:
         printed=Printed.FLAG,
         keyword_only=True,
     )
+    params = Argument[Params](
+        None,
+        check_params,
+        "More arguments of the script as Python objects, with no quoting: a dict from name to a value, or to a list of "
+        "values that is swept over, or a list of dicts, one combination each. See :mod:`grid.sweep` for draws.",
+        setting=Setting(write_params_text, read_params_text, only_if_set=True),
+        config=ConfigKey("hyper_params.values", 210, only_if_set=True, write=plain_params),
+        keyword_only=True,
+    )
+    params_style = Argument[str](
+        "--k v",
+        one_of(tuple(PARAMS_STYLES)),
+        'How `params` are written: ``"--k v"``, ``"--k=v"`` or ``"k=v"``.',
+        setting=Setting(PARAMS_STYLES.__getitem__, _STYLE_WORDS.__getitem__),
+        config=ConfigKey("hyper_params.settings.params_style", 195, only_if_set=True),
+        keyword_only=True,
+    )
+    repeats = Argument[int](
+        1,
+        check_repeats,
+        "How often each combination is run; ``GRID_REPEAT`` tells the script which time it is, from 0.",
+        config=ConfigKey("hyper_params.settings.repeats", 196, only_if_set=True),
+        keyword_only=True,
+    )
+    working_dir = Argument[str](
+        "root",
+        check_text,
+        'Where the script starts: ``"root"`` of the source code, ``"script"`` for the script\'s own folder, or a path '
+        "below the root.",
+        config=ConfigKey("compute.train.working_dir", 151, only_if_set=True),
+        keyword_only=True,
+    )
+    environment = Argument[Environment](
+        None,
+        check_environment,
+        "Extra environment variables of every experiment: a dict, or a list of names whose values are taken from your "
+        "own environment at :meth:`start`.",
+        setting=Setting(dict, only_if_set=True),
+        config=ConfigKey(
+            "compute.train.environment", 30, read=nested.read_environment, write=lambda given: dict(given or {})
+        ),
+        printed=Printed.NOT_AT_ALL,
+        keyword_only=True,
+    )
+    launcher = Argument[str](
+        "",
+        check_text,
+        "Words that start the script in place of the interpreter, such as ``torchrun --nproc_per_node=2``; ``{cpus}``, "
+        "``{gpus}`` and ``{index}`` are replaced.",
+        config=ConfigKey("compute.train.launcher", 152, only_if_set=True),
+        keyword_only=True,
+    )
+    data = Argument[Mapping[str, str] | None](
+        None,
+        check_data,
+        "What is linked into the working copy: a dict from a path there to a folder or file on the service's machine. "
+        "It is not protected from the script.",
+        setting=Setting(dict, only_if_set=True),
+        config=ConfigKey("compute.train.data", 153, only_if_set=True),
+        printed=Printed.NOT_AT_ALL,
+        keyword_only=True,
+    )
 
     def _argument(self, name: str) -> Any:
         """Return the value of an argument."""
@@ -334,14 +410,6 @@ class DefinitionArguments(RunArguments):
 
     __slots__ = ()
 
-    environment = Argument[Mapping[str, str]](
-        MappingProxyType({}),
-        check_environment,
-        "Extra environment variables of every experiment.",
-        setting=Setting(dict, only_if_set=True),
-        config=ConfigKey("compute.train.environment", 30, read=nested.read_environment, write=dict),
-        printed=Printed.NOT_AT_ALL,
-    )
     actions = Argument[Mapping[str, Sequence[str]]](
         MappingProxyType({}),
         accept,
@@ -354,7 +422,7 @@ class DefinitionArguments(RunArguments):
         config=ConfigKey("compute.train.actions", 150, read=nested.read_actions, write=nested.write_actions),
         printed=Printed.NOT_AT_ALL,
     )
-    params = Argument[Mapping[str, Any]](
+    file_params = Argument[Mapping[str, Any]](
         MappingProxyType({}),
         accept,
         "More script arguments, by flag; they travel as part of `script_args`.",

@@ -179,8 +179,32 @@ def one_of(allowed: Sequence[str]) -> Callable[[str, object], None]:
     return check
 
 
+def check_repeats(name: str, value: object) -> None:
+    """Refuse what is not a whole number of 1 or more."""
+    check_number(name, value)
+    if value == 0:
+        msg = f"{name} must be a whole number from 1, not 0"
+        raise InvalidArgument(msg)
+
+
+def check_data(name: str, value: object) -> None:
+    """Refuse what is neither None nor a dict of texts."""
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        msg = (
+            f"{name} must be a dict from a path in the working copy to one on the service's machine, not {shown(value)}"
+        )
+        raise InvalidArgument(msg)
+    for path, target in value.items():
+        check_text(f"{name}: a path", path)
+        check_text(f"{name}[{path!r}]", target)
+
+
 def check_environment(name: str, value: object) -> None:
     """Refuse names that a shell could not have, those that Grid sets itself, and values that are not strings."""
+    if value is None:
+        return
     if not isinstance(value, Mapping):
         msg = f"{name} must be a dict of names to strings, not {shown(value)}"
         raise InvalidArgument(msg)

@@ -173,7 +173,9 @@ def to_settings_input(definition: RunDefinition) -> dict[str, Any]:
             settings[camel_case(name)] = row.setting.write(value)
     # Arguments override the file here, too: of a flag that stands in both, the argument's value counts.
     flags = {word.partition("=")[0] for word in shlex.split(definition.script_args)}
-    words = shlex.join(param_words({flag: value for flag, value in definition.params.items() if flag not in flags}))
+    words = shlex.join(
+        param_words({flag: value for flag, value in definition.file_params.items() if flag not in flags})
+    )
     settings["scriptArgs"] = " ".join(filter(None, [definition.script_args, words]))
     return settings
 

@@ -46,13 +46,19 @@ RUN_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 SCRIPT_SUFFIXES = (".py", ".sh", ".jl")
 """How the path of a script may end."""
 
-STRATEGIES = ("grid_search", "random_search", "none")
+STRATEGIES = ("grid_search", "random_search", "zip", "none")
 """How experiments are made of script arguments; in the schema, in capitals."""
 
 MEMORY_FORM = 'a number and K, M, G or T (powers of 1024), as in "16G"'
 """What an amount of memory must be, in words."""
 
 _MEMORY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([KMGT])")
+
+PARAMS_STYLES = {"--k v": "FLAG_VALUE", "--k=v": "FLAG_EQUALS_VALUE", "k=v": "KEY_EQUALS_VALUE"}
+"""How `params` may be written as words, as users say it and as the schema does."""
+
+MAX_PARAMS = 1_000_000
+"""The most characters of a run's `params` as JSON."""
 
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """The pattern of the whole name of an environment variable."""
@@ -64,6 +70,7 @@ RESERVED_VARIABLES = frozenset({
     "GRID_EXPERIMENT_ID",
     "GRID_EXPERIMENT_NAME",
     "GRID_INSTANCE_TYPE",
+    "GRID_REPEAT",
     "GRID_RUN_NAME",
     "GRID_USER_ID",
 })  # fmt: skip

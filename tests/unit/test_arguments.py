@@ -59,9 +59,19 @@ def test_the_signature_is_the_one_of_the_reference():
         "timeout": None,
         "max_retries": 0,
         "auto_resume": False,
+        "params": None,
+        "params_style": "--k v",
+        "repeats": 1,
+        "working_dir": "root",
+        "environment": None,
+        "launcher": "",
+        "data": None,
     }
     assert ARGUMENTS[:3] == ("name", "entrypoint", "script_args")
-    assert ARGUMENTS[-5:] == ("cluster", "seed", "timeout", "max_retries", "auto_resume")
+    assert ARGUMENTS[-8:] == (
+        *("auto_resume", "params", "params_style", "repeats"),
+        *("working_dir", "environment", "launcher", "data"),
+    )
 
 
 def test_the_signature_of_run_is_the_tables():

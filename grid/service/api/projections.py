@@ -138,7 +138,18 @@ class Attempts:
         return {seq: [attempt_object(row) for row in rows] for seq, rows in found.items()}
 
 
-_UNKNOWN_SETTINGS = {"timeout": None, "maxRetries": 0, "autoResume": False}
+_UNKNOWN_SETTINGS: Object = {
+    "timeout": None,
+    "maxRetries": 0,
+    "autoResume": False,
+    "params": "",
+    "paramsStyle": "FLAG_VALUE",
+    "repeats": 1,
+    "inheritedVariables": [],
+    "workingDir": "root",
+    "launcher": "",
+    "data": {},
+}
 """What runs have that were started by an earlier version, which did not know these."""
 
 

@@ -367,6 +367,7 @@ def _settled(settings: Mapping[str, Any], instance_type: str, seed: int) -> dict
         "seed": seed,
         "timeout": settings.get("timeout"),
         "environment": settings.get("environment") or {},
+        "data": settings.get("data") or {},
     }
 
 
@@ -394,7 +395,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
 
 def _check_texts(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
-        if isinstance(value, str) and name != "scriptArgs" and len(value) > _MAX_SETTING:
+        if isinstance(value, str) and name not in ("scriptArgs", "params") and len(value) > _MAX_SETTING:
             raise InvalidValue(name, f"{len(value)} characters", f"at most {_MAX_SETTING}")
     if settings["memory"] and not memory_bytes(settings["memory"]):
         raise InvalidValue("memory", settings["memory"], MEMORY_FORM)
