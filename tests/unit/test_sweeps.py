@@ -174,7 +174,7 @@ def test_random_search_needs_trials() -> None:
 
 def test_unknown_strategy() -> None:
     """An unknown strategy is refused with a list of those that exist."""
-    with pytest.raises(SweepError, match="grid_search, random_search, none"):
+    with pytest.raises(SweepError, match="grid_search, random_search, zip, none"):
         expand("", strategy="bayes", num_trials=0, seed=0)
 
 

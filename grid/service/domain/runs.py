@@ -36,8 +36,10 @@ from grid.service.system.world import World
 from grid.shared.wire import (
     EXPERIMENT_NAME,
     MAX_DESCRIPTION,
+    MAX_PARAMS,
     MAX_TIMEOUT_SECONDS,
     MEMORY_FORM,
+    PARAMS_STYLES,
     RUN_NAME,
     SCRIPT_SUFFIXES,
     VARIABLE_NAME,
@@ -54,6 +56,7 @@ _KEY_FORM = "16 to 64 letters, digits, '-' and '_'"
 _MAX_NAME = 200
 _MAX_LENGTHS = {"project": 500, "commitSha": 64, "scriptCommand": 1_000_000, "script": 4_000}
 _MAX_SETTING = 4_000
+_PARAMS_STYLES = {word: style for style, word in PARAMS_STYLES.items()}
 _NAME_TRIES = 20
 _MAX_WAIT_SECONDS = 20.0
 
@@ -116,6 +119,9 @@ class Runs:
         self._check_cluster(settings)
         instance, _, warnings = self._cluster.check(settings)
         count = await asyncio.to_thread(self._count, settings)
+        # Where the seed is left open, any seed shows what is to be said.
+        expansion = await asyncio.to_thread(self._expand, settings, settings.get("seed") or 0)
+        warnings += expansion.warnings
         return Estimate(count, instance.hourly_cost(experiments=count, use_spot=settings["useSpot"]), warnings)
 
     async def start(self, user: User, given: Mapping[str, Any]) -> tuple[Row[Any], list[str]]:
@@ -292,21 +298,13 @@ class Runs:
             raise ClusterMissing(settings["cluster"], self._cluster.name)
 
     def _count(self, settings: Mapping[str, Any]) -> int:
-        count = sweeps.count(
-            settings["scriptArgs"], strategy=settings["strategy"].lower(), num_trials=settings["numTrials"]
-        )
+        count = sweeps.count(settings["scriptArgs"], **_sweep(settings))
         if count > self._max_experiments:
             raise TooManyExperiments(count, self._max_experiments)
         return count
 
     def _expand(self, settings: Mapping[str, Any], seed: int) -> sweeps.Expansion:
-        return sweeps.expand(
-            settings["scriptArgs"],
-            strategy=settings["strategy"].lower(),
-            num_trials=settings["numTrials"],
-            seed=seed,
-            limit=self._max_experiments,
-        )
+        return sweeps.expand(settings["scriptArgs"], **_sweep(settings), seed=seed, limit=self._max_experiments)
 
     def _rows(
         self, trials: Sequence[sweeps.Trial], script: str, resources: Resources, at: int
@@ -315,10 +313,14 @@ class Runs:
         rows = []
         first: dict[str, str] | None = None
         different: set[str] = set()
+        names: dict[str, None] = {}
         for index, trial in enumerate(trials):
             parameters = trial.parameters
             first = parameters if first is None else first
-            different.update(name for name, value in parameters.items() if value != first[name])
+            names.update(dict.fromkeys(parameters))
+            # An argument may be left out of an experiment.
+            different.update(name for name, value in parameters.items() if value != first.get(name))
+            different.update(first.keys() - parameters.keys())
             rows.append(
                 {
                     "id": self._world.new_id(),
@@ -333,7 +335,7 @@ class Runs:
                     "created_at": at,
                 }
             )
-        return rows, [name for name in first or () if name in different]
+        return rows, [name for name in names if name in different]
 
     def _free_name(self, connection: Connection, user: User, wanted: str) -> str:
         names = [wanted] if wanted else [run_name(self._world.below) for _ in range(_NAME_TRIES)]
@@ -358,6 +360,17 @@ def _ended(connection: Connection, which: Which) -> tuple[list[int], list[int]]:
     return ended, pending
 
 
+def _sweep(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what experiments are made of, besides the script's arguments as text."""
+    return {
+        "strategy": settings["strategy"].lower(),
+        "num_trials": settings["numTrials"],
+        "params": settings["params"],
+        "params_style": _PARAMS_STYLES[settings["paramsStyle"]],
+        "repeats": settings["repeats"],
+    }
+
+
 def _settled(settings: Mapping[str, Any], instance_type: str, seed: int) -> dict[str, Any]:
     """The settings as they are stored: with the values that were left open, and without what only matters at start."""
     kept = {name: value for name, value in settings.items() if name not in ("cluster", "actions")}
@@ -379,10 +392,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     for name in ("cpus", "gpus", "numTrials", "maxRetries"):
         if settings[name] < 0:
             raise InvalidValue(name, settings[name], "0 or more")
-    if settings["strategy"] == "RANDOM_SEARCH" and settings["numTrials"] < 1:
-        raise InvalidValue("numTrials", settings["numTrials"], "1 or more for a random search")
-    if settings.get("seed") is not None and settings["seed"] < 0:
-        raise InvalidValue("seed", settings["seed"], "0 or more")
+    _check_sweep(settings)
     timeout = settings.get("timeout")
     if timeout is not None and not 0 < timeout <= MAX_TIMEOUT_SECONDS:
         raise InvalidValue("timeout", timeout, f"more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds")
@@ -391,6 +401,17 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
             raise InvalidValue("environment", name, "names of letters, digits and '_', not beginning with a digit")
     if any("\0" in value for value in (settings["scriptArgs"], *(settings.get("environment") or {}).values())):
         raise InvalidValue("scriptArgs and environment", "\0", "text without null characters")
+
+
+def _check_sweep(settings: Mapping[str, Any]) -> None:
+    if settings["strategy"] == "RANDOM_SEARCH" and settings["numTrials"] < 1:
+        raise InvalidValue("numTrials", settings["numTrials"], "1 or more for a random search")
+    if settings.get("seed") is not None and settings["seed"] < 0:
+        raise InvalidValue("seed", settings["seed"], "0 or more")
+    if settings["repeats"] < 1:
+        raise InvalidValue("repeats", settings["repeats"], "1 or more")
+    if len(settings["params"]) > MAX_PARAMS:
+        raise InvalidValue("params", f"{len(settings['params'])} characters", f"at most {MAX_PARAMS}")
 
 
 def _check_texts(settings: Mapping[str, Any]) -> None:

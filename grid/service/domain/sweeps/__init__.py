@@ -7,6 +7,7 @@ only three forms.
 from __future__ import annotations
 
 from grid.service.domain.sweeps._errors import SweepError
-from grid.service.domain.sweeps._expansion import Expansion, Trial, count, expand
+from grid.service.domain.sweeps._expansion import Expansion, count, expand
+from grid.service.domain.sweeps._trials import Trial
 
 __all__ = ["Expansion", "SweepError", "Trial", "count", "expand"]

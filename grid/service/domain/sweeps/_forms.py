@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import threading
+from dataclasses import dataclass
 from typing import NoReturn
 
 from grid.service.domain.sweeps import _distributions
@@ -16,8 +17,18 @@ from grid.service.domain.sweeps._command import passable
 from grid.service.domain.sweeps._distributions import DISTRIBUTIONS, Draws
 from grid.service.domain.sweeps._errors import WrongForm, clip, quoted
 
-Form = tuple[str, ...] | range | Draws
-"""The values of a flag: texts, numbers that become texts when they are used, or numbers that are not drawn yet."""
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A flag that is there, then one that is not."""
+
+    absent: str = ""
+    """The flag in its place; empty for none."""
+
+
+Form = tuple[str, ...] | range | Draws | Switch
+"""The values of a flag: texts, numbers that become texts when they are used, numbers that are not drawn yet, or whether
+it is there."""
 
 _SPACE = " \t\r\n"
 _DEEPEST = 20
