@@ -18,6 +18,7 @@ from grid._version import __version__
 if TYPE_CHECKING:
     from grid import aio as aio
     from grid import errors as errors
+    from grid import sweep as sweep
     from grid.errors import GridError as GridError
     from grid.errors import GridWarning as GridWarning
     from grid.experiment import Experiment as Experiment
@@ -68,6 +69,7 @@ _HOMES = {
     "resume_cluster": "grid.functions",
     "runs": "grid.functions",
     "schema_path": "grid.functions",
+    "sweep": "grid.sweep",
 }
 
 __all__ = [  # noqa: PLE0604 - ruff cannot see that these are strings

@@ -36,7 +36,7 @@ from grid.definition.checks import (
     check_timeout,
     one_of,
 )
-from grid.definition.params import check_params, plain_params, read_params_text, write_params_text
+from grid.definition.params import check_params, plain_params, read_params_text, read_values, write_params_text
 from grid.shared.wire import PARAMS_STYLES, STRATEGIES
 
 _P = ParamSpec("_P")
@@ -339,7 +339,7 @@ class RunArguments:
         "More arguments of the script as Python objects, with no quoting: a dict from name to a value, or to a list of "
         "values that is swept over, or a list of dicts, one combination each. See :mod:`grid.sweep` for draws.",
         setting=Setting(write_params_text, read_params_text, only_if_set=True),
-        config=ConfigKey("hyper_params.values", 210, only_if_set=True, write=plain_params),
+        config=ConfigKey("hyper_params.values", 210, only_if_set=True, read=read_values, write=plain_params),
         keyword_only=True,
     )
     params_style = Argument[str](

@@ -15,6 +15,7 @@ from grid.chain.decoding import camel_case
 from grid.definition.arguments import TABLE, DefinitionArguments, Printed
 from grid.definition.config import ConfigFile, config_document, read_config
 from grid.definition.nested import param_words
+from grid.definition.params import settled, without_params
 from grid.errors import ConfigError, InvalidArgument, SourceError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class RunDefinition(DefinitionArguments):
         ConfigError
             If the configuration file cannot be read, or a value in it is not allowed.
         """
-        plain = {name: _plain(value) for name, value in given.items()}
+        plain = {name: _plain(name, value) for name, value in given.items()}
         path = plain.get("config_file", "")
         TABLE["config_file"].check(path)
         return cls._merge(plain, _read_checked(path) if path else None)
@@ -102,7 +103,7 @@ class RunDefinition(DefinitionArguments):
         InvalidArgument
             If a value is not allowed, whatever the other arguments are.
         """
-        changes = {name: _plain(value) for name, value in changes.items()}
+        changes = {name: _plain(name, value) for name, value in changes.items()}
         for name, value in changes.items():
             TABLE[name].check(value)
         given = {**self.given, **changes}
@@ -173,9 +174,8 @@ def to_settings_input(definition: RunDefinition) -> dict[str, Any]:
             settings[camel_case(name)] = row.setting.write(value)
     # Arguments override the file here, too: of a flag that stands in both, the argument's value counts.
     flags = {word.partition("=")[0] for word in shlex.split(definition.script_args)}
-    words = shlex.join(
-        param_words({flag: value for flag, value in definition.file_params.items() if flag not in flags})
-    )
+    added = without_params(definition.file_params, definition.params)
+    words = shlex.join(param_words({flag: value for flag, value in added.items() if flag not in flags}))
     settings["scriptArgs"] = " ".join(filter(None, [definition.script_args, words]))
     return settings
 
@@ -189,8 +189,10 @@ def grid_config(definition: RunDefinition) -> dict[str, Any]:
     return config_document(definition.values)
 
 
-def _plain(value: Any) -> Any:
-    """Return paths as text and whole numbers of other libraries as int; everything else as it is."""
+def _plain(name: str, value: Any) -> Any:
+    """Return paths as text, whole numbers of other libraries as int, and a copy of `params`; all else as it is."""
+    if name == "params":
+        return settled(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     try:

@@ -24,6 +24,7 @@ CLIENT = (
     ("grid.errors", "grid._version", "grid.shared", "grid.queries"),
     ("grid.chain",),
     ("grid.models",),
+    ("grid.sweep",),
     ("grid.definition",),
     ("grid.source",),
     ("grid.session",),
