@@ -58,6 +58,10 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _one_word(value: Any) -> Sequence[str]:
+    return (str(value),)
+
+
 def _as_it_stands(_path: str, _key: str, value: Any) -> Any:
     return value
 
@@ -90,7 +94,7 @@ class ConfigKey:
     order
         Keys are written and listed in this order; those without one come last, in the order of the table.
     only_if_set
-        Whether a document contains it only if it is set.
+        Whether a document contains it only if it is not the default.
     read, write
         How the value is read, from the path of the file, the key and what stands there; and how it is written.
     """
@@ -138,6 +142,8 @@ class Argument(Generic[_T]):
         Where it stands in the configuration file; None if it cannot stand there.
     printed
         How it stands in ``script_command``.
+    words
+        What stands there behind its option, which is repeated for each of them.
     keyword_only
         Whether it can be given only by name.
     """
@@ -152,6 +158,7 @@ class Argument(Generic[_T]):
         answered: Literal["settings", "run"] | None = "settings",
         config: ConfigKey | None = None,
         printed: Printed = Printed.OPTION,
+        words: Callable[[Any], Sequence[str]] = _one_word,
         keyword_only: bool = False,
     ) -> None:
         self.default = default
@@ -160,6 +167,7 @@ class Argument(Generic[_T]):
         self.answered = answered
         self.config = config
         self.printed = printed
+        self.words = words
         self.keyword_only = keyword_only
         self._check = check
 
@@ -338,8 +346,9 @@ class RunArguments:
         check_params,
         "More arguments of the script as Python objects, with no quoting: a dict from name to a value, or to a list of "
         "values that is swept over, or a list of dicts, one combination each. See :mod:`grid.sweep` for draws.",
-        setting=Setting(write_params_text, read_params_text, only_if_set=True),
+        setting=Setting(write_params_text, read_params_text),
         config=ConfigKey("hyper_params.values", 210, only_if_set=True, read=read_values, write=plain_params),
+        words=lambda given: (write_params_text(given),),
         keyword_only=True,
     )
     params_style = Argument[str](
@@ -374,7 +383,7 @@ class RunArguments:
         config=ConfigKey(
             "compute.train.environment", 30, read=nested.read_environment, write=lambda given: dict(given or {})
         ),
-        printed=Printed.NOT_AT_ALL,
+        words=lambda given: [f"{name}={value}" for name, value in given.items()],
         keyword_only=True,
     )
     launcher = Argument[str](
@@ -392,7 +401,7 @@ class RunArguments:
         "It is not protected from the script.",
         setting=Setting(dict, only_if_set=True),
         config=ConfigKey("compute.train.data", 153, only_if_set=True),
-        printed=Printed.NOT_AT_ALL,
+        words=lambda given: [f"{path}={target}" for path, target in given.items()],
         keyword_only=True,
     )
 
@@ -406,7 +415,7 @@ class RunArguments:
 
 
 class DefinitionArguments(RunArguments):
-    """The arguments, and what only the configuration file can add."""
+    """The arguments, and what is known of a run besides."""
 
     __slots__ = ()
 
@@ -420,6 +429,13 @@ class DefinitionArguments(RunArguments):
         ),
         answered=None,
         config=ConfigKey("compute.train.actions", 150, read=nested.read_actions, write=nested.write_actions),
+        printed=Printed.NOT_AT_ALL,
+    )
+    inherited_variables = Argument[tuple[str, ...]](
+        (),
+        accept,
+        "The names of those in `environment` whose values were taken from the environment of whoever started the run.",
+        setting=Setting(list, tuple),
         printed=Printed.NOT_AT_ALL,
     )
     file_params = Argument[Mapping[str, Any]](
@@ -441,7 +457,7 @@ ARGUMENTS: tuple[str, ...] = tuple(_rows(RunArguments))
 """The names of the arguments of a run, in the order of its signature."""
 
 TABLE: Mapping[str, Argument[Any]] = MappingProxyType(_rows(RunArguments) | _rows(DefinitionArguments))
-"""Every row by its name: the arguments first, then what only the configuration file can add."""
+"""Every row by its name: the arguments first, then what is known of a run besides."""
 
 
 # --- which of them were given ----------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def config_document(arguments: Mapping[str, Any]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for key, argument in _KEYS.values():
         value = arguments[argument]
-        if key.only_if_set and not value:
+        if key.only_if_set and value == TABLE[argument].default:
             continue
         *sections, last = key.path.split(".")
         section = document

@@ -158,9 +158,10 @@ def script_command(definition: RunDefinition) -> str:
         value = definition.values[name]
         if value == row.default or row.printed not in {Printed.OPTION, Printed.FLAG}:
             continue
-        words.append(f"--{name}")
-        if row.printed is Printed.OPTION:
-            words.append(str(value))
+        if row.printed is Printed.FLAG:
+            words.append(f"--{name}")
+        else:
+            words += [word for value_word in row.words(value) for word in (f"--{name}", value_word)]
     words += [definition.entrypoint, *shlex.split(definition.script_args)]
     return shlex.quote(shlex.join(words)).removeprefix(_COMMAND_START)
 

@@ -148,6 +148,7 @@ def test_every_list_was_thought_of() -> None:
         "Experiment.attempts",
         "LogPage.times",  # as many as there are lines, where a page says how many
         "Query.clusters",
+        "RunSettings.inheritedVariables",
         "StartedRun.warnings",
     }
     lists = {

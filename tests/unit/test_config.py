@@ -72,7 +72,7 @@ def test_the_references_example_is_read(tmp_path):
         cpus=3,
         num_trials=1,
         seed=0,
-        params={"--foo": 1},
+        file_params={"--foo": 1},
     )
     assert to_settings_input(definition)["scriptArgs"] == "--foo 1"
 
@@ -214,7 +214,7 @@ DEFINITIONS = st.fixed_dictionaries(
         "strategy": st.sampled_from(STRATEGIES),
         "num_trials": NUMBER.filter(bool),
         "seed": st.none() | NUMBER,
-        "params": st.dictionaries(
+        "file_params": st.dictionaries(
             st.from_regex(r"\A--?[a-z_][a-z0-9_-]{0,5}\Z"),
             SCALAR | st.lists(SCALAR | st.lists(SCALAR, max_size=2), max_size=3),
         ),

@@ -243,6 +243,11 @@ def test_settings_input_fits_the_schema(tmp_path):
             "seed": 0,
             "timeout": 90,
             "max_retries": 2,
+            "params": {"layers": [1, 2]},
+            "params_style": "--k=v",
+            "repeats": 3,
+            "working_dir": "script",
+            "data": {"data": "/data"},
         }
     )
     settings = to_settings_input(definition)
@@ -254,6 +259,8 @@ def test_settings_input_fits_the_schema(tmp_path):
     assert (settings["strategy"], settings["framework"], settings["seed"]) == ("NONE", "TORCHELASTIC", 0)
     assert (settings["timeout"], settings["maxRetries"], settings["autoResume"]) == (90, 2, True)
     assert settings["environment"] == {"A": "1"}
+    assert (settings["params"], settings["paramsStyle"]) == ('{"layers": [1, 2]}', "FLAG_EQUALS_VALUE")
+    assert (settings["repeats"], settings["workingDir"], settings["data"]) == (3, "script", {"data": "/data"})
     assert settings["actions"] == {"onBuildStart": ["make"]}
 
 
@@ -261,8 +268,8 @@ def test_settings_input_leaves_open_what_was_left_open():
     """A seed that was not given is left to the service, and defaults to the schema."""
     kind = SCHEMA.type_map["RunSettingsInput"]
     settings = to_settings_input(RunDefinition(entrypoint="run.py"))
-    assert not {"seed", "timeout", "environment", "actions"} & set(settings)
-    assert settings == coerce_input_value({"entrypoint": "run.py"}, kind)
+    assert not {"seed", "timeout", "params", "environment", "data", "actions"} & set(settings)
+    assert {"params": "", **settings} == coerce_input_value({"entrypoint": "run.py"}, kind)
 
 
 def test_every_word_has_its_enum_value():
