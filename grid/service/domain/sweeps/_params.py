@@ -159,12 +159,13 @@ class _Reader:
     def _part(self, flag: str, name: str, value: Any) -> Part:
         if isinstance(value, dict) and value.keys() == {"sweep"}:
             return self._form(flag, name, value["sweep"])
-        label = f"params: {clip(flag)}"
+        label = f"{clip(flag)} in params"
         if not isinstance(value, list):
             return Choices(flag, label, (self._choice(flag, name, value),))
         if not value:
             raise SweepError(
-                f"{label}: the list is empty, so there would be no experiments; one empty list as a value is [[]]", flag
+                f"params: {clip(flag)}: the list is empty, so there would be no experiments; one empty list as a value is [[]]",
+                flag,
             )
         self.swept.append(flag)
         if all(isinstance(each, str) for each in value):
@@ -191,7 +192,7 @@ class _Reader:
                     "[True, False]",
                     flag,
                 )
-            return switch(flag, name, label, form)
+            return switch(flag, name, f"{clip(flag)} {clip(text)}", form)
         if form == (text,):
             raise SweepError(
                 f"{label}: this is no form of the grammar, such as uniform(0.0001, 0.1, 10); use the objects of "
