@@ -149,7 +149,7 @@ def test_one_value_for_each_name_in_a_list_of_dicts() -> None:
         ("--hidden", "[64, 64]"),
         ("--hidden", "8", "8"),
     ]
-    with pytest.raises(SweepError, match=r"params\[1\]: params: --lr has 2 values.*one combination.*\[\[64, 64\]\]"):
+    with pytest.raises(SweepError, match=r"params\[1\]: --lr .* has 2 values.*one combination.*\[\[64, 64\]\]"):
         sweep([{"lr": 1}, {"lr": [1, 2]}])
     first, second = words([{"lr": {"sweep": "uniform(0, 1, 1)"}}] * 2)
     assert first != second
@@ -261,7 +261,7 @@ def test_unknown_style() -> None:
 
 def test_over_the_limit() -> None:
     """The values of `params` count as all others do, and are named where they are too many."""
-    with pytest.raises(SweepError, match=r"20,000 experiments.*params: --b has 10,000"):
+    with pytest.raises(SweepError, match=r"20,000 experiments.*--b in params has 10,000"):
         sweep({"b": [*range(9_999), None]}, "--a [1,2]")
     with pytest.raises(SweepError, match="10,001 values"):
         sweep({"b": list(range(10_001))}, strategy="random_search", num_trials=1)

@@ -164,7 +164,8 @@ class _Reader:
             return Choices(flag, label, (self._choice(flag, name, value),))
         if not value:
             raise SweepError(
-                f"params: {clip(flag)}: the list is empty, so there would be no experiments; one empty list as a value is [[]]",
+                f"params: {clip(flag)}: the list is empty, so there would be no experiments; one empty list as a value "
+                "is [[]]",
                 flag,
             )
         self.swept.append(flag)
