@@ -47,10 +47,11 @@ def test_flags_and_positionals() -> None:
         ("arg2", "out"),
         ("arg3", "-.5"),
         ("arg4", "-"),
-        ("f", "-inf"),
-        ("flag", "True"),
-        ("arg5", "--"),
-        ("arg6", "end"),
+        ("arg5", "-f"),
+        ("arg6", "-inf"),
+        ("arg7", "--flag"),
+        ("arg8", "--"),
+        ("arg9", "end"),
     ]
 
 
@@ -69,10 +70,13 @@ def test_equals_sign_stays_one_word() -> None:
     assert grid("-n=[1,2]").trials[1].parameters == {"n": "2"}
 
 
-def test_positionals_are_not_swept() -> None:
-    """Only the values of flags are swept: a positional argument is passed on as it is."""
-    (trial,) = grid("[1,2] --x 1 'range(3)' '[1,'").trials
-    assert trial.arguments == ("[1,2]", "--x", "1", "range(3)", "[1,")
+def test_positionals_are_swept() -> None:
+    """A positional word that is wholly a form is swept, and is a parameter by its place."""
+    trials = grid("data [1,2] --x 1 'range(2)'").trials
+    assert [trial.arguments for trial in trials] == [
+        ("data", first, "--x", "1", second) for first in "12" for second in "01"
+    ]
+    assert trials[1].parameters == {"arg0": "data", "arg1": "1", "x": "1", "arg2": "1"}
 
 
 def test_repeated_flags() -> None:
@@ -240,7 +244,7 @@ def test_long_arguments_in_many_experiments() -> None:
     [
         ("--x 'abc", "quote that is never closed"),
         ('--x "abc', "quote that is never closed"),
-        ("--x abc\\", "ends with a backslash"),
+        ("--x abc\\", "a backslash at its end"),
         ("--x a\0b", "null character"),
         ("--x \ud800", "surrogate"),
         ("x" * 1_000_001, "1,000,001 characters"),

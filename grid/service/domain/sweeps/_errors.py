@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from grid.service.domain.errors import DomainError
+from grid.shared.words import clip
 
-_LONGEST_QUOTE = 100
+__all__ = ["SweepError", "WrongForm", "clip", "quoted", "written"]
+
 _LONGEST_HINT = 40
 
 
@@ -50,13 +52,6 @@ class WrongForm(Exception):
         if 0 < len(self.text) <= _LONGEST_HINT and not set(self.text) & set("'\"\\"):
             message += f" (or, to pass the text as it is, {name} \"['{clip(self.text)}']\")"
         return SweepError(message, flag)
-
-
-def clip(text: str) -> str:
-    """Return `text` in a form that any terminal and any encoding can show, cut to about one line."""
-    if len(text) > _LONGEST_QUOTE:
-        text = f"{text[: _LONGEST_QUOTE - 20]} … {text[-10:]}"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def quoted(value: str) -> str:

@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from grid.service.domain.sweeps import _distributions
-from grid.service.domain.sweeps._command import passable
 from grid.service.domain.sweeps._distributions import DISTRIBUTIONS, Draws
 from grid.service.domain.sweeps._errors import WrongForm, clip, quoted
+from grid.shared.words import passable
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
     """A flag that is there, then one that is not."""
 
-    absent: str = ""
+    absent: str
     """The flag in its place; empty for none."""
 
 
 Form = tuple[str, ...] | range | Draws | Switch
-"""The values of a flag: texts, numbers that become texts when they are used, numbers that are not drawn yet, or whether
-it is there."""
+"""The values of an argument: texts, numbers that become texts when they are used, numbers that are not made yet, or a
+flag that is there or not."""
 
 _SPACE = " \t\r\n"
 _DEEPEST = 20
@@ -86,6 +86,14 @@ def read(text: str) -> Form:
             example = _RANGE_EXAMPLE if call[1] == "range" else _distributions.example(call[1])
             raise WrongForm(f"{call[1]} is not closed with )", example, inner)
     return (text,)
+
+
+def is_form(text: str) -> bool:
+    """Return whether a text is wholly a form of the grammar, right or wrong, and not plain text."""
+    try:
+        return read(text) != (text,)
+    except WrongForm:
+        return True
 
 
 def _looks_like_values(text: str) -> bool:

@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from grid.service.domain.sweeps._command import passable
 from grid.service.domain.sweeps._errors import SweepError, WrongForm, clip, quoted
 from grid.service.domain.sweeps._forms import Switch, read
 from grid.service.domain.sweeps._parts import Choice, Choices, Combinations, Part, Values
 from grid.shared.wire import MAX_PARAMS, PARAMS_STYLES
+from grid.shared.words import passable
 
 _FLAG = re.compile(r"-?-?[^\s=-][^\s=]*")
 _KEY = re.compile(r"[+~]*[A-Za-z_][\w./@-]*")

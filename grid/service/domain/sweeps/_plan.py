@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grid.service.domain.sweeps._command import parse
-from grid.service.domain.sweeps._errors import SweepError, WrongForm, clip, written
-from grid.service.domain.sweeps._forms import Switch, read
+from grid.service.domain.sweeps._errors import SweepError, clip, written
+from grid.service.domain.sweeps._forms import Form, Switch
 from grid.service.domain.sweeps._params import Params, read_params, switch
-from grid.service.domain.sweeps._parts import Choice, Choices, Part, Values, check_bytes
+from grid.service.domain.sweeps._parts import Choice, Choices, Combinations, Part, Values, check_bytes
+from grid.service.domain.sweeps._values import evaluate, unevaluated
 from grid.shared.wire import STRATEGIES
 
 if TYPE_CHECKING:
@@ -62,9 +63,8 @@ def plan(request: Request, limit: int | None) -> Plan:
     """Read a sweep and count its experiments; `limit` is the most that it may have, None for any number."""
     _check(request)
     params = read_params(request.params, request.params_style)
-    parts = _command_line(request, params)
+    parts, warnings = _command_line(request, params)
     combinations = taken = _combinations(request, parts)
-    warnings = list(params.warnings)
     if request.strategy == "random_search":
         taken = min(request.num_trials, combinations)
         if request.num_trials > combinations:
@@ -97,42 +97,37 @@ def _check(request: Request) -> None:
         raise SweepError(f"repeats must be 1 or more, not {repeats}. For example: repeats=3")
 
 
-def _command_line(request: Request, params: Params) -> tuple[Part, ...]:
-    """Return all parts in the order of the command line: `params` stand before a bare ``--``."""
+def _command_line(request: Request, params: Params) -> tuple[tuple[Part, ...], list[str]]:
+    """Return all parts in the order of the command line, where `params` stand before a bare ``--``, and warnings."""
     is_swept = request.strategy != "none"
     if params.swept and not is_swept:
         raise SweepError(
             f"strategy='none' sweeps nothing, but params has {', '.join(map(clip, params.swept[:_MOST_SHOWN]))}: give "
             "one value for each name, or another strategy"
         )
+    arguments, said = parse(request.script_args)
+    warnings = list(said)
     parts: list[Part] = []
-    end = None
     positionals = 0
-    for argument in parse(request.script_args):
+    for argument in arguments:
         name = argument.name
         if not argument.flag:
             name = f"arg{positionals}"
             positionals += 1
-            if end is None and argument.value == "--":
-                end = len(parts)
-        parts.append(_part(argument, name, is_swept=is_swept))
-    end = len(parts) if end is None else end
-    return (*parts[:end], *params.parts, *parts[end:])
+        value = evaluate(argument) if is_swept else unevaluated(argument)
+        warnings += value.warnings
+        parts.append(_part(argument, name, value.form))
+    end = next((place for place, argument in enumerate(arguments) if argument.is_fixed), len(parts))
+    return (*parts[:end], *params.parts, *parts[end:]), warnings + list(params.warnings)
 
 
-def _part(argument: Argument, name: str, *, is_swept: bool) -> Part:
+def _part(argument: Argument, name: str, form: Form) -> Part:
     flag, value = argument.flag, argument.value
     if value is None:
         return Choices(flag, clip(flag), (Choice((flag,), {name: "True"}),))
-    *before, prefix = argument.words("")
-    if not flag or not is_swept:
-        return Values(flag, name, value, tuple(before), prefix, (value,))
-    try:
-        form = read(value)
-    except WrongForm as wrong:
-        raise wrong.of_flag(flag, value) from None
     if isinstance(form, Switch):
         return switch(flag, name, f"{clip(flag)} {clip(value)}", form)
+    *before, prefix = argument.words("")
     return Values(flag, name, value, tuple(before), prefix, form)
 
 
@@ -205,8 +200,8 @@ def _name_warnings(parts: Sequence[Part]) -> list[str]:
         warnings.append(
             f"{shown}: given more than once, and swept: the script gets each of them, and the parameter is the last"
         )
-    flags = {name for part in parts if part.flag for name in part.names}
-    odd = [name for name in flags if name == "Script" or _POSITIONAL.fullmatch(name)]
+    given = {name for part in parts if part.flag or isinstance(part, Combinations) for name in part.names}
+    odd = [name for name in given if name == "Script" or _POSITIONAL.fullmatch(name)]
     warnings += [
         f"the argument {clip(name)} takes the place of the parameter {clip(name)}, which is "
         + ("the name of the script" if name == "Script" else "what a positional argument is called")
