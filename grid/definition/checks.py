@@ -5,13 +5,12 @@ Each takes the name of an argument and a value, and refuses the value with what 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from grid.errors import InvalidArgument, SourceError
+from grid.errors import InvalidArgument, SourceError, SweepError
+from grid.shared import words
 from grid.shared.wire import (
     MAX_DESCRIPTION,
-    MAX_SCRIPT_ARGS,
     MAX_TIMEOUT_SECONDS,
     MEMORY_FORM,
     RESERVED_VARIABLES,
@@ -75,22 +74,16 @@ def check_entrypoint(name: str, value: object) -> None:
 
 
 def check_script_args(name: str, value: object) -> None:
-    """Refuse what a shell could not split, or is longer than can be sent."""
+    """Refuse what a shell would not split into words alone, with the words of the service, or what is too long."""
     if isinstance(value, (list, tuple)):
         msg = f"{name} must be one string, not {shown(value)}; shlex.join() makes one from a list of words"
         raise InvalidArgument(msg)
-    check_text(name, value)
-    if len(str(value)) > MAX_SCRIPT_ARGS:
-        # Before it is split: the time that takes grows with the square of the length of a word.
-        msg = (
-            f"{name} has {len(str(value)):,} characters; at most {MAX_SCRIPT_ARGS:,} are allowed: read them from a file"
-        )
-        raise InvalidArgument(msg)
+    if not isinstance(value, str):
+        check_text(name, value)
     try:
-        shlex.split(str(value))
-    except ValueError as error:
-        msg = f"{name} cannot be split as a shell splits words: {str(error).lower()} in {shown(value)}"
-        raise InvalidArgument(msg) from error
+        words.split(str(value), name)
+    except words.WordsError as error:
+        raise SweepError(str(error)) from None
 
 
 def check_description(name: str, value: object) -> None:

@@ -17,6 +17,7 @@ from grid.definition.config import ConfigFile, config_document, read_config
 from grid.definition.nested import param_words
 from grid.definition.params import settled, without_params
 from grid.errors import ConfigError, InvalidArgument, SourceError
+from grid.shared.words import split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,7 +163,7 @@ def script_command(definition: RunDefinition) -> str:
             words.append(f"--{name}")
         else:
             words += [word for value_word in row.words(value) for word in (f"--{name}", value_word)]
-    words += [definition.entrypoint, *shlex.split(definition.script_args)]
+    words += [definition.entrypoint, *split(definition.script_args).words]
     return shlex.quote(shlex.join(words)).removeprefix(_COMMAND_START)
 
 
@@ -174,7 +175,7 @@ def to_settings_input(definition: RunDefinition) -> dict[str, Any]:
         if row.setting is not None and value is not None and (value or not row.setting.only_if_set):
             settings[camel_case(name)] = row.setting.write(value)
     # Arguments override the file here, too: of a flag that stands in both, the argument's value counts.
-    flags = {word.partition("=")[0] for word in shlex.split(definition.script_args)}
+    flags = {word.partition("=")[0] for word in split(definition.script_args).words}
     added = without_params(definition.file_params, definition.params)
     words = shlex.join(param_words({flag: value for flag, value in added.items() if flag not in flags}))
     settings["scriptArgs"] = " ".join(filter(None, [definition.script_args, words]))

@@ -59,7 +59,7 @@ LONG = "a" * 201
         ({"entrypoint": "run.py", "use_spot": "yes"}, "use_spot must be True or False"),
         ({"entrypoint": "run.py", "localdir": 1}, "localdir must be True or False"),
         ({"entrypoint": "run.py", "instance_type": ""}, r"instance_type.*get_instance_types\(\)"),
-        ({"entrypoint": "run.py", "script_args": "--a 'open"}, "script_args cannot be split.*quot"),
+        ({"entrypoint": "run.py", "script_args": "--a 'open"}, "script_args has a quote that is never closed.*quote"),
         ({"entrypoint": "run.py", "script_args": ["--a", "1"]}, r"script_args must be one string.*shlex\.join"),
         ({"entrypoint": "run.py", "config_file": "gone.yml"}, "gone.yml"),
     ],

@@ -147,7 +147,7 @@ def test_a_valid_definition_is_accepted(script):
         ({"cluster": "a\0b"}, ["cluster", "NUL"]),
         ({"dockerfile": "\udc80"}, ["dockerfile", "Unicode"]),
         ({"script_args": ["--lr", "1"]}, ["script_args", "one string", "shlex.join"]),
-        ({"script_args": "--lr '1"}, ["script_args", "no closing quotation", "--lr '1"]),
+        ({"script_args": "--lr '1"}, ["script_args has a quote that is never closed", "'1"]),
         ({"environment": {"1A": "x"}}, ["environment", "'1A'"]),
         ({"environment": {"A": 1}}, ["environment", "A", "1"]),
         ({"environment": {"GRID_RUN_NAME": "x"}}, ["GRID_RUN_NAME", "another name"]),

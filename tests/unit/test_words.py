@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grid import errors
+from grid.definition.checks import check_script_args
+from grid.service.domain.sweeps import SweepError, expand
 from grid.shared.wire import MAX_SCRIPT_ARGS
 from grid.shared.words import Words, WordsError, split
 
@@ -187,6 +190,18 @@ def test_what_is_refused(text: str, found: str, advice: str) -> None:
     assert advice in message
     assert message.isprintable()
     assert len(message) < 500
+
+
+@pytest.mark.parametrize(
+    "text", ["a && b", "#a", "“a”", "–lr 1", "'a", "a\\", "a\0b", "\ud800", "x" * (MAX_SCRIPT_ARGS + 1)]
+)
+def test_client_and_service_say_the_same(text: str) -> None:
+    """What the client refuses before it sends anything, the service refuses with the same words and the same code."""
+    with pytest.raises(errors.SweepError) as by_client:
+        check_script_args("script_args", text)
+    with pytest.raises(SweepError) as by_service:
+        expand(text, strategy="none", num_trials=0, seed=0)
+    assert str(by_client.value) == str(by_service.value)
 
 
 def test_the_text_is_named() -> None:
