@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from grid.definition.arguments import Environment, Params
+from grid.definition.arguments import Params
 from grid.definition.checks import check_text, shown
+from grid.definition.links import Data
+from grid.definition.variables import Environment
 from grid.errors import ClusterNotFound, ExperimentNotFound, InvalidArgument
 from grid.experiment import Experiment, wait_for_end
 from grid.run import Run
@@ -57,7 +59,7 @@ class CreateRunArguments(TypedDict, total=False):
     working_dir: str
     environment: Environment
     launcher: str
-    data: Mapping[str, str] | None
+    data: Data
 
 
 def list_runs() -> list[str]:

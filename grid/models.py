@@ -194,7 +194,7 @@ class RunSettings(Model):
     localdir: bool
     dockerfile: str
     config_file: str
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)  # there may be secrets among the values
     inherited_variables: tuple[str, ...]
     working_dir: str
     launcher: str

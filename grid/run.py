@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from grid.definition.arguments import Environment, Params, RunArguments, noting_what_was_given
+from grid.definition.arguments import Params, RunArguments, noting_what_was_given
 from grid.definition.checks import check_text
+from grid.definition.links import Data
 from grid.definition.run_definition import RunDefinition, grid_config, to_settings_input, validate
+from grid.definition.variables import Environment
 from grid.downloads.listing import pages_of_run
 from grid.errors import ExperimentNotFound, GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
 from grid.experiment import Experiment, wait_for_end
@@ -23,7 +26,6 @@ from grid.session import session as sessions
 from grid.views import EXPERIMENTS_PAGE, REPR_SECONDS, describe_run, names_of_runs, no_such, try_refresh
 
 if TYPE_CHECKING:
-    import os
     import re
     from pathlib import Path
 
@@ -177,7 +179,7 @@ class Run(RunArguments):
         working_dir: str = "root",
         environment: Environment = None,
         launcher: str = "",
-        data: Mapping[str, str] | None = None,
+        data: Data = None,
     ) -> None:
         if not name and not entrypoint:
             message = "Run() needs an entrypoint, to describe a new run, or a name, to load one that exists"
@@ -269,6 +271,8 @@ class Run(RunArguments):
             If the source code cannot be packed, for example because it is not committed.
         SweepError
             If a sweep in `script_args` is wrong.
+        InvalidArgument
+            If `environment` names a variable that you do not have.
         NameTaken, Unsupported, InvalidArgument, LimitExceeded
             If the service refuses it; nothing was created.
         """
@@ -278,7 +282,8 @@ class Run(RunArguments):
             message = f"the run {self.name!r} has already been started; make a new Run to start another"
             raise RunStarted(message)
         validate(self._definition)
-        started = send_run(self._definition, self._key, self._state.session, first=EXPERIMENTS_PAGE)
+        definition = self._definition.inheriting(os.environ)
+        started = send_run(definition, self._key, self._state.session, first=EXPERIMENTS_PAGE)
         self._take(started.run)
         for warning in started.warnings:
             warnings.warn(warning, GridWarning, stacklevel=2)

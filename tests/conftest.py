@@ -20,9 +20,9 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def _new_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Hide the developer's own set-up, and log out."""
+    """Hide the developer's own set-up, among it what a start warns of, and log out."""
     for name in list(os.environ):
-        if name.startswith("GRID_"):
+        if name == "PYTHONPATH" or name.startswith(("GRID_", "WANDB_", "HF_", "MLFLOW_", "COMET_", "NEPTUNE_")):
             monkeypatch.delenv(name)
     # Not tmp_path itself: a test may put anything there.
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

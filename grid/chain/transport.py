@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
 import time
 from contextlib import aclosing, suppress
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "Operation", "RetryPolicy", "Transport"]
 
 T = TypeVar("T")
+
+# gql writes all that is sent and received into its log where a program asks for everything (`logging.DEBUG`). There may
+# be secrets in it, such as a run's variables.
+for _name in ("gql.transport.aiohttp", "gql.transport.common.base"):
+    if not logging.getLogger(_name).level:
+        logging.getLogger(_name).setLevel(logging.INFO)
 
 # What each exception of gql means when no status, body or cause says it better.
 _FAULTS: dict[type[gql_errors.TransportError], type[errors.GridError]] = {

@@ -10,20 +10,19 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import operator
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 from grid.chain.decoding import camel_case
-from grid.definition import nested
+from grid.definition import nested, variables
 from grid.definition.checks import (
     FRAMEWORKS,
     accept,
-    check_data,
     check_description,
-    check_entrypoint,
-    check_environment,
     check_flag,
     check_instance_type,
     check_memory,
@@ -36,7 +35,10 @@ from grid.definition.checks import (
     check_timeout,
     one_of,
 )
-from grid.definition.params import check_params, plain_params, read_params_text, read_values, write_params_text
+from grid.definition.links import Data, check_data, take_data
+from grid.definition.params import check_params, plain_params, read_params_text, read_values, settled, write_params_text
+from grid.definition.starting import check_entrypoint, check_launcher, check_working_dir, take_entrypoint
+from grid.definition.variables import Environment, check_environment, take_environment
 from grid.shared.wire import PARAMS_STYLES, STRATEGIES
 
 _P = ParamSpec("_P")
@@ -47,15 +49,22 @@ _LAST = 1_000
 Params = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 """What `params` may be: by name, or a list of combinations."""
 
-Environment = Mapping[str, str] | Sequence[str] | None
-"""What `environment` may be: variables with their values, or names of the caller's own."""
-
 
 # --- what a row says -------------------------------------------------------------------------------------------------
 
 
 def _same(value: Any) -> Any:
     return value
+
+
+def _plain(value: Any) -> Any:
+    """Return paths as text and whole numbers of other libraries as int; everything else as it is."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    try:
+        return value if isinstance(value, int) else operator.index(value)
+    except TypeError:
+        return value
 
 
 def _one_word(value: Any) -> Sequence[str]:
@@ -134,6 +143,8 @@ class Argument(Generic[_T]):
         Refuses a value that it can never have, given its name and the value.
     doc
         What it means, as users read it.
+    take
+        Returns what was given in the form in which it is kept, and what is not allowed as it is, for the check.
     setting
         How it is sent; None if it does not travel in the settings.
     answered
@@ -154,6 +165,7 @@ class Argument(Generic[_T]):
         check: Callable[[str, object], None],
         doc: str,
         *,
+        take: Callable[[Any], Any] = _plain,
         setting: Setting | None = _PLAIN,
         answered: Literal["settings", "run"] | None = "settings",
         config: ConfigKey | None = None,
@@ -163,6 +175,7 @@ class Argument(Generic[_T]):
     ) -> None:
         self.default = default
         self.doc = self.__doc__ = doc
+        self.take = take
         self.setting = setting
         self.answered = answered
         self.config = config
@@ -219,6 +232,7 @@ class RunArguments:
         "",
         check_entrypoint,
         "Path of the script: ``.py``, ``.sh`` or ``.jl``; or ``-m`` and the name of a module.",
+        take=take_entrypoint,
         printed=Printed.FIRST,
     )
     script_args = Argument[str](
@@ -346,6 +360,7 @@ class RunArguments:
         check_params,
         "More arguments of the script as Python objects, with no quoting: a dict from name to a value, or to a list of "
         "values that is swept over, or a list of dicts, one combination each. See :mod:`grid.sweep` for draws.",
+        take=settled,
         setting=Setting(write_params_text, read_params_text),
         config=ConfigKey("hyper_params.values", 210, only_if_set=True, read=read_values, write=plain_params),
         words=lambda given: (write_params_text(given),),
@@ -368,7 +383,7 @@ class RunArguments:
     )
     working_dir = Argument[str](
         "root",
-        check_text,
+        check_working_dir,
         'Where the script starts: ``"root"`` of the source code, ``"script"`` for the script\'s own folder, or a path '
         "below the root.",
         config=ConfigKey("compute.train.working_dir", 151, only_if_set=True),
@@ -379,28 +394,28 @@ class RunArguments:
         check_environment,
         "Extra environment variables of every experiment: a dict, or a list of names whose values are taken from your "
         "own environment at :meth:`start`.",
-        setting=Setting(dict, only_if_set=True),
-        config=ConfigKey(
-            "compute.train.environment", 30, read=nested.read_environment, write=lambda given: dict(given or {})
-        ),
-        words=lambda given: [f"{name}={value}" for name, value in given.items()],
+        take=take_environment,
+        setting=Setting(variables.sent, take_environment, only_if_set=True),
+        config=ConfigKey("compute.train.environment", 30, read=nested.read_environment, write=variables.plain),
+        words=variables.words,
         keyword_only=True,
     )
     launcher = Argument[str](
         "",
-        check_text,
+        check_launcher,
         "Words that start the script in place of the interpreter, such as ``torchrun --nproc_per_node=2``; ``{cpus}``, "
         "``{gpus}`` and ``{index}`` are replaced.",
         config=ConfigKey("compute.train.launcher", 152, only_if_set=True),
         keyword_only=True,
     )
-    data = Argument[Mapping[str, str] | None](
+    data = Argument[Data](
         None,
         check_data,
         "What is linked into the working copy: a dict from a path there to a folder or file on the service's machine. "
         "It is not protected from the script.",
-        setting=Setting(dict, only_if_set=True),
-        config=ConfigKey("compute.train.data", 153, only_if_set=True),
+        take=take_data,
+        setting=Setting(dict, take_data, only_if_set=True),
+        config=ConfigKey("compute.train.data", 153, only_if_set=True, write=dict),
         words=lambda given: [f"{path}={target}" for path, target in given.items()],
         keyword_only=True,
     )

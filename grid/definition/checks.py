@@ -5,20 +5,17 @@ Each takes the name of an argument and a value, and refuses the value with what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from grid.errors import InvalidArgument, SourceError, SweepError
-from grid.shared import words
+from grid.errors import InvalidArgument, SweepError
 from grid.shared.wire import (
     MAX_DESCRIPTION,
     MAX_TIMEOUT_SECONDS,
     MEMORY_FORM,
-    RESERVED_VARIABLES,
     RUN_NAME,
-    SCRIPT_SUFFIXES,
-    VARIABLE_NAME,
     memory_bytes,
 )
+from grid.shared.words import WordsError, split
 
 FRAMEWORKS = ("lightning", "torch", "tensorflow", "julia", "torchelastic")
 
@@ -62,28 +59,30 @@ def check_name(name: str, value: object) -> None:
         raise InvalidArgument(msg)
 
 
-def check_entrypoint(name: str, value: object) -> None:
-    """Refuse what cannot be the path of a script; whether it exists is checked elsewhere."""
-    try:
-        check_text(name, value)
-    except InvalidArgument as error:
-        raise SourceError(str(error)) from error
-    if not str(value).endswith(SCRIPT_SUFFIXES):
-        msg = f"{name} must be the path of a script that ends in {_choice(SCRIPT_SUFFIXES)}, not {shown(value)}"
-        raise SourceError(msg)
-
-
 def check_script_args(name: str, value: object) -> None:
     """Refuse what a shell would not split into words alone, with the words of the service, or what is too long."""
+    try:
+        split_words(name, value)
+    except WordsError as error:
+        raise SweepError(str(error)) from None
+
+
+def split_words(name: str, value: object) -> tuple[str, ...]:
+    """Return the words of a text as a shell splits them.
+
+    Raises
+    ------
+    InvalidArgument
+        If the value is not text.
+    WordsError
+        If a shell would do something else with it, or it is too long.
+    """
     if isinstance(value, (list, tuple)):
         msg = f"{name} must be one string, not {shown(value)}; shlex.join() makes one from a list of words"
         raise InvalidArgument(msg)
     if not isinstance(value, str):
         check_text(name, value)
-    try:
-        words.split(str(value), name)
-    except words.WordsError as error:
-        raise SweepError(str(error)) from None
+    return split(str(value), name).words
 
 
 def check_description(name: str, value: object) -> None:
@@ -178,37 +177,6 @@ def check_repeats(name: str, value: object) -> None:
     if value == 0:
         msg = f"{name} must be a whole number from 1, not 0"
         raise InvalidArgument(msg)
-
-
-def check_data(name: str, value: object) -> None:
-    """Refuse what is neither None nor a dict of texts."""
-    if value is None:
-        return
-    if not isinstance(value, Mapping):
-        msg = (
-            f"{name} must be a dict from a path in the working copy to one on the service's machine, not {shown(value)}"
-        )
-        raise InvalidArgument(msg)
-    for path, target in value.items():
-        check_text(f"{name}: a path", path)
-        check_text(f"{name}[{path!r}]", target)
-
-
-def check_environment(name: str, value: object) -> None:
-    """Refuse names that a shell could not have, those that Grid sets itself, and values that are not strings."""
-    if value is None:
-        return
-    if not isinstance(value, Mapping):
-        msg = f"{name} must be a dict of names to strings, not {shown(value)}"
-        raise InvalidArgument(msg)
-    for variable, text in value.items():
-        if not isinstance(variable, str) or not VARIABLE_NAME.fullmatch(variable):
-            msg = f"{name}: a name must be letters, digits and '_' and not start with a digit, not {shown(variable)}"
-            raise InvalidArgument(msg)
-        if variable in RESERVED_VARIABLES:
-            msg = f"{name}: {variable} is set by Grid for every experiment; choose another name"
-            raise InvalidArgument(msg)
-        check_text(f"{name}: {variable}", text)
 
 
 def accept(name: str, value: object) -> None:

@@ -49,7 +49,8 @@ class ConfigFile:
 def read_config(path: str) -> ConfigFile:
     """Read a configuration file.
 
-    Its keys, and the shape of whatever is nested, are checked; plain values are left as YAML gives them.
+    Its keys, and the shape of whatever is nested, are checked; plain values are left as YAML gives them, but for those
+    that reach the script, which are as they are written.
 
     Parameters
     ----------
@@ -59,8 +60,8 @@ def read_config(path: str) -> ConfigFile:
     Raises
     ------
     ConfigError
-        If the file is missing, cannot be read, is not YAML, has an unknown key, or has something of another shape
-        where keys or a list belong.
+        If the file is missing, cannot be read, is not YAML, has an unknown key or one that stands twice, or has
+        something of another shape where keys or a list belong.
     """
     document = _load(path)
     values: dict[str, Any] = {}
@@ -90,9 +91,11 @@ def config_document(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _load(path: str) -> object:
     import yaml  # noqa: PLC0415 - few runs have a configuration file
 
+    from grid.definition.written import load  # noqa: PLC0415 - as above
+
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return yaml.safe_load(file)
+            return load(path, file.read())
     except FileNotFoundError as error:
         msg = f"there is no configuration file {path!r}; give the path of a YAML file as config_file"
         raise ConfigError(msg) from error
@@ -102,6 +105,8 @@ def _load(path: str) -> object:
     except UnicodeDecodeError as error:
         msg = f"the configuration file {path!r} is not UTF-8 text: {error.reason} at byte {error.start}"
         raise ConfigError(msg) from error
+    except ConfigError:
+        raise
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         # ValueError: the YAML library raises one for text that looks like a date but is not, such as 2021-02-30.
         mark = getattr(error, "problem_mark", None)

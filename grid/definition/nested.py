@@ -49,15 +49,22 @@ def _nearest(name: object, known: Iterable[str]) -> str:
     return (f"did you mean {close[0]}? " if close else "") + f"known here: {', '.join(allowed)}"
 
 
-def read_environment(path: str, key: str, value: object) -> dict[str, str]:
-    """Return environment variables; a number becomes a string."""
-    environment = {}
-    for name, text in read_mapping(path, value, key).items():
-        if isinstance(text, bool) or not isinstance(text, (str, int, float)):
-            msg = f"{path}: {key}.{name} must be a string or a number, not {shown(text)}; put it in quotes"
+def read_environment(path: str, key: str, value: object) -> dict[str, str] | list[str]:
+    """Return environment variables: keys and values, or a list of names that may have a value behind ``=``.
+
+    A variable that is null is left out.
+    """
+    texts = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else None
+    if texts is None:
+        msg = f"{path}: {key} must hold names and their values, or a list of names; not one text"
+        raise ConfigError(msg)
+    for text in texts:
+        if isinstance(text, (list, dict)):
+            msg = f"{path}: {key} must have a text for each variable, not a list or keys of their own; put it in quotes"
             raise ConfigError(msg)
-        environment[name] = str(text)
-    return environment
+    if isinstance(value, list):
+        return [text for text in texts if text is not None]
+    return {name: text for name, text in read_mapping(path, value, key).items() if text is not None}
 
 
 def read_actions(path: str, key: str, value: object) -> dict[str, list[str]]:
@@ -74,11 +81,12 @@ def read_actions(path: str, key: str, value: object) -> dict[str, list[str]]:
     return actions
 
 
+_SWITCHED = [True, False]
 _FLAG_NAME = re.compile(r"[^\W\d][^\s=]*")
 
 
 def read_params(path: str, key: str, value: object) -> dict[str, Any]:
-    """Return script arguments by their flag."""
+    """Return script arguments by their flag, without those that are null."""
     params = read_mapping(path, value, key)
     for flag, given in params.items():
         stripped = flag.removeprefix("-").removeprefix("-")
@@ -86,16 +94,32 @@ def read_params(path: str, key: str, value: object) -> dict[str, Any]:
             msg = f"{path}: {key}: {flag!r} is not a flag; write it with its dashes, as in --learning_rate"
             raise ConfigError(msg)
         _check_param(f"{path}: {key}.{flag}", given)
-    return params
+    return {flag: given for flag, given in params.items() if given is not None}
 
 
 def _check_param(place: str, value: object) -> None:
+    if not isinstance(value, list):
+        if value is not None and not isinstance(value, (str, int, float)):
+            allowed = "a string, a number, true, false, null or a list of these"
+            msg = f"{place} must be {allowed}, not {shown(value)}; put it in quotes"
+            raise ConfigError(msg)
+        return
+    is_switch = value == _SWITCHED and all(isinstance(each, bool) for each in value)
+    for element in value:
+        if (element is None or isinstance(element, bool)) and not is_switch:
+            word = "null" if element is None else str(element).lower()
+            one = f"put {word} in quotes if the script is to get that word"
+            msg = f"{place} has {word} in a list; {one}, and write [true, false] for a flag that is there or not"
+            raise ConfigError(msg)
+        _check_element(place, element)
+
+
+def _check_element(place: str, value: object) -> None:
     if isinstance(value, list):
         for element in value:
-            _check_param(place, element)
+            _check_element(place, element)
     elif value is not None and not isinstance(value, (str, int, float)):
-        allowed = "a string, a number, true, false, null or a list of these"
-        msg = f"{place} must be {allowed}, not {shown(value)}; put it in quotes"
+        msg = f"{place} must hold strings, numbers or lists of these, not {shown(value)}; put it in quotes"
         raise ConfigError(msg)
 
 
@@ -107,22 +131,32 @@ def write_actions(actions: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 def param_words(params: Mapping[str, Any]) -> list[str]:
     """Return ``hyper_params.params`` as words of the script's command line, as a shell would split them.
 
-    ``True`` and null give the bare flag, ``False`` leaves it out. Strings stay as they are, so that a sweep in
-    them is seen; a list is written as the list of a sweep.
+    ``True`` gives the bare flag, ``False`` leaves it out. Strings stay as they are, so that a sweep in them is seen; a
+    list is written as the list of a sweep.
 
     Examples
     --------
     >>> param_words({"--lr": "uniform(0, 1, 3)", "--layers": [1, 2], "--fast": True, "--slow": False})
     ['--lr', 'uniform(0, 1, 3)', '--layers', '[1, 2]', '--fast']
+    >>> param_words({"--tied": [True, False], "--hidden": [[64, 64]]})
+    ['--tied', 'switch()', '--hidden', '[[64, 64]]']
     """
     words: list[str] = []
     for flag, value in params.items():
-        if value is None or value is True:
+        if value is True:
             words.append(flag)
         elif value is not False:
-            text = value if isinstance(value, str) else repr(value)
+            text = _list_text(value) if isinstance(value, list) else str(value)
             if text.startswith("-") and isinstance(value, str) and flag.startswith("--"):
                 words.append(f"{flag}={text}")  # as a word of its own it would read as the next flag
             else:
                 words += [flag, text]
     return words
+
+
+def _list_text(values: list[Any]) -> str:
+    if values == _SWITCHED and all(isinstance(each, bool) for each in values):
+        return "switch()"
+    if len(values) == 1 and not isinstance(values[0], list):
+        return repr([str(values[0])])  # a number alone would read as a list that was meant to be one value
+    return repr(values)

@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from grid.definition.run_definition import script_command, to_settings_input
+from grid.definition.surroundings import surprises
 from grid.errors import GridWarning, PermissionDenied
 from grid.source.snapshot import snapshot
 
@@ -21,6 +22,8 @@ def send_run(definition: RunDefinition, key: str, session: Session, *, first: in
 
     Parameters
     ----------
+    definition
+        With the values of all variables.
     first
         How many of its experiments to return.
 
@@ -37,7 +40,7 @@ def send_run(definition: RunDefinition, key: str, session: Session, *, first: in
     # Asked first: what the service refuses must not cost an upload.
     session.execute(models.Estimate, settings=settings)
     with snapshot(definition.entrypoint, localdir=definition.localdir) as source:
-        for warning in source.warnings:
+        for warning in (*source.warnings, *surprises(definition, source.script)):
             warnings.warn(warning, GridWarning, stacklevel=3)
         _send_source(source, session)
         given = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import grid
 from grid import Run, errors
@@ -15,9 +18,11 @@ from grid.definition.arguments import ARGUMENTS
 from grid.errors import InvalidArgument, SourceError
 from grid.session import session as sessions
 from grid.session.session import Session
+from tests.support.experiments import only, output_of
 from tests.support.projects import make_project
 from tests.support.requests import requests
 from tests.support.services import ServiceProcess, service_process
+from tests.support.source_trees import git, write
 from tests.support.waiting import wait_for_run
 
 
@@ -47,7 +52,7 @@ LONG = "a" * 201
         ({"entrypoint": "gone.py"}, "'gone.py' does not exist"),
         ({"entrypoint": "run.txt"}, r"\.py, \.sh or \.jl.*'run.txt'"),
         ({"entrypoint": "run.py", "description": LONG}, "at most 200 characters, not 201"),
-        ({"entrypoint": "run.py", "strategy": "grid"}, "'grid_search', 'random_search' or 'none', not 'grid'"),
+        ({"entrypoint": "run.py", "strategy": "grid"}, "'grid_search', 'random_search', 'zip' or 'none', not 'grid'"),
         ({"entrypoint": "run.py", "strategy": "random_search"}, "num_trials of 1 or more"),
         ({"entrypoint": "run.py", "strategy": "random_search", "num_trials": -1}, "num_trials"),
         ({"entrypoint": "run.py", "framework": "jax"}, "'lightning', 'torch', 'tensorflow', 'julia' or 'torchelastic'"),
@@ -62,6 +67,16 @@ LONG = "a" * 201
         ({"entrypoint": "run.py", "script_args": "--a 'open"}, "script_args has a quote that is never closed.*quote"),
         ({"entrypoint": "run.py", "script_args": ["--a", "1"]}, r"script_args must be one string.*shlex\.join"),
         ({"entrypoint": "run.py", "config_file": "gone.yml"}, "gone.yml"),
+        ({"entrypoint": "-m run.py"}, "name a module behind -m.*'run' behind -m"),
+        ({"entrypoint": "run.py", "repeats": 0}, "repeats must be a whole number from 1, not 0"),
+        ({"entrypoint": "run.py", "params_style": "-k v"}, "params_style must be '--k v', '--k=v' or 'k=v'"),
+        ({"entrypoint": "run.py", "params": "lr=1"}, "params must be a dict"),
+        ({"entrypoint": "run.py", "working_dir": "../up"}, 'working_dir must be "root", "script".*\'../up\''),
+        ({"entrypoint": "run.py", "environment": "HF_TOKEN"}, "environment must be a dict.*put it into a list"),
+        ({"entrypoint": "run.py", "environment": ["GRID_REPEAT"]}, "GRID_REPEAT is set by Grid"),
+        ({"entrypoint": "run.py", "launcher": "torchrun {rank}"}, "launcher has {rank}.*{cpus}, {gpus}, {index}"),
+        ({"entrypoint": "run.py", "launcher": "a", "framework": "torchelastic"}, "torchelastic.*leave one of them out"),
+        ({"entrypoint": "run.py", "data": {"/data": "/data"}}, "'/data' must be relative"),
     ],
 )
 def test_argument_that_is_refused_before_anything_is_sent(
@@ -268,6 +283,13 @@ NEW_VALUES: dict[str, Any] = {
     "timeout": 1.5,
     "max_retries": 1,
     "auto_resume": True,
+    "params": {"lr": [0.1, 0.2], "hidden": (64, 64)},
+    "params_style": "--k=v",
+    "repeats": 2,
+    "working_dir": "script",
+    "environment": {"MODE": "offline"},
+    "launcher": "uv run",
+    "data": {"data": "/data"},
 }
 
 
@@ -356,6 +378,111 @@ def test_arguments_come_back(start: Start) -> None:
             each.max_retries = 3
     plain = start("fine")
     assert not {"timeout", "max_retries"} & plain.grid_config["compute"]["train"].keys()
+
+
+OF_SCRIPTS: dict[str, Any] = {
+    "params": {"lr": [0.1, 1e-05], "name": "it's", "hidden": [(64, 64), (8, 8)], "fast": True},
+    "params_style": "--k=v",
+    "strategy": "zip",
+    "repeats": 2,
+    "working_dir": "script",
+    "environment": ["MODE=a b", "TEAM", "HF_TOKEN=mellon"],
+    "launcher": f"{shlex.quote(sys.executable)} -u",
+}
+
+
+def test_how_a_script_runs_comes_back(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What says how a script runs is in the loaded run and in its command line, and its configuration says it again."""
+    monkeypatch.setenv("TEAM", "mellon")
+    run = start("fine", text="", data={"../data": tmp_path}, **OF_SCRIPTS)
+    for each in (run, Run(run.name)):
+        kept = {name: getattr(each, name) for name in OF_SCRIPTS}
+        assert kept == {**OF_SCRIPTS, "environment": {"MODE": "a b", "TEAM": "mellon", "HF_TOKEN": "mellon"}}
+        assert each.data == {"../data": str(tmp_path)}
+        (line,) = shlex.split("'grid run --entrypoint " + each.script_command)
+        words = shlex.split(line)
+        options = words[words.index("--params") : words.index(run.entrypoint, 4)]
+        params = (
+            '{"lr": [0.1, 1e-05], "name": "it\'s", "hidden": [{"words": [64, 64]}, {"words": [8, 8]}], "fast": true}'
+        )
+        assert options == [
+            *("--params", params),
+            *("--params_style", "--k=v", "--repeats", "2", "--working_dir", "script", "--environment", "MODE=a b"),
+            *("--environment", "TEAM", "--environment", "HF_TOKEN", "--launcher", OF_SCRIPTS["launcher"]),
+            *("--data", f"../data={tmp_path}"),
+        ]
+        assert "mellon" not in each.script_command + repr(each) + repr(each._state.record)
+        (tmp_path / "run.yml").write_text(yaml.safe_dump(each.grid_config))
+        again = Run(entrypoint=run.entrypoint, config_file=str(tmp_path / "run.yml"))
+        assert {name: getattr(again, name) for name in OF_SCRIPTS} == OF_SCRIPTS
+        assert again.data == run.data
+        assert again.grid_config == each.grid_config
+
+
+def test_variables_reach_the_script(
+    service: ServiceProcess, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script has the run's own variables, those of the file among them, and the caller's that are named."""
+    file = tmp_path / "run.yml"
+    file.write_text("compute: {train: {environment: {TIME: 12:30:45, NUMBER: 010, MODE: file, GONE: null}}}")
+    monkeypatch.setenv("HF_TOKEN", "mellon")
+    monkeypatch.setenv("OTHER", "mellon")
+    expected = {"TIME": "12:30:45", "NUMBER": "010", "MODE": "given", "HF_TOKEN": "mellon", "OTHER": None, "GONE": None}
+    text = f"import os\nprint({{name: os.environ.get(name) for name in {list(expected)}}})"
+    run = start("fine", text=text, environment=["MODE=given", "HF_TOKEN"], config_file=file)
+    wait_for_run(run)
+    assert output_of(service, only(run)) == f"{expected}\n"
+
+
+def test_a_variable_that_is_not_there(session: Session, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run may name a variable that is not set yet; its start says which one is missing, and sends nothing."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    run = grid.Run(entrypoint=script, environment=["HF_TOKEN"])
+    assert run.environment == ["HF_TOKEN"]
+    assert run.estimated_hourly_cost > 0
+    with requests(session) as sent, pytest.raises(InvalidArgument, match="HF_TOKEN is not set in your environment"):
+        run.start()
+    assert sent == [0]
+    assert run.id is None
+    monkeypatch.setenv("HF_TOKEN", "mellon")
+    run.start()
+    assert run.environment == {"HF_TOKEN": "mellon"}
+    wait_for_run(run)
+
+
+def test_variables_of_the_caller_that_are_not_passed(
+    session: Session, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start names in one line, without values, those of the caller's variables that scripts often need and lack."""
+    monkeypatch.setenv("WANDB_API_KEY", "mellon")
+    monkeypatch.setenv("PYTHONPATH", "/mellon")
+    with pytest.warns(grid.GridWarning) as said:
+        run = grid.create_run(script, cpus=1)
+    (line,) = [str(each.message) for each in said]
+    assert line.startswith("PYTHONPATH, WANDB_API_KEY are set in your environment")
+    assert 'environment=["PYTHONPATH", "WANDB_API_KEY"]' in line
+    assert "mellon" not in line
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        passing = grid.create_run(script, cpus=1, environment=["WANDB_API_KEY", "PYTHONPATH=src"])
+    for each in (run, passing):
+        wait_for_run(each)
+
+
+@pytest.mark.usefixtures("session")
+def test_script_that_starts_elsewhere(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who starts a script from its own folder is told that it starts in the root, unless the run says which it is."""
+    write(Path(), training__train_dot_py="")
+    git(Path(), "add", ".")
+    git(Path(), "commit", "-q", "-m", "second")
+    monkeypatch.chdir("training")
+    with pytest.warns(grid.GridWarning, match=r"starts in the root of the source code, and not in training, where you"):
+        run = grid.create_run("train.py", cpus=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said = grid.create_run("train.py", cpus=1, working_dir="root")
+    for each in (run, said):
+        wait_for_run(each)
 
 
 def test_arguments_are_given_by_name(session: Session) -> None:

@@ -301,6 +301,8 @@ def test_a_fault_of_the_quick_way_is_said_and_mended(tmp_path: Path, caplog: pyt
 
 
 SECRET = {"WANDB_API_KEY": "w", "HF_TOKEN": "h", "PGPASSWORD": "p", "aws_secret_access_key": "a", "SENTRY_DSN": "s"}
+INHERITED = {"TEAM": "of the owner's", "PORT": "8080"}
+"""Under names that look like no secrets; but they were taken from the owner's own environment."""
 PLAIN = {"TOKENIZERS_PARALLELISM": "false", "DATA_ROOT": "/data", "KEYBOARD": "de", "PWD": "/", "AUTHOR": "ada"}
 
 
@@ -308,18 +310,20 @@ def test_secrets_of_a_run_are_its_owners(service: ServiceProcess, start: Start) 
     """A teammate reads a run's environment, but not the values of variables whose names look like secrets."""
     with pause_of(service):
         run = start("")
-        settings = "{ run(name: %s, owner: %s) { settings { environment } } }"
+        settings = "{ run(name: %s, owner: %s) { settings { environment inheritedVariables } } }"
         with database_of(service) as connection:
             (text,) = connection.execute("SELECT settings FROM runs WHERE id = ?", [run.id]).fetchone()
-            changed = json.dumps({**json.loads(text), "environment": SECRET | PLAIN})
+            given = {"environment": SECRET | PLAIN | INHERITED, "inheritedVariables": list(INHERITED)}
+            changed = json.dumps({**json.loads(text), **given})
             connection.execute("UPDATE runs SET settings = ? WHERE id = ?", [changed, run.id])
         operated(service.home, "teams", "add", "keepers")
         operated(service.home, "teams", "join", "keepers", service.username)
         teammate = add_user(service, "keeper", "keepers")
-        masked = dict.fromkeys(SECRET, "***")
-        for endpoint, expected in ((service.endpoint, SECRET | PLAIN), (teammate, masked | PLAIN)):
+        masked = dict.fromkeys(SECRET | INHERITED, "***")
+        for endpoint, expected in ((service.endpoint, SECRET | PLAIN | INHERITED), (teammate, masked | PLAIN)):
             query = settings % (json.dumps(run.name), json.dumps(service.username))
-            assert ask(endpoint, query)["data"]["run"]["settings"]["environment"] == expected
+            answer = ask(endpoint, query)["data"]["run"]["settings"]
+            assert answer == {"environment": expected, "inheritedVariables": list(INHERITED)}
         run.cancel()
 
 

@@ -19,7 +19,7 @@ from grid.definition.run_definition import (
     validate,
 )
 from grid.errors import ConfigError
-from grid.shared.wire import MAX_TIMEOUT_SECONDS, STRATEGIES
+from grid.shared.wire import MAX_TIMEOUT_SECONDS, PARAMS_STYLES, STRATEGIES
 
 EXAMPLE = """\
 compute:
@@ -117,17 +117,42 @@ def test_a_file_may_say_nothing(tmp_path, text):
         ("compute: {train: {instance: [a]}}", ["compute.train.instance", "string", "['a']"]),
         ("compute: {train: {framework: jax}}", ["compute.train.framework", "'torch'", "'jax'"]),
         ("compute: {train: {datastore_version: 1}}", ["compute.train.datastore_version", "string"]),
-        ("compute: {train: {environment: [A]}}", ["compute.train.environment", "['A']"]),
-        ("compute: {train: {environment: {A: true}}}", ["compute.train.environment.A", "True", "quotes"]),
-        ("compute: {train: {environment: {1: a}}}", ["compute.train.environment", "1", "quotes"]),
+        ("compute: {train: {environment: A}}", ["compute.train.environment", "list of names", "not one text"]),
+        ("compute: {train: {environment: [[A]]}}", ["compute.train.environment", "text for each", "quotes"]),
+        ("compute: {train: {environment: {A: [1]}}}", ["compute.train.environment", "text for each", "quotes"]),
+        ("compute: {train: {environment: {1: a}}}", ["compute.train.environment", "'1'", "start with a digit"]),
         ("compute: {train: {environment: {A-B: a}}}", ["compute.train.environment", "'A-B'"]),
+        ("compute: {train: {environment: [A-B]}}", ["compute.train.environment", "'A-B'"]),
+        ("compute: {train: {environment: [A, A=1]}}", ["compute.train.environment", "A twice"]),
+        (
+            "compute: {train: {environment: {GRID_REPEAT: 1}}}",
+            ["compute.train.environment", "GRID_REPEAT", "set by Grid"],
+        ),
+        ("compute: {train: {working_dir: 3}}", ["compute.train.working_dir", "string", "3"]),
+        ("compute: {train: {working_dir: /a}}", ["compute.train.working_dir", "below the root", "'/a'"]),
+        ("compute: {train: {launcher: [torchrun]}}", ["compute.train.launcher", "one string", "['torchrun']"]),
+        ("compute: {train: {launcher: 'x {rank}'}}", ["compute.train.launcher", "{rank}", "{index}"]),
+        ("compute: {train: {data: [a]}}", ["compute.train.data", "dict", "['a']"]),
+        ("compute: {train: {data: {data: 3}}}", ["compute.train.data", "'data'", "3"]),
+        ("compute: {train: {data: {/data: /x}}}", ["compute.train.data", "'/data'", "relative"]),
+        ("hyper_params: {settings: {repeats: 0}}", ["hyper_params.settings.repeats", "from 1", "0"]),
+        ("hyper_params: {settings: {repeats: three}}", ["hyper_params.settings.repeats", "whole number", "'three'"]),
+        ("hyper_params: {settings: {params_style: k}}", ["hyper_params.settings.params_style", "'--k=v'", "'k'"]),
+        ("hyper_params: {values: 3}", ["hyper_params.values", "dict", "3"]),
+        ("hyper_params: {values: {lr: {a: 1}}}", ["hyper_params.values", "'lr'", "{'a': 1}"]),
         ("compute: {train: {actions: {on_build_end: make}}}", ["on_build_end", "list of shell commands", "'make'"]),
         ("compute: {train: {actions: {on_build_end: [1]}}}", ["on_build_end", "[1]"]),
         ("hyper_params: {params: [1]}", ["hyper_params.params", "[1]"]),
         ("hyper_params: {params: {foo: 1}}", ["hyper_params.params", "'foo'", "--learning_rate"]),
         ("hyper_params: {params: {--a=b: 1}}", ["'--a=b'"]),
         ("hyper_params: {params: {--a: {b: 1}}}", ["hyper_params.params.--a", "{'b': 1}"]),
-        ("hyper_params: {params: {--a: [2021-08-10]}}", ["hyper_params.params.--a", "quotes"]),
+        ("hyper_params: {params: {--a: [{b: 1}]}}", ["hyper_params.params.--a", "{'b': 1}", "quotes"]),
+        (
+            "hyper_params: {params: {--a: [1, true]}}",
+            ["hyper_params.params.--a", "has true in a list", "[true, false]"],
+        ),
+        ("hyper_params: {params: {--a: [false, true]}}", ["hyper_params.params.--a", "has false in a list"]),
+        ("hyper_params: {params: {--a: [~, 1]}}", ["hyper_params.params.--a", "has null in a list"]),
         ("hyper_params: {params: {--a: &a [*a]}}", ["contains itself"]),
         ("compute: {\n  train: [\n}", ["not valid YAML", "line 3"]),
         ("a: 2021-02-30", ["not valid YAML"]),
@@ -161,10 +186,13 @@ def test_params_become_words_that_the_sweep_grammar_sees(tmp_path):
         hyper_params:
           params:
             --lr: uniform(1e-3, 1e-5, 1)
-            --layers: [1, 2.5, 'it''s', true, [3, null]]
+            --layers: [1, 2.5, 'it''s', 1e-3, [3, null, [true]]]
+            --one: [5]
+            --inner: [[5]]
+            --tied: [true, false]
             --small: 0.00001
-            --fast:
             --loud: true
+            --gone: null
             --slow: false
             -n: -3
             --pattern: -x
@@ -174,26 +202,78 @@ def test_params_become_words_that_the_sweep_grammar_sees(tmp_path):
     )
     words = shlex.split(to_settings_input(definition)["scriptArgs"])
     assert words == [
-        *("--first", "1", "--lr", "uniform(1e-3, 1e-5, 1)", "--layers", '[1, 2.5, "it\'s", True, [3, None]]'),
-        *("--small", "1e-05", "--fast", "--loud", "-n", "-3", "--pattern=-x", "--empty", ""),
+        *(
+            "--first",
+            "1",
+            "--lr",
+            "uniform(1e-3, 1e-5, 1)",
+            "--layers",
+            "[1, 2.5, \"it's\", '1e-3', [3, None, [True]]]",
+        ),
+        *("--one", "['5']", "--inner", "[[5]]", "--tied", "switch()"),
+        *("--small", "0.00001", "--loud", "-n", "-3", "--pattern=-x", "--empty", ""),
     ]
 
 
-def test_numbers_in_the_environment_become_texts(tmp_path):
-    """A number needs no quotes if only texts are possible."""
-    definition = define(tmp_path, "compute: {train: {environment: {THREADS: 4, RATE: 0.5, NAME: x}}}")
-    assert definition.environment == {"THREADS": "4", "RATE": "0.5", "NAME": "x"}
+def test_arguments_of_the_file_come_before_two_dashes(tmp_path):
+    """What follows a bare ``--`` is no flag, so the file's flags are put before it."""
+    text = "hyper_params: {params: {--lr: 0.1, --fast: true}}"
+    definition = define(tmp_path, text, script_args="--lr 1 -- 'a  b' --lr 2")
+    assert to_settings_input(definition)["scriptArgs"] == "--lr 1 --fast -- 'a  b' --lr 2"
+    assert to_settings_input(define(tmp_path, text, script_args="-- a"))["scriptArgs"] == "--lr 0.1 --fast -- a"
+
+
+def test_params_win_over_the_files_by_name(tmp_path):
+    """Of an argument that stands in both, also in the file's own `params`, the one that was given counts."""
+    text = "hyper_params: {params: {--lr: 0.1, -n: 1, --fast: true}, values: {lr: 7}}"
+    definition = define(tmp_path, text, params={"lr": [1, 2], "n": None})
+    assert to_settings_input(definition)["scriptArgs"] == "--fast"
+    assert definition.params == {"lr": [1, 2], "n": None}
+    assert define(tmp_path, text).params == {"lr": 7}
+    assert to_settings_input(define(tmp_path, text))["scriptArgs"] == "-n 1 --fast"
+
+
+def test_environment_of_the_file(tmp_path):
+    """Variables have values, or are names of the caller's own; those that are given are added, and win by name."""
+    text = "compute: {train: {environment: {A: 1, B: b, C: null}}}"
+    assert define(tmp_path, text).environment == {"A": "1", "B": "b"}
+    assert define(tmp_path, text, environment={"B": "x", "D": "d"}).environment == {"A": "1", "B": "x", "D": "d"}
+    assert define(tmp_path, text, environment=["B", "D"]).environment == ["A=1", "B", "D"]
+    assert define(tmp_path, text, environment=None).environment == {"A": "1", "B": "b"}
+    listed = "compute: {train: {environment: [B, D, A=1=2, null]}}"
+    assert define(tmp_path, listed).environment == ["B", "D", "A=1=2"]
+    assert define(tmp_path, listed, environment={"D": "d", "B": ""}).environment == {"B": "", "D": "d", "A": "1=2"}
+    changed = define(tmp_path, text).evolve(environment=["A"]).evolve(environment={"E": "e"})
+    assert changed.environment == {"A": "1", "B": "b", "E": "e"}
+    assert define(tmp_path, "compute: {train: {environment: {}}}").environment is None
+
+
+def test_how_a_script_starts_stands_in_the_file(tmp_path, monkeypatch):
+    """Folder, launcher and data of the file are those of the arguments; a relative target is meant from here."""
+    text = """
+        compute: {train: {working_dir: training, launcher: uv run, data: {./data/: /x, ../up: y}}}
+        hyper_params: {settings: {repeats: 3, params_style: k=v}}
+        """
+    monkeypatch.chdir(tmp_path)
+    definition = define(tmp_path, text)
+    assert (definition.working_dir, definition.launcher) == ("training", "uv run")
+    assert definition.data == {"data": "/x", "../up": str(tmp_path / "y")}
+    assert (definition.repeats, definition.params_style) == (3, "k=v")
 
 
 WORD = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=8)
 NUMBER = st.integers(0, 2**31 - 1)
 SECONDS = st.floats(0, MAX_TIMEOUT_SECONDS, exclude_min=True)
-SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORD
+NUMBERS = st.integers() | st.floats(-1000, 1000).filter(lambda number: "e" not in repr(number))
+SCALAR = NUMBERS | WORD
+NESTED = st.lists(SCALAR | st.none() | st.booleans(), max_size=2)
+VALUE = SCALAR | st.none() | st.booleans() | st.floats()
+VARIABLES = st.from_regex(r"\A[A-Z_][A-Z0-9_]{0,5}\Z")
 DEFINITIONS = st.fixed_dictionaries(
     {
         "cluster": WORD,
         "framework": st.sampled_from(FRAMEWORKS),
-        "environment": st.dictionaries(st.from_regex(r"\A[A-Z_][A-Z0-9_]{0,5}\Z"), WORD, max_size=3),
+        "environment": st.dictionaries(VARIABLES, WORD, max_size=3) | st.lists(VARIABLES, max_size=3, unique=True),
         "dependency_file": WORD,
         "instance_type": WORD.filter(bool),
         "use_spot": st.booleans(),
@@ -216,8 +296,15 @@ DEFINITIONS = st.fixed_dictionaries(
         "seed": st.none() | NUMBER,
         "file_params": st.dictionaries(
             st.from_regex(r"\A--?[a-z_][a-z0-9_-]{0,5}\Z"),
-            SCALAR | st.lists(SCALAR | st.lists(SCALAR, max_size=2), max_size=3),
+            SCALAR | st.booleans() | st.just([True, False]) | st.lists(SCALAR | NESTED, max_size=3),
         ),
+        "params": st.none()
+        | st.dictionaries(st.from_regex(r"\A[A-Z][a-z_]{0,5}\Z"), VALUE | st.lists(VALUE, min_size=1, max_size=3)),
+        "params_style": st.sampled_from(tuple(PARAMS_STYLES)),
+        "repeats": st.integers(1, 9),
+        "working_dir": st.sampled_from(["root", "script", "a", "a/b"]),
+        "launcher": st.sampled_from(["", "uv run", "torchrun --nproc_per_node={gpus}"]),
+        "data": st.dictionaries(st.sampled_from(["data", "../data", "a/b", "a/c"]), WORD.filter(bool), max_size=3),
     }
 )
 
@@ -226,6 +313,8 @@ DEFINITIONS = st.fixed_dictionaries(
 @given(DEFINITIONS)
 def test_grid_config_written_and_read_again_is_the_same_definition(arguments):
     """A definition's configuration, dumped as YAML, defines an equal run."""
+    if arguments["framework"] == "torchelastic":
+        arguments = {**arguments, "launcher": ""}
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "run.py")
         script.touch()

@@ -34,6 +34,16 @@ def test_request_carries_query_and_credentials(server: Server) -> None:
     assert heard.headers["user-agent"].startswith("grid/")
 
 
+def test_what_is_sent_and_received_is_in_no_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A program that logs everything logs no values: there may be secrets among a run's variables."""
+    server.answers = [reply({"data": {"token": "swordfish"}})]
+    with caplog.at_level("DEBUG"):
+        answer, _ = ask(server.url, {"environment": {"HF_TOKEN": "mellon"}})
+    assert answer == {"token": "swordfish"}
+    assert "mellon" in server.heard[0].body.decode()
+    assert not [word for word in ("mellon", "swordfish", KEY) if word in caplog.text]
+
+
 def test_connection_is_kept_and_cookies_are_not(server: Server) -> None:
     """Several requests share a connection, and no cookie ever comes back to the service."""
     server.answers = [reply({"data": {}}, more="Set-Cookie: crumb=1\r\n")]

@@ -24,11 +24,11 @@ from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.cluster import RUNNERS
 from grid.service.domain.events import Piece
 from grid.service.domain.forecast import Forecasts
-from grid.service.domain.masking import masked
 from grid.service.results.pages import Page
 from grid.service.store import attempt_rows, experiment_rows, status_counts
 from grid.service.store.database import Database
 from grid.service.store.event_rows import DELETED
+from grid.shared.masking import masked
 from grid.shared.wire import ErrorCode, ExperimentStatus, experiment_name
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ _UNKNOWN_SETTINGS: Object = {
 def _settings(row: Row[Any], viewer_id: str) -> Object:
     settings = {**_UNKNOWN_SETTINGS, **orjson.loads(row.settings)}
     if row.user_id != viewer_id:
-        settings["environment"] = masked(settings.get("environment") or {})
+        settings["environment"] = masked(settings.get("environment") or {}, settings["inheritedVariables"])
     return settings
 
 

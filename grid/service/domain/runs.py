@@ -399,6 +399,9 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     for name in settings.get("environment") or {}:
         if not VARIABLE_NAME.fullmatch(name):
             raise InvalidValue("environment", name, "names of letters, digits and '_', not beginning with a digit")
+    for name in settings.get("inheritedVariables") or ():
+        if name not in (settings.get("environment") or {}):
+            raise InvalidValue("inheritedVariables", name, "the name of a variable in environment")
     if any("\0" in value for value in (settings["scriptArgs"], *(settings.get("environment") or {}).values())):
         raise InvalidValue("scriptArgs and environment", "\0", "text without null characters")
 
