@@ -86,7 +86,7 @@ class Repository:
     commit: str
 
 
-def find_repository(folder: str, entrypoint: str) -> Repository:
+def find_repository(folder: str, entrypoint: str, *, is_module: bool = False) -> Repository:
     """Ask git in one call for the repository around a folder, and for its commit.
 
     Raises
@@ -94,6 +94,7 @@ def find_repository(folder: str, entrypoint: str) -> Repository:
     SourceError
         If there is no repository, or no commit yet; the message names the entrypoint and says what to do.
     """
+    its_folder = "the current folder" if is_module else "the script's folder"
     try:
         questions = ("--show-toplevel", "--absolute-git-dir", "--show-prefix", "HEAD")
         output = _run("rev-parse", *questions, cwd=folder, extra_env={})
@@ -101,13 +102,14 @@ def find_repository(folder: str, entrypoint: str) -> Repository:
         root = error.output.split("\n")[0]
         if root:
             msg = (
-                f"the repository {root} has no commit yet; make one (git add {shlex.quote(entrypoint)} && git commit), "
-                "or pass localdir=True to send the script's folder as it is"
+                f"the repository {root} has no commit yet; make one (git add "
+                f"{'.' if is_module else shlex.quote(entrypoint)} && git commit), or pass localdir=True to send "
+                f"{its_folder} as it is"
             )
         else:
             msg = (
                 f"the entrypoint {entrypoint!r} is not in a git repository that can be read ({error}); commit it to "
-                "one, or pass localdir=True to send its folder as it is"
+                f"one, or pass localdir=True to send {its_folder if is_module else 'its folder'} as it is"
             )
         raise SourceError(msg) from error
     root, git_dir, prefix, commit = output.split("\n")[:4]

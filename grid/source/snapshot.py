@@ -1,32 +1,23 @@
-"""Snapshots of source code: the commit or the folder that a script is in, packed as one archive.
-
-What is packed is decided here and in `ignore`; `git` knows the commit, `archive` packs it, and it is sent elsewhere.
-"""
+"""Snapshots of source code: what :mod:`grid.source.finding` has found, packed as one archive. It is sent elsewhere."""
 
 from __future__ import annotations
 
-import os
-import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grid.errors import SourceError
-from grid.shared.wire import MAX_SNAPSHOT_BYTES
 from grid.source import git
 from grid.source.archive import pack
-from grid.source.ignore import IGNORE_FILES, check_depth, walk
+from grid.source.finding import COMMIT_HINT, find_source
+from grid.source.ignore import walk
+from grid.source.sizes import refuse_large
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
-_BLOCK = 512
-_KIBI = 1024
-_NAMES_IN_A_WARNING = 10
-_NAMES_IN_AN_ERROR = 5
+    from grid.source.finding import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,67 +87,27 @@ def snapshot(entrypoint: str, *, localdir: bool) -> Snapshot:
     ...     print(packed.script, packed.size_bytes)
     train.py 10240
     """
-    if not os.path.isfile(entrypoint):
-        msg = f"the entrypoint {entrypoint!r} is not a file; give the path of the script, seen from {os.getcwd()}"
-        raise SourceError(msg)
-    folder, name = os.path.split(os.path.abspath(entrypoint))
-    # Only the folder's links are followed: a script that is a link is found in the snapshot under its own name.
-    folder = os.path.realpath(folder)
-    return _snapshot_folder(folder, name) if localdir else _snapshot_commit(folder, name, entrypoint)
+    return pack_source(find_source(entrypoint, localdir=localdir))
 
 
-def _snapshot_folder(folder: str, name: str) -> Snapshot:
-    root = Path(folder)
-    ignore_name = next((known for known in IGNORE_FILES if (root / known).is_file()), IGNORE_FILES[-1])
-    tree = walk(root, ignore_name=ignore_name)
-    if all(entry.path != name for entry in tree.entries):
-        msg = f"the entrypoint {name!r} is excluded by {ignore_name} in {folder}; add a line `!{name}` there"
-        raise SourceError(msg)
-    hint = f"exclude what the script does not need in {root / IGNORE_FILES[0]}"
-    _refuse_large({entry.path: entry.size for entry in tree.entries}, folder, hint)
-    warnings = []
-    if tree.special:
-        warnings.append(f"left out, because only files, folders and links can be sent: {_enumerate(tree.special)}")
-    project = git.project_of(folder)
-    # Last of all: an interruption after it would leave the archive behind.
-    archive, digest, size = pack(root, tree)
-    return Snapshot(archive, digest, size, project, digest, name, tuple(warnings))
+def pack_source(source: Source) -> Snapshot:
+    """Pack source code that was found.
 
+    Returns
+    -------
+    Snapshot
+        Use it in a ``with`` statement: the archive is removed at its end.
 
-def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
-    repository = git.find_repository(folder, entrypoint)
-    script = repository.prefix + name
-    warnings = []
-    sizes: dict[str, int] = {}
-    submodules: list[str] = []
-    for line in git.ask("ls-tree", "-r", "-z", "-l", "--full-tree", repository.commit, cwd=folder).split("\0")[:-1]:
-        facts, _, path = line.partition("\t")
-        _, kind, _, size = facts.split()
-        check_depth(path, repository.root)
-        if kind == "commit":
-            submodules.append(path)
-        else:
-            sizes[path] = int(size) if size.isdigit() else 0
-    if script not in sizes:
-        msg = (
-            f"the entrypoint {entrypoint!r} is not in the commit at HEAD of {repository.root}; commit it "
-            f"(git add {shlex.quote(entrypoint)} && git commit), or pass localdir=True to send its folder as it is"
-        )
-        raise SourceError(msg)
-    hint = "take it out of the commit, or pass localdir=True and exclude it in .gridignore"
-    _refuse_large(sizes, repository.root, hint)
-
-    changes = git.ask(
-        "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all",
-        cwd=repository.root,
-    )  # fmt: skip
-    changed = [line[3:] for line in changes.split("\0")[:-1]]
-    if changed:
-        warnings.append(f"uncommitted changes are not part of the run: {_enumerate(changed)}")
-    if submodules:
-        warnings.append(f"the content of submodules is not part of the run: {_enumerate(submodules)}")
-
-    project = git.project_of(repository.root)
+    Raises
+    ------
+    SourceError
+        If a file cannot be read, a link leads out of the tree, or the snapshot would be larger than 2 GiB.
+    """
+    if source.tree is not None:
+        archive, digest, size = pack(Path(source.root), source.tree)
+        return Snapshot(archive, digest, size, source.project, digest, source.script, source.warnings)
+    repository = source.repository
+    assert repository is not None
     with tempfile.TemporaryDirectory(prefix="grid-tree-", ignore_cleanup_errors=True) as scratch:
         root = Path(scratch).resolve() / "tree"
         root.mkdir()
@@ -168,48 +119,6 @@ def _snapshot_commit(folder: str, name: str, entrypoint: str) -> Snapshot:
             cwd=str(root), extra_env=own,
         )  # fmt: skip
         tree = walk(root)
-        _refuse_large({entry.path: entry.size for entry in tree.entries}, repository.root, hint)
+        refuse_large({entry.path: entry.size for entry in tree.entries}, source.root, COMMIT_HINT)
         archive, digest, size_bytes = pack(root, tree)
-    return Snapshot(archive, digest, size_bytes, project, repository.commit, script, tuple(warnings))
-
-
-def _refuse_large(sizes: Mapping[str, int], root: str, hint: str) -> None:
-    """Refuse a tree whose archive would be too large, and say what makes it so."""
-    total = sum(_BLOCK + -(-size // _BLOCK) * _BLOCK for size in sizes.values())
-    if total <= MAX_SNAPSHOT_BYTES:
-        return
-    weights: dict[str, int] = {}
-    for path, size in sizes.items():
-        weights[path] = weights.get(path, 0) + size
-        parent = path.rpartition("/")[0]
-        while parent:
-            weights[parent] = weights.get(parent, 0) + size
-            parent = parent.rpartition("/")[0]
-    largest: list[str] = []
-    for path, weight in sorted(weights.items(), key=lambda item: (-item[1], -len(item[0]), item[0])):
-        # A folder that holds nothing but an entry already named adds nothing.
-        if any(named.startswith(f"{path}/") and weights[named] == weight for named in largest):
-            continue
-        largest.append(path)
-        if len(largest) == _NAMES_IN_AN_ERROR:
-            break
-    names = ", ".join(f"{path} ({_human(weights[path])})" for path in largest)
-    msg = (
-        f"the source code in {root} makes a snapshot of {_human(total)}, but at most {_human(MAX_SNAPSHOT_BYTES)} can "
-        f"be sent; the largest are {names}: {hint}"
-    )
-    raise SourceError(msg)
-
-
-def _human(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < _KIBI:
-            return f"{size:.0f} {unit}"
-        size /= _KIBI
-    return f"{size:.1f} GiB"
-
-
-def _enumerate(names: Iterable[str]) -> str:
-    shown: Sequence[str] = sorted(names)
-    more = len(shown) - _NAMES_IN_A_WARNING
-    return ", ".join(shown[:_NAMES_IN_A_WARNING]) + (f" and {more} more" if more > 0 else "")
+    return Snapshot(archive, digest, size_bytes, source.project, repository.commit, source.script, source.warnings)
