@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from grid.definition.run_definition import script_command, to_settings_input
 from grid.definition.surroundings import surprises
 from grid.errors import GridWarning, PermissionDenied
-from grid.source.snapshot import snapshot
+from grid.session.run_source import find_run_source
+from grid.source.snapshot import pack_source
 
 if TYPE_CHECKING:
     from grid.definition.run_definition import RunDefinition
@@ -29,18 +30,19 @@ def send_run(definition: RunDefinition, key: str, session: Session, *, first: in
 
     Raises
     ------
-    SourceError
-        If the source code cannot be packed.
+    SourceError, InvalidArgument
+        If the source code cannot be packed, or is nothing that Grid should start.
     GridError
         If the service refuses it; nothing was created.
     """
     from grid import models  # noqa: PLC0415 - not before the first call
 
     settings = to_settings_input(definition)
-    # Asked first: what the service refuses must not cost an upload.
+    found = find_run_source(definition)
+    # Asked before it is packed: what the service refuses must not cost an upload.
     session.execute(models.Estimate, settings=settings)
-    with snapshot(definition.entrypoint, localdir=definition.localdir) as source:
-        for warning in (*source.warnings, *surprises(definition, source.script)):
+    with pack_source(found.source) as source:
+        for warning in (*found.told(source), *surprises(definition, source.script)):
             warnings.warn(warning, GridWarning, stacklevel=3)
         _send_source(source, session)
         given = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grid.errors import SourceError
-from grid.source import git
+from grid.source import git, lfs
 from grid.source.ignore import IGNORE_FILES, Tree, check_depth, walk
 from grid.source.modules import BASES, ModuleFile, candidates, find_module, module_of, nearest
 from grid.source.sizes import refuse_large, some_of
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 COMMIT_HINT = "take it out of the commit, or pass localdir=True and exclude it in .gridignore"
 """What to do about a commit that is too large."""
+_LINK = "120000"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """The source code of a run, found but not packed.
 
@@ -48,6 +49,10 @@ class Source:
         Each file and link that is part of it, by its path below the root, with its size in bytes.
     warnings
         What the user may expect to be part of it but is not.
+    pointers
+        The files of Git LFS that are part of it as pointers, as far as can be told before it is packed.
+    all_pointers
+        Every file that git knows as such a pointer, whether or not it is replaced by its content.
     repository
         The repository of the commit; None for a folder as it is.
     tree
@@ -62,8 +67,35 @@ class Source:
     commit_sha: str | None
     files: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    pointers: tuple[str, ...] = ()
+    all_pointers: tuple[str, ...] = ()
     repository: git.Repository | None = None
     tree: Tree | None = None
+
+    def folders(self) -> set[str]:
+        """Return the folders of which something is part of it, and the empty ones that are, without the root."""
+        folders = {entry.path for entry in self.tree.entries if entry.kind == stat.S_IFDIR} if self.tree else set()
+        for path in self.files:
+            folder = path
+            while (folder := folder.rpartition("/")[0]) and folder not in folders:
+                folders.add(folder)
+        return folders
+
+    def text(self, path: str) -> str:
+        """Return the text of a file that is part of it, as the run will have it; what is no text is replaced.
+
+        Raises
+        ------
+        SourceError
+            If it cannot be read.
+        """
+        if self.repository is not None:
+            return git.ask("cat-file", "blob", f"{self.repository.commit}:{path}", cwd=self.root)
+        try:
+            return (Path(self.root) / path).read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            msg = f"cannot read {os.path.join(self.root, path)}: {error.strerror}"
+            raise SourceError(msg) from error
 
 
 def find_source(entrypoint: str, *, localdir: bool) -> Source:
@@ -114,7 +146,19 @@ def _find_folder(folder: str, name: str, module: str) -> Source:
     warnings = []
     if tree.special:
         warnings.append(f"left out, because only files, folders and links can be sent: {some_of(tree.special)}")
-    return Source(folder, name, module, base, git.project_of(folder), None, files, tuple(warnings), None, tree)
+    regular = {entry.path: entry.size for entry in tree.entries if entry.kind == stat.S_IFREG}
+    return Source(
+        root=folder,
+        script=name,
+        module=module,
+        import_folder=base,
+        project=git.project_of(folder),
+        commit_sha=None,
+        files=files,
+        warnings=tuple(warnings),
+        pointers=lfs.pointers_in_folder(folder, regular),
+        tree=tree,
+    )
 
 
 def _find_commit(folder: str, name: str, module: str, entrypoint: str) -> Source:
@@ -123,14 +167,17 @@ def _find_commit(folder: str, name: str, module: str, entrypoint: str) -> Source
     warnings = []
     files: dict[str, int] = {}
     submodules: list[str] = []
+    small: dict[str, str] = {}
     for line in git.ask("ls-tree", "-r", "-z", "-l", "--full-tree", repository.commit, cwd=folder).split("\0")[:-1]:
         facts, _, path = line.partition("\t")
-        _, kind, _, size = facts.split()
+        mode, kind, blob, size = facts.split()
         check_depth(path, repository.root)
         if kind == "commit":
             submodules.append(path)
         else:
             files[path] = int(size) if size.isdigit() else 0
+            if mode != _LINK and lfs.may_be_pointer(files[path]):
+                small[path] = blob
     if module:
         way_out = "commit it, or pass localdir=True to send the current folder as it is"
         found = _find_module(module, files, repository.root, way_out)
@@ -152,9 +199,20 @@ def _find_commit(folder: str, name: str, module: str, entrypoint: str) -> Source
         warnings.append(f"uncommitted changes are not part of the run: {some_of(changed)}")
     if submodules:
         warnings.append(f"the content of submodules is not part of the run: {some_of(submodules)}")
-    project = git.project_of(repository.root)
-    root, commit = repository.root, repository.commit
-    return Source(root, script, module, base, project, commit, files, tuple(warnings), repository)
+    pointers = lfs.pointers_in_commit(small, folder)
+    return Source(
+        root=repository.root,
+        script=script,
+        module=module,
+        import_folder=base,
+        project=git.project_of(repository.root),
+        commit_sha=repository.commit,
+        files=files,
+        warnings=tuple(warnings),
+        pointers=lfs.stay_pointers(pointers, repository.root),
+        all_pointers=pointers,
+        repository=repository,
+    )
 
 
 def _find_module(module: str, files: Mapping[str, int], root: str, way_out: str) -> ModuleFile:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grid.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _SCRUBBED = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -31,6 +31,10 @@ _SCRUBBED = (
 """What would make git look at a repository other than the script's; a caller inside a hook has some of these set."""
 
 
+_FACTS = 3
+"""How many words precede the content of an object: its id, its kind and its size."""
+
+
 class _GitError(Exception):
     """Git failed: the message is git's own, ``output`` is what it had printed before."""
 
@@ -39,7 +43,7 @@ class _GitError(Exception):
         self.output = output
 
 
-def _run(*arguments: str, cwd: str, extra_env: Mapping[str, str]) -> str:
+def _run(*arguments: str, cwd: str, extra_env: Mapping[str, str], given: str = "") -> str:
     import subprocess  # noqa: PLC0415 - not before a run is started
 
     environment = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
@@ -47,7 +51,7 @@ def _run(*arguments: str, cwd: str, extra_env: Mapping[str, str]) -> str:
     command = ["git", "--no-pager", "-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false", *arguments]
     try:
         done = subprocess.run(
-            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            command, cwd=cwd, env=environment, input=os.fsencode(given), capture_output=True, check=False
         )
     except OSError as error:
         msg = f"git cannot be run: {error.strerror}"
@@ -60,8 +64,19 @@ def _run(*arguments: str, cwd: str, extra_env: Mapping[str, str]) -> str:
     return output
 
 
-def ask(*arguments: str, cwd: str, extra_env: Mapping[str, str] | None = None) -> str:
+def ask(*arguments: str, cwd: str, extra_env: Mapping[str, str] | None = None, given: str = "") -> str:
     """Return what git prints for a question about a commit that it must be able to answer.
+
+    Parameters
+    ----------
+    arguments
+        The question.
+    cwd
+        The folder in which it is asked.
+    extra_env
+        More environment variables for git.
+    given
+        What git reads from its standard input.
 
     Raises
     ------
@@ -69,11 +84,43 @@ def ask(*arguments: str, cwd: str, extra_env: Mapping[str, str] | None = None) -
         If git fails; the message quotes git and says what to do.
     """
     try:
-        return _run(*arguments, cwd=cwd, extra_env=extra_env or {})
+        return _run(*arguments, cwd=cwd, extra_env=extra_env or {}, given=given)
     except _GitError as error:
         advice = "repair that, or pass localdir=True to send the script's folder as it is"
         msg = f"git cannot read the commit: {error}; {advice}"
         raise SourceError(msg) from error
+
+
+def answers(*arguments: str, cwd: str) -> str:
+    """Return what git prints for a question; nothing if it has no answer."""
+    try:
+        return _run(*arguments, cwd=cwd, extra_env={}).strip()
+    except _GitError:
+        return ""
+
+
+def contents(blobs: Sequence[str], *, cwd: str) -> list[bytes]:
+    """Return the contents of some blobs, each given by its id.
+
+    Raises
+    ------
+    SourceError
+        If git cannot read them.
+    """
+    if not blobs:
+        return []
+    output = os.fsencode(ask("cat-file", "--batch", cwd=cwd, given="".join(f"{blob}\n" for blob in blobs)))
+    found = []
+    position = 0
+    for blob in blobs:
+        end = output.index(b"\n", position)
+        facts = output[position:end].split()
+        if len(facts) != _FACTS:  # `<id> missing`, in a clone that has not fetched everything
+            msg = f"git cannot read the commit: {blob} is missing in it; git fetch it, or pass localdir=True"
+            raise SourceError(msg)
+        position = end + 1 + int(facts[2]) + 1
+        found.append(output[end + 1 : position - 1])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +165,7 @@ def find_repository(folder: str, entrypoint: str, *, is_module: bool = False) ->
 
 def project_of(root: str) -> str:
     """Return ``owner/name`` of the ``origin`` of a repository, or the folder's name if there is none."""
-    try:
-        remote = _run("remote", "get-url", "origin", cwd=root, extra_env={}).strip()
-    except _GitError:
-        remote = ""
+    remote = answers("remote", "get-url", "origin", cwd=root)
     return _project_of_remote(remote, root) or os.path.basename(root) or "project"
 
 

@@ -24,6 +24,7 @@ _FILES_SHOWN = 3
 """How many files of one folder are told one by one."""
 _FOLDERS_SHOWN = 10
 """How many folders of one folder are told one by one."""
+_SHOWN_IN_ROOT = 100
 _AT_ONCE = 64
 _STEP = 256
 """How many files of a folder are looked at between two looks at the clock."""
@@ -80,7 +81,7 @@ def size_text(size: float) -> str:
 
 
 def left_out(
-    source: Source, *, seconds: float = _SECONDS, clock: Callable[[], float] = time.monotonic
+    source: Source, *, below: str = "", seconds: float = _SECONDS, clock: Callable[[], float] = time.monotonic
 ) -> list[LeftOut]:
     """Find what lies below the root of some source code and is not part of it, the largest first.
 
@@ -88,6 +89,8 @@ def left_out(
     ----------
     source
         The source code.
+    below
+        The folder, of which something is part of it, that is looked into; all of it if this is left out.
     seconds
         How long this may take. What is not sized by then says so.
     clock
@@ -95,7 +98,7 @@ def left_out(
     """
     deadline = clock() + seconds
     found: list[_Sizing] = []
-    search = _search(source, found)
+    search = _search(source, below, found)
     is_whole = all(clock() < deadline for _ in search)
     search.close()
     waiting, active = deque(found), deque[_Sizing]()
@@ -121,14 +124,10 @@ def is_told(name: str) -> bool:
     return name not in _NOT_TOLD and not name.endswith(_ENDS_NOT_TOLD)
 
 
-def _search(source: Source, found: list[_Sizing]) -> Generator[None]:
+def _search(source: Source, below: str, found: list[_Sizing]) -> Generator[None]:
     """Find what is left out, a folder that is partly in the source code at each step."""
-    folders = {entry.path for entry in source.tree.entries if stat.S_ISDIR(entry.kind)} if source.tree else set()
-    for path in source.files:
-        folder = path
-        while (folder := folder.rpartition("/")[0]) and folder not in folders:
-            folders.add(folder)
-    waiting = deque([""])
+    folders = source.folders()
+    waiting = deque([f"{below}/" if below else ""])
     home = str(grid_home())
     while waiting:
         prefix = waiting.popleft()
@@ -153,7 +152,7 @@ def _grouped(prefix: str, files: list[os.DirEntry[str]], whole: list[os.DirEntry
     """Yield what is told of one folder: some things one by one, too many of them together."""
     rest: list[os.DirEntry[str]] = []
     for some, most, end in ((files, _FILES_SHOWN, ""), (whole, _FOLDERS_SHOWN, "/")):
-        if len(some) > most:
+        if len(some) > (most if prefix else _SHOWN_IN_ROOT):
             rest += some
         else:
             for item in some:

@@ -15,7 +15,7 @@ BASES = ("", "src")
 """Where modules are looked for: the root of the source code, and the folder that projects of the `src` layout have."""
 
 _ENTRYPOINT = re.compile(r"-m\s+(.*\S)\s*", re.DOTALL)
-_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_NAME = re.compile(r"\w[\w-]*(\.\w[\w-]*)*")
 _NAMES_SHOWN = 3
 
 

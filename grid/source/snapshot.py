@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grid.source import git
+from grid.source import git, lfs
 from grid.source.archive import pack
 from grid.source.finding import COMMIT_HINT, find_source
 from grid.source.ignore import walk
@@ -40,6 +40,8 @@ class Snapshot:
         The path of the entrypoint inside the archive, with ``/`` between its parts.
     warnings
         What the user may expect to be part of it but is not.
+    pointers
+        The files of Git LFS that it holds as pointers.
     """
 
     archive: Path
@@ -49,6 +51,7 @@ class Snapshot:
     commit_sha: str
     script: str
     warnings: tuple[str, ...] = ()
+    pointers: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +108,7 @@ def pack_source(source: Source) -> Snapshot:
     """
     if source.tree is not None:
         archive, digest, size = pack(Path(source.root), source.tree)
-        return Snapshot(archive, digest, size, source.project, digest, source.script, source.warnings)
+        return Snapshot(archive, digest, size, source.project, digest, source.script, source.warnings, source.pointers)
     repository = source.repository
     assert repository is not None
     with tempfile.TemporaryDirectory(prefix="grid-tree-", ignore_cleanup_errors=True) as scratch:
@@ -120,5 +123,8 @@ def pack_source(source: Source) -> Snapshot:
         )  # fmt: skip
         tree = walk(root)
         refuse_large({entry.path: entry.size for entry in tree.entries}, source.root, COMMIT_HINT)
+        written = {entry.path: entry.size for entry in tree.entries}
+        pointers = lfs.pointers_in_folder(str(root), {path: written.get(path, 0) for path in source.all_pointers})
         archive, digest, size_bytes = pack(root, tree)
-    return Snapshot(archive, digest, size_bytes, source.project, repository.commit, source.script, source.warnings)
+    commit = repository.commit
+    return Snapshot(archive, digest, size_bytes, source.project, commit, source.script, source.warnings, pointers)

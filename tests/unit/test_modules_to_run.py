@@ -27,6 +27,7 @@ pytestmark = [
         ("-m package.module", "package.module"),
         ("-m  package", "package"),
         ("-m größe._x1", "größe._x1"),
+        ("-m 01-first.step", "01-first.step"),
         ("train.py", ""),
         ("-m.py", ""),
         ("folder/-m x.py", ""),
@@ -37,7 +38,7 @@ def test_which_entrypoints_are_modules(entrypoint, module):
     assert module_of(entrypoint) == module
 
 
-@pytest.mark.parametrize("entrypoint", ["-m a/b.py", "-m a.", "-m .a", "-m a..b", "-m 1a", "-m a-b", "-m train.py x"])
+@pytest.mark.parametrize("entrypoint", ["-m a/b.py", "-m a.", "-m .a", "-m a..b", "-m -a", "-m train.py x"])
 def test_what_is_no_module(entrypoint):
     """What cannot be a module's name is refused, with the form that is expected."""
     with pytest.raises(SourceError, match=r"must name a module after -m, such as '-m package\.module'; "):
