@@ -317,13 +317,19 @@ class FailureGroup(Model):
     names: tuple[str, ...]
     example: Failure
 
+    @property
+    def hint(self) -> str:
+        """What can be done about it, where this machine knows more than the service; empty if it does not."""
+        return ""
+
     def __str__(self) -> str:
         few = ", ".join(self.names[:3]) + (", …" if len(self.names) > 3 else "")  # noqa: PLR2004
         what = f": {self.final_line}" if self.final_line else ""
         if not what and self.example.remark:
             # Without a traceback they have nothing in common but the reason.
             what = f": {self.example.remark}" if len(self.names) == 1 else f", the first: {self.example.remark}"
-        return f"{len(self.names)} x {self.reason.value}{what} ({few})"
+        hint = f". {self.hint}" if self.hint else ""
+        return f"{len(self.names)} x {self.reason.value}{what} ({few}){hint}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from grid.definition.arguments import Params, RunArguments, noting_what_was_given
@@ -27,7 +28,6 @@ from grid.views import EXPERIMENTS_PAGE, REPR_SECONDS, describe_run, names_of_ru
 
 if TYPE_CHECKING:
     import re
-    from pathlib import Path
 
     from grid.logs.pages import Pages
     from grid.models import Cancellation, FailureGroup, LoadedRun, LogPage, RunRecord, StatusProgress
@@ -134,10 +134,11 @@ class Run(RunArguments):
     defaultdict(<class 'list'>, {'QUEUED': ['clever-noether-1882-exp0', 'clever-noether-1882-exp1']})
     """
 
-    __slots__ = ("__weakref__", "_definition", "_experiments", "_given", "_hourly_cost", "_key", "_state")
+    __slots__ = ("__weakref__", "_definition", "_experiments", "_folder", "_given", "_hourly_cost", "_key", "_state")
 
     _definition: RunDefinition
     _experiments: ExperimentsView
+    _folder: str
     _given: dict[str, Any]
     _hourly_cost: float | None
     _key: str
@@ -282,6 +283,7 @@ class Run(RunArguments):
             message = f"the run {self.name!r} has already been started; make a new Run to start another"
             raise RunStarted(message)
         validate(self._definition)
+        self._folder = str(Path.cwd())
         definition = self._definition.inheriting(os.environ)
         started = send_run(definition, self._key, self._state.session, first=EXPERIMENTS_PAGE)
         self._take(started.run)
@@ -333,7 +335,8 @@ class Run(RunArguments):
         -------
         list of grid.models.FailureGroup
             Each with the reason, the last line, the names of its experiments and the failure of the first. Empty if
-            nothing has failed.
+            nothing has failed. Where a script has missed a file that you have beside it, but that is not part of the
+            run, the group's `hint` says so, if the script is on this machine.
 
         Raises
         ------
@@ -349,10 +352,11 @@ class Run(RunArguments):
         2 x EXIT_CODE: ValueError: rate must be below 1 (clever-noether-1882-exp3, clever-noether-1882-exp7)
         """
         from grid import models  # noqa: PLC0415 - not before the first call
+        from grid.session.absences import explained  # noqa: PLC0415
 
-        self._check_started("look at")
+        record = self._check_started("look at")
         found = self._state.session.execute(models.GetFailures, name=self.name, owner=self._state.owner).run
-        return list(self._state.same(found).failures)
+        return explained(self._state.same(found).failures, record, self._folder)
 
     def logs(
         self, n_lines: int | None = 200, follow: bool = False, since: datetime | timedelta | int | None = None
@@ -741,6 +745,8 @@ class Run(RunArguments):
         self._state = RunState(session)
         self._experiments = ExperimentsView(self._state)
         self._hourly_cost = None
+        # From where the entrypoint is seen, as far as anybody knows; `start` knows.
+        self._folder = ""
         # The same however often this run's start is tried, so that the service creates it only once.
         self._key = session.new_key()
 

@@ -129,10 +129,25 @@ def find_source(entrypoint: str, *, localdir: bool) -> Source:
     return _find_folder(folder, name, module) if localdir else _find_commit(folder, name, module, entrypoint)
 
 
+def walk_folder(folder: str) -> Tree:
+    """Find what is sent of a folder as it is.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read, or something lies deeper than can be sent.
+    """
+    return walk(Path(folder), ignore_name=_ignore_name(folder))
+
+
+def _ignore_name(folder: str) -> str:
+    """Return the name of the ignore files that count below a folder."""
+    return next((name for name in IGNORE_FILES if os.path.isfile(os.path.join(folder, name))), IGNORE_FILES[-1])
+
+
 def _find_folder(folder: str, name: str, module: str) -> Source:
-    root = Path(folder)
-    ignore_name = next((known for known in IGNORE_FILES if (root / known).is_file()), IGNORE_FILES[-1])
-    tree = walk(root, ignore_name=ignore_name)
+    ignore_name = _ignore_name(folder)
+    tree = walk_folder(folder)
     files = {entry.path: entry.size for entry in tree.entries if entry.kind != stat.S_IFDIR}
     base = None
     if module:
@@ -142,7 +157,7 @@ def _find_folder(folder: str, name: str, module: str) -> Source:
         msg = f"the entrypoint {name!r} is excluded by {ignore_name} in {folder}; add a line `!{name}` there"
         raise SourceError(msg)
     sizes = {entry.path: entry.size for entry in tree.entries}
-    refuse_large(sizes, folder, f"exclude what the script does not need in {root / IGNORE_FILES[0]}")
+    refuse_large(sizes, folder, f"exclude what the script does not need in {os.path.join(folder, IGNORE_FILES[0])}")
     warnings = []
     if tree.special:
         warnings.append(f"left out, because only files, folders and links can be sent: {some_of(tree.special)}")

@@ -13,7 +13,7 @@ from grid.source.left_out import is_told, left_out
 from grid.source.sizes import some_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from grid.source.finding import Source
 
@@ -49,12 +49,12 @@ def named_paths(source: Source, texts: Iterable[str], *, folder: str, linked: Co
     found: dict[str, None] = {}
     folders: dict[str, None] = {}
     for path in _candidates(texts, folder):
-        if path in source.files or _is_linked(path, linked) or not os.path.lexists(os.path.join(source.root, path)):
+        if path in source.files or is_linked(path, linked) or not os.path.lexists(os.path.join(source.root, path)):
             continue
         (folders if path in have else found)[path] = None
     for path in list(folders)[:_MOST_LOOKED_INTO]:
         for each in left_out(source, below=path, seconds=_SECONDS):
-            if not each.path.endswith("…") and not _is_linked(each.path.rstrip("/*"), linked):
+            if not each.path.endswith("…") and not is_linked(each.path.rstrip("/*"), linked):
                 found[each.path] = None
     return list(found)
 
@@ -88,12 +88,8 @@ def named_warning(source: Source, paths: Iterable[str]) -> str:
     paths = list(paths)
     shown = paths[:_NAMES_SHOWN]
     more = f" and {len(paths) - len(shown)} more" if len(paths) > len(shown) else ""
-    first = shown[0].rstrip("/*")
-    link = f"data={{{first!r}: {os.path.normpath(os.path.join(source.root, first))!r}}}"
-    return (
-        f"named by the arguments, but not part of the run: {', '.join(shown)}{more}; {link} links "
-        f"{'it' if len(paths) == 1 else 'the first'} in"
-    )
+    advice = link_advice(source.root, paths)
+    return f"named by the arguments, but not part of the run: {', '.join(shown)}{more}; {advice}"
 
 
 def importable_warning(source: Source, paths: Iterable[str]) -> str:
@@ -102,6 +98,19 @@ def importable_warning(source: Source, paths: Iterable[str]) -> str:
     it = "it" if len(paths) == 1 else "them"
     advice = f"commit {it}" if source.repository is not None else f"an ignore file excludes {it}"
     return f"beside the script, but not part of the run, which cannot import {it}: {some_of(paths)}; {advice}"
+
+
+def is_linked(path: str, linked: Collection[str]) -> bool:
+    """Return whether a path in a working copy is linked into it, or lies in what is."""
+    links = [os.path.normpath(each) for each in linked]
+    return any(path == link or path.startswith(f"{link}/") for link in links)
+
+
+def link_advice(root: str, paths: Sequence[str]) -> str:
+    """Return how files that are not part of a run can be linked into it: the first of them, as an example."""
+    first = paths[0].rstrip("/*")
+    which = "it" if len(paths) == 1 else "the first"
+    return f"data={{{first!r}: {os.path.normpath(os.path.join(root, first))!r}}} links {which} in"
 
 
 def _candidates(texts: Iterable[str], folder: str) -> Iterator[str]:
@@ -128,8 +137,3 @@ def _parts(text: str) -> Iterator[str]:
         after = after.partition("=")[2]
         yield after
     yield from _INNER.findall(text)
-
-
-def _is_linked(path: str, linked: Collection[str]) -> bool:
-    links = [os.path.normpath(each) for each in linked]
-    return any(path == link or path.startswith(f"{link}/") for link in links)
