@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from grid.functions import runs as runs
     from grid.functions import schema_path as schema_path
     from grid.logs.lines import LogLine as LogLine
+    from grid.preview import Preview as Preview
     from grid.run import Run as Run
     from grid.session.login import login as login
     from grid.watching.events import StatusChanged as StatusChanged
@@ -49,6 +50,7 @@ _HOMES = {
     "GridWarning": "grid.errors",
     "LogLine": "grid.logs.lines",
     "LogPrinted": "grid.watching.printed",
+    "Preview": "grid.preview",
     "Run": "grid.run",
     "StatusChanged": "grid.watching.events",
     "aio": "grid.aio",

@@ -600,6 +600,71 @@ class CostEstimate(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SweptParameter(Model):
+    """A parameter that differs between the experiments of a run.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    count
+        How many different values it has.
+    axis
+        Which axis of the sweep it belongs to, from 0: parameters of one axis go together, and what stands on one axis
+        is combined with everything on every other one.
+    """
+
+    name: str
+    count: int
+    axis: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedExperiment(Model):
+    """An experiment that a run would have. Its parameters are in the order of the command line, `Script` first."""
+
+    parameters: dict[str, str]
+    invocation_command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRun(Model):
+    """What a run would be, and its first experiments.
+
+    Attributes
+    ----------
+    experiment_count
+        How many experiments there would be.
+    seed
+        The seed of every random draw: started with it, the run is this one.
+    combination_count
+        How many combinations a random search takes some of; any other strategy takes them all.
+    sweep
+        The parameters that differ between the experiments, in the order of the command line.
+    axes
+        How many different combinations stand on each axis of the sweep.
+    constant_count
+        How many other parameters there are.
+    experiments
+        The first experiments.
+    hourly_cost
+        US dollars per hour for all experiments at once.
+    warnings
+        What would be done differently from what was asked for, and what may not have been meant.
+    """
+
+    experiment_count: int
+    seed: int
+    combination_count: float
+    sweep: tuple[SweptParameter, ...]
+    axes: tuple[int, ...]
+    constant_count: int
+    experiments: tuple[PlannedExperiment, ...]
+    hourly_cost: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster(Model):
     """Somewhere that runs can go.
 
@@ -831,6 +896,13 @@ class Estimate(Model):
     """Says what a run with some settings would cost, and refuses settings that could not be started."""
 
     estimate: CostEstimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewRun(Model):
+    """Says what a run with some settings would be, and refuses settings that could not be started."""
+
+    preview: PlannedRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

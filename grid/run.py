@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import warnings
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
@@ -17,7 +17,7 @@ from grid.definition.links import Data
 from grid.definition.run_definition import RunDefinition, grid_config, to_settings_input, validate
 from grid.definition.variables import Environment
 from grid.downloads.listing import pages_of_run
-from grid.errors import ExperimentNotFound, GridWarning, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
+from grid.errors import ExperimentNotFound, InvalidArgument, RunNotFound, RunNotStarted, RunStarted
 from grid.experiment import Experiment, wait_for_end
 from grid.experiments_view import ExperimentsView
 from grid.logs.labels import labels
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from grid.logs.pages import Pages
     from grid.models import Cancellation, FailureGroup, LoadedRun, LogPage, RunRecord, StatusProgress
+    from grid.preview import Preview
     from grid.session.session import Session
     from grid.watching.display import ProgressShown
     from grid.watching.events import StatusChanged
@@ -86,7 +87,7 @@ class Run(RunArguments):
     cluster
         Where the run goes; empty for the service's default.
     seed
-        Seed of every random draw: the same seed gives the same run. Chosen by the service if it is None.
+        Seed of every random draw: the same seed gives the same run. Chosen at random if it is None.
     timeout
         Seconds from an experiment's start until it is ended and counts as failed; None for no limit.
     max_retries
@@ -134,7 +135,9 @@ class Run(RunArguments):
     defaultdict(<class 'list'>, {'QUEUED': ['clever-noether-1882-exp0', 'clever-noether-1882-exp1']})
     """
 
-    __slots__ = ("__weakref__", "_definition", "_experiments", "_folder", "_given", "_hourly_cost", "_key", "_state")
+    __slots__ = (
+        *("__weakref__", "_definition", "_experiments", "_folder", "_given", "_hourly_cost", "_key", "_seed", "_state"),
+    )
 
     _definition: RunDefinition
     _experiments: ExperimentsView
@@ -142,6 +145,7 @@ class Run(RunArguments):
     _given: dict[str, Any]
     _hourly_cost: float | None
     _key: str
+    _seed: int
     _state: RunState
 
     @noting_what_was_given
@@ -261,6 +265,56 @@ class Run(RunArguments):
 
     # What can be done
 
+    def preview(self, n: int = 10) -> Preview:
+        """Return what :meth:`start` would make: how many experiments, what varies between them, the first commands.
+
+        Nothing is created, and no source code is sent. What it shows is what runs: the draws of the next :meth:`start`
+        are these, also after other arguments were changed, until `seed` is set.
+
+        Parameters
+        ----------
+        n
+            How many of the experiments to show, from 1 to 1,000.
+
+        Returns
+        -------
+        Preview
+            It shows itself as a table, in a terminal and in a notebook.
+
+        Raises
+        ------
+        RunStarted
+            If it was started: :attr:`experiments` are there then.
+        InvalidArgument
+            If `n` is not such a number.
+        GridError
+            What :meth:`start` would raise.
+
+        Examples
+        --------
+        >>> run = Run(entrypoint="train.py", script_args="--lr '[0.1, 0.01]' --epochs 5")  # doctest: +SKIP
+        >>> run.preview()  # doctest: +SKIP
+        Preview: 2 experiments, lr: 2
+        <BLANKLINE>
+              lr    command
+        exp0  0.1   python train.py --lr 0.1 --epochs 5
+        exp1  0.01  python train.py --lr 0.01 --epochs 5
+        <BLANKLINE>
+        1 other argument, which does not vary
+        0.19 US dollars per hour for all experiments at once
+        """
+        from grid.preview import check_n, previewed  # noqa: PLC0415 - not before the first call
+
+        check_n(n)
+        if self._state.record is not None:
+            message = (
+                f"the run {self.name!r} has been started, so there is nothing to preview: `experiments` has what runs, "
+                "and `varying` what differs between them"
+            )
+            raise RunStarted(message)
+        validate(self._definition)
+        return previewed(self._definition.inheriting(os.environ), self._seed, self._state.session, n)
+
     def start(self) -> None:
         """Send the source code and start the run. A start that is interrupted and repeated still makes only one run.
 
@@ -277,7 +331,7 @@ class Run(RunArguments):
         NameTaken, Unsupported, InvalidArgument, LimitExceeded
             If the service refuses it; nothing was created.
         """
-        from grid.session.sending import send_run  # noqa: PLC0415 - not before the first call
+        from grid.session.sending import Said, send_run  # noqa: PLC0415 - not before the first call
 
         if self._state.record is not None:
             message = f"the run {self.name!r} has already been started; make a new Run to start another"
@@ -285,10 +339,10 @@ class Run(RunArguments):
         validate(self._definition)
         self._folder = str(Path.cwd())
         definition = self._definition.inheriting(os.environ)
-        started = send_run(definition, self._key, self._state.session, first=EXPERIMENTS_PAGE)
+        said, session = Said(), self._state.session
+        started = send_run(definition, self._seed, self._key, session, first=EXPERIMENTS_PAGE, said=said)
         self._take(started.run)
-        for warning in started.warnings:
-            warnings.warn(warning, GridWarning, stacklevel=2)
+        said.warn(started.warnings, stacklevel=2)
 
     def status(self) -> defaultdict[str, list[str]]:
         """Return the names of the experiments grouped by status; a status that no experiment has is left out.
@@ -749,6 +803,7 @@ class Run(RunArguments):
         self._folder = ""
         # The same however often this run's start is tried, so that the service creates it only once.
         self._key = session.new_key()
+        self._seed = _seed_of(self._key)
 
     def _load(self, name: str) -> None:
         from grid import models  # noqa: PLC0415 - not before the first call
@@ -786,6 +841,8 @@ class Run(RunArguments):
         self._define(self._definition.evolve(**{name: value}))
         # Whether or not an earlier start() got through: this is another run.
         self._key = self._state.session.new_key()
+        if name == "seed":  # whatever else changes, the draws that were previewed stay
+            self._seed = _seed_of(self._key)
 
     def _fresh_status(self, within: float | None = None) -> dict[str, list[str]]:
         state = self._state
@@ -804,6 +861,11 @@ class Run(RunArguments):
             message = f"this run has not been started: there is nothing to {what}"
             raise RunNotStarted(message)
         return self._state.record
+
+
+def _seed_of(key: str) -> int:
+    """Return the seed of a run that is given none: known before the start, so that what was previewed is what runs."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
 
 
 def _each(batches: AsyncGenerator[Sequence[_T], None], stopping: str = "") -> Iterator[_T]:

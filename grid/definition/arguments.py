@@ -327,7 +327,7 @@ class RunArguments:
     seed = Argument[int | None](
         None,
         check_seed,
-        "Seed of every random draw: the same seed gives the same run. Chosen by the service if it is None.",
+        "Seed of every random draw: the same seed gives the same run. Chosen at random if it is None.",
         config=ConfigKey("hyper_params.settings.strategy_options.seed", 190),
         keyword_only=True,
     )

@@ -40,10 +40,11 @@ def labels(experiments: Iterable[ExperimentRecord], varying: Sequence[str]) -> d
 
 def _varied(experiment: ExperimentRecord, varying: Sequence[str]) -> str:
     given = experiment.parameters
-    return " ".join(f"{name}={_short(given[name])}" for name in varying if name in given)
+    return " ".join(f"{name}={short(given[name])}" for name in varying if name in given)
 
 
-def _short(value: str) -> str:
+def short(value: str) -> str:
+    """Return a value as it stands in a line: cut if it is long, and with nothing in it that would break the line."""
     value = value if value.isprintable() else repr(value)
     return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…"
 

@@ -105,6 +105,13 @@ SCENARIOS = {
             ).estimated_hourly_cost
         )
     ),
+    "PreviewRun": Scenario(
+        lambda: repr(
+            grid.Run(
+                entrypoint="train.py", script_args="--rate '[1, 2]' --depth 'range(3)'", localdir=True, seed=7, cpus=1
+            ).preview(4)
+        )
+    ),
     "Clusters": Scenario(lambda: [_plain(each) for each in grid.list_clusters()]),
     "InstanceTypes": Scenario(lambda: [_plain(each) for each in grid.get_instance_types("local")]),
     "CreateSnapshot": Scenario(

@@ -61,6 +61,7 @@ def test_replay_means_what_was_recorded() -> None:
     assert _replay("DeleteExperiment") == (["first-exp1"], ["first-exp1"])
     assert _replay("DeleteRun") == []
     assert _replay("Estimate") == 0.38
+    assert _replay("PreviewRun").startswith("Preview: 6 experiments, rate × depth: 2 × 3\n")
     assert _replay("Login")["username"] == "ada"
     assert _replay("PauseCluster") == (None, True)
     assert _replay("ResumeCluster") == (None, False)

@@ -170,6 +170,7 @@ ROWS = {
     "Query.clusters": open_to_all("{ clusters { name } }"),
     "Query.cluster": open_to_all('{ cluster(name: "local") { name } }'),
     "Query.estimate": open_to_all('{ estimate(settings: {entrypoint: "run.py"}) { hourlyCost } }'),
+    "Query.preview": open_to_all('{ preview(settings: {entrypoint: "run.py"}, script: "run.py") { hourlyCost } }'),
     "Mutation.createSnapshot": Row(
         "mutation($digest: String!) { createSnapshot(input: {digest: $digest, sizeBytes: 1}) { stored } }",
         lambda target: {"digest": target.snapshot},

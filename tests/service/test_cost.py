@@ -133,6 +133,12 @@ def test_cost_is_refused_with_both_numbers() -> None:
         ('{ experiment(id: "a") { log { text times { number } } } }', 11_000, 11_010),
         ('{ experiment(id: "a") { log(first: 5) { text times { number } } } }', 1_005, 1_015),
         ("{ runs(first: 1) { nodes { experiments(first: 1000) { nodes { log { text } } } } } }", 1_000_000, 1_010_000),
+        ('{ preview(settings: {entrypoint: "a.py"}, script: "a.py") { seed } }', 10_000, 10_010),
+        (
+            '{ preview(settings: {entrypoint: "a"}, script: "a", first: 1000) { axes experiments { parameters } } }',
+            11_000,
+            11_010,
+        ),
         ('{ run(name: "a") { logs { pages { text times { at } } isEnd } buildLog { text } } }', 22_000, 23_000),
     ],
 )
@@ -147,6 +153,10 @@ def test_every_list_was_thought_of() -> None:
         "Estimate.warnings",
         "Experiment.attempts",
         "LogPage.times",  # as many as there are lines, where a page says how many
+        "Preview.axes",
+        "Preview.experiments",  # as many as the argument `first` of a preview says, and so are these
+        "Preview.sweep",
+        "Preview.warnings",
         "Query.clusters",
         "RunSettings.inheritedVariables",
         "StartedRun.warnings",

@@ -98,7 +98,7 @@ def test_all_names_the_real_members() -> None:
                 *("created_at", "estimated_hourly_cost", "experiments", "grid_config", "id", "script_command", "user"),
                 "varying",
                 *("as_completed", "cancel", "delete", "failures", "retry", "start", "status", "wait", "watch"),
-                *("build_logs", "download_artifacts", "logs"),
+                *("build_logs", "download_artifacts", "logs", "preview"),
             },
         ),
         (

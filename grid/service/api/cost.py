@@ -81,6 +81,7 @@ _WEIGHTS = {
     "Artifact.sha256": 10,
     # These cost far more than an answer: they expand a sweep of up to 10,000 experiments.
     "Query.estimate": 10_000,
+    "Query.preview": 10_000,
     "Mutation.startRun": 10_000,
 }
 

@@ -24,6 +24,7 @@ from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.cluster import RUNNERS
 from grid.service.domain.events import Piece
 from grid.service.domain.forecast import Forecasts
+from grid.service.domain.runs import Preview
 from grid.service.results.pages import Page
 from grid.service.store import attempt_rows, experiment_rows, status_counts
 from grid.service.store.database import Database
@@ -227,6 +228,28 @@ def _command(script: str, arguments: str, quoted: _Quoted) -> str:
     if _are_plain(arguments):
         return f"{_runner(script)} {quoted[script]} {arguments[2:-2].replace(_BETWEEN, ' ')}"
     return " ".join([_runner(script), quoted[script], *map(quoted.__getitem__, orjson.loads(arguments))])
+
+
+def preview_object(preview: Preview, script: str) -> Object:
+    """Return the fields of a `Preview`."""
+    quoted = _Quoted()
+    return {
+        "experimentCount": preview.experiment_count,
+        "seed": preview.seed,
+        "combinationCount": preview.combination_count,
+        "sweep": [{"name": each.name, "count": each.count, "axis": each.axis} for each in preview.shape.swept],
+        "axes": preview.shape.axes,
+        "constantCount": preview.shape.constant_count,
+        "experiments": [
+            {
+                "parameters": each.parameters,
+                "invocationCommand": _command(script, orjson.dumps(each.arguments).decode(), quoted),
+            }
+            for each in preview.experiments
+        ],
+        "hourlyCost": preview.hourly_cost,
+        "warnings": preview.warnings,
+    }
 
 
 class _Quoted(dict[str, str]):

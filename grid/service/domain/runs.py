@@ -1,4 +1,4 @@
-"""What can be done with runs: estimate, start, cancel, retry, delete. Resolvers are above it, statements below it."""
+"""What can be done with runs: preview, start, cancel, retry, delete. Resolvers are above it, statements below it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import orjson
 
 from grid.service.domain import lifecycle, sweeps
 from grid.service.domain.accounts import Accounts, User
+from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import Cluster, Resources
 from grid.service.domain.deletions import Deletions
@@ -71,6 +72,44 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """An experiment that a run would have: the words that its script would get, and its parameters."""
+
+    arguments: tuple[str, ...]
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would be, and its first experiments."""
+
+    experiment_count: int
+    combination_count: float
+    seed: int
+    shape: sweeps.Shape
+    experiments: list[Planned]
+    hourly_cost: float
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What settings come to, for whoever wants to know: an estimate, a preview, a start."""
+
+    instance: InstanceType
+    resources: Resources
+    seed: int
+    trials: Sequence[sweeps.Trial]
+    hourly_cost: float
+    warnings: list[str]
+
+    @property
+    def count(self) -> int:
+        """How many experiments there are."""
+        return len(self.trials)
+
+
+@dataclass(frozen=True, slots=True)
 class Named:
     """Identifies a run or an experiment by name, and optionally by owner and id."""
 
@@ -115,14 +154,36 @@ class Runs:
 
     async def estimate(self, settings: Mapping[str, Any]) -> Estimate:
         """Return what a run would be and cost; create nothing."""
-        _check_settings(settings)
-        self._check_cluster(settings)
-        instance, _, warnings = self._cluster.check(settings)
-        count = await asyncio.to_thread(self._count, settings)
-        # Where the seed is left open, any seed shows what is to be said.
-        expansion = await asyncio.to_thread(self._expand, settings, settings.get("seed") or 0)
-        warnings += expansion.warnings
-        return Estimate(count, instance.hourly_cost(experiments=count, use_spot=settings["useSpot"]), warnings)
+        plan = await self._plan(settings)
+        return Estimate(plan.count, plan.hourly_cost, plan.warnings)
+
+    async def preview(self, user: User, given: Mapping[str, Any], first: int) -> Preview:
+        """Return what `start` would make of the same settings, with its first experiments; create nothing."""
+        settings, script = given["settings"], given["script"]
+        name, size_bytes = given.get("name"), given.get("sizeBytes")
+        _check_name(name)
+        _check_script(script)
+        plan = await self._plan(settings)
+        if size_bytes is not None:
+            self._check_space(plan, size_bytes)
+        if name:
+            taken = await self._database.read(lambda connection: run_rows.taken_names(connection, user.id, [name]))
+            if taken:
+                raise NameTaken(name)
+
+        def look() -> Preview:
+            return Preview(
+                plan.count,
+                self._combinations(settings),
+                plan.seed,
+                sweeps.shape(plan.trials),
+                [Planned(each.arguments, _parameters(script, each)) for each in plan.trials[:first]],
+                plan.hourly_cost,
+                plan.warnings,
+            )
+
+        # In a thread: each of up to 10,000 trials is drawn when it is looked at.
+        return await asyncio.to_thread(look)
 
     async def start(self, user: User, given: Mapping[str, Any]) -> tuple[Row[Any], list[str]]:
         """Create a run and queue its experiments; return it, with warnings about what differs from the request.
@@ -136,22 +197,13 @@ class Runs:
         if made is not None:
             return made, orjson.loads(made.warnings)
         settings = given["settings"]
-        _check_settings(settings)
         _check_run(given)
-        self._check_cluster(settings)
-        instance, resources, warnings = self._cluster.check(settings)
-        # Refused before anything is drawn: expanding a sweep beyond the limit would only waste memory.
-        await asyncio.to_thread(self._count, settings)
-        seed = settings["seed"] if settings.get("seed") is not None else self._world.below(2**31)
-        expansion = await asyncio.to_thread(self._expand, settings, seed)
+        plan = await self._plan(settings)
         if not await self._snapshots.may_use(user.id, given["snapshot"]):
             raise SnapshotMissing(given["snapshot"])
         if not self._snapshots.holds(given["snapshot"], given["script"]):
             raise InvalidValue("script", given["script"], "the path of a file in the snapshot")
-        at_once = self._cluster.resources.holds(resources)
-        size = await self._snapshots.size(given["snapshot"])
-        self._cluster.check_space(size, min(at_once, len(expansion.trials)))
-        warnings += expansion.warnings
+        self._check_space(plan, await self._snapshots.size(given["snapshot"]))
         at = self._world.now()
         run = {
             "id": self._world.new_id(),
@@ -165,13 +217,13 @@ class Runs:
             "script": given["script"],
             "script_command": given["scriptCommand"],
             "interpreter": given.get("interpreter") if self._honour_interpreter else None,
-            "settings": orjson.dumps(_settled(settings, instance.name, seed)).decode(),
-            "warnings": orjson.dumps(warnings).decode(),
-            "experiment_count": len(expansion.trials),
+            "settings": orjson.dumps(_settled(settings, plan.instance.name, plan.seed)).decode(),
+            "warnings": orjson.dumps(plan.warnings).decode(),
+            "experiment_count": len(plan.trials),
             "created_at": at,
         }
         # In a thread: each of up to 10,000 trials is drawn when it is looked at.
-        rows, varying = await asyncio.to_thread(self._rows, expansion.trials, given["script"], resources, at)
+        rows, varying = await asyncio.to_thread(self._rows, plan.trials, given["script"], plan.resources, at)
         run["varying"] = orjson.dumps(varying).decode()
 
         def write(connection: Connection) -> Row[Any]:
@@ -291,7 +343,24 @@ class Runs:
                 except TimeoutError:
                     continue  # one last look
 
-    # Starting
+    # Planning: one way to the experiments, whoever wants to know about them
+
+    async def _plan(self, settings: Mapping[str, Any]) -> _Plan:
+        """Return what settings come to; refuse those that cannot be started."""
+        _check_settings(settings)
+        self._check_cluster(settings)
+        instance, resources, warnings = self._cluster.check(settings)
+        # Refused before anything is drawn: expanding a sweep beyond the limit would only waste memory.
+        count = await asyncio.to_thread(self._count, settings)
+        seed = settings["seed"] if settings.get("seed") is not None else self._world.below(2**31)
+        expansion = await asyncio.to_thread(self._expand, settings, seed)
+        cost = instance.hourly_cost(experiments=count, use_spot=settings["useSpot"])
+        said = list(dict.fromkeys([*warnings, *expansion.warnings]))
+        return _Plan(instance, resources, seed, expansion.trials, cost, said)
+
+    def _check_space(self, plan: _Plan, size_bytes: float) -> None:
+        at_once = self._cluster.resources.holds(plan.resources)
+        self._cluster.check_space(int(size_bytes), min(at_once, plan.count))
 
     def _check_cluster(self, settings: Mapping[str, Any]) -> None:
         if settings["cluster"] not in ("", self._cluster.name):
@@ -303,8 +372,17 @@ class Runs:
             raise TooManyExperiments(count, self._max_experiments)
         return count
 
+    def _combinations(self, settings: Mapping[str, Any]) -> float:
+        """Count what a random search takes some of: what any other strategy would take all of."""
+        if settings["strategy"] != "RANDOM_SEARCH":
+            return self._count(settings)
+        every = {**_sweep(settings), "strategy": "grid_search", "num_trials": 0, "repeats": 1}
+        return float(sweeps.count(settings["scriptArgs"], **every))
+
     def _expand(self, settings: Mapping[str, Any], seed: int) -> sweeps.Expansion:
         return sweeps.expand(settings["scriptArgs"], **_sweep(settings), seed=seed, limit=self._max_experiments)
+
+    # Starting
 
     def _rows(
         self, trials: Sequence[sweeps.Trial], script: str, resources: Resources, at: int
@@ -328,7 +406,7 @@ class Runs:
                     "status": ExperimentStatus.QUEUED.value,
                     "attempt": 1,
                     "arguments": orjson.dumps(trial.arguments).decode(),
-                    "parameters": orjson.dumps({"Script": script, **parameters}).decode(),
+                    "parameters": orjson.dumps(_parameters(script, trial)).decode(),
                     "cpus": resources.cpus,
                     "gpus": resources.gpus,
                     "memory_bytes": resources.memory,
@@ -346,6 +424,10 @@ class Runs:
         if wanted:
             raise NameTaken(wanted)
         return f"{names[0]}-{self._world.below(2**31)}"
+
+
+def _parameters(script: str, trial: sweeps.Trial) -> dict[str, str]:
+    return {"Script": script, **trial.parameters}
 
 
 def _names(run_name: str, indices: list[int]) -> list[str]:
@@ -426,24 +508,32 @@ def _check_texts(settings: Mapping[str, Any]) -> None:
 
 
 def _check_run(given: Mapping[str, Any]) -> None:
-    name, description, script = given.get("name"), given.get("description"), given["script"]
-    if name and (len(name) > _MAX_NAME or not RUN_NAME.fullmatch(name)):
-        wanted = (
-            "lower-case letters, digits and inner '-', beginning with a letter and ending in a letter or digit, "
-            f"at most {_MAX_NAME}"
-        )
-        raise InvalidValue("name", name, wanted)
+    description = given.get("description")
+    _check_name(given.get("name"))
     if description is not None and len(description) > MAX_DESCRIPTION:
         raise InvalidValue("description", f"{len(description)} characters", f"at most {MAX_DESCRIPTION}")
-    path = PurePosixPath(script)
-    if path.is_absolute() or ".." in path.parts or "\0" in script or path.suffix not in SCRIPT_SUFFIXES:
-        raise InvalidValue("script", script, f"a path inside the snapshot that ends in {', '.join(SCRIPT_SUFFIXES)}")
+    _check_script(given["script"])
     for field, most in _MAX_LENGTHS.items():
         if len(given[field]) > most:
             raise InvalidValue(field, f"{len(given[field])} characters", f"at most {most}")
     interpreter = given.get("interpreter")
     if interpreter is not None and (not PurePosixPath(interpreter).is_absolute() or "\0" in interpreter):
         raise InvalidValue("interpreter", interpreter, "an absolute path")
+
+
+def _check_name(name: str | None) -> None:
+    if name and (len(name) > _MAX_NAME or not RUN_NAME.fullmatch(name)):
+        wanted = (
+            "lower-case letters, digits and inner '-', beginning with a letter and ending in a letter or digit, "
+            f"at most {_MAX_NAME}"
+        )
+        raise InvalidValue("name", name, wanted)
+
+
+def _check_script(script: str) -> None:
+    path = PurePosixPath(script)
+    if path.is_absolute() or ".." in path.parts or "\0" in script or path.suffix not in SCRIPT_SUFFIXES:
+        raise InvalidValue("script", script, f"a path inside the snapshot that ends in {', '.join(SCRIPT_SUFFIXES)}")
 
 
 def _check_owner(user: User, row: Row[Any], kind: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from grid.service.api.projections import (
     failure_group_object,
     page_object,
     place_of,
+    preview_object,
     read_page,
     run_object,
 )
@@ -69,6 +71,12 @@ async def _estimate(_: object, info: Info, settings: Object) -> Object:
         "hourlyCost": estimate.hourly_cost,
         "warnings": estimate.warnings,
     }
+
+
+@_query.field("preview")
+async def _preview(_: object, info: Info, first: int, **given: Any) -> Object:
+    found = await info.context.service.runs.preview(info.context.user, given, first)
+    return await asyncio.to_thread(preview_object, found, given["script"])  # up to 1,000 commands
 
 
 def statuses_of(info: Info, rows: Sequence[Row[Any]]) -> Statuses:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from grid.service.domain.sweeps._errors import SweepError
 from grid.service.domain.sweeps._expansion import Expansion, count, expand
+from grid.service.domain.sweeps._shape import Shape, shape
 from grid.service.domain.sweeps._trials import Trial
 
-__all__ = ["Expansion", "SweepError", "Trial", "count", "expand"]
+__all__ = ["Expansion", "Shape", "SweepError", "Trial", "count", "expand", "shape"]
