@@ -76,15 +76,26 @@ class ArtifactsView(Mapping[str, Artifact]):
         return _Items(self)
 
     def __repr__(self) -> str:
-        from grid.chain import loop  # noqa: PLC0415 - not before the first call
-
         try:
-            ask = page_of_attempt(self._session, self._whose(), first=_MAX_SHOWN, within=REPR_SECONDS)
-            page = loop.run(ask)
+            page = self._first()
         except GridError as error:
             return describe_mapping((), f"the artifacts could not be fetched: {error}")
         entries = [(record.path, describe_artifact(record, record.sha256)) for record in page.artifacts]
         return describe_mapping(entries, "and more" if page.after is not None else "")
+
+    def _repr_html_(self) -> str:
+        from grid.notebook import artifacts_html, failed_html  # noqa: PLC0415 - for a notebook
+
+        try:
+            page = self._first()
+        except GridError as error:
+            return failed_html(error)
+        return artifacts_html(page.artifacts, has_more=page.after is not None)
+
+    def _first(self) -> Page:
+        from grid.chain import loop  # noqa: PLC0415 - not before the first call
+
+        return loop.run(page_of_attempt(self._session, self._whose(), first=_MAX_SHOWN, within=REPR_SECONDS))
 
     def _pages(self) -> Iterator[Page]:
         from grid.chain import loop  # noqa: PLC0415 - not before the first call

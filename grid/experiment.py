@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,14 +41,19 @@ class Experiment:
     is live: whatever can still change is fetched when it is accessed.
     """
 
-    __slots__ = ("__weakref__", "_failure", "_is_deleted", "_on_deletion", "_record", "_session")
+    __slots__ = ("__weakref__", "_failure", "_is_deleted", "_on_deletion", "_record", "_session", "_varying")
 
     def __init__(
-        self, record: ExperimentRecord, session: Session, on_deletion: Callable[[], None] = lambda: None
+        self,
+        record: ExperimentRecord,
+        session: Session,
+        on_deletion: Callable[[], None] = lambda: None,
+        varying: Sequence[str] = (),
     ) -> None:
         self._record = record
         self._session = session
         self._on_deletion = on_deletion
+        self._varying = varying
         self._failure: Failure | None = None
         self._is_deleted = False
 
@@ -488,6 +493,12 @@ class Experiment:
     def __repr__(self) -> str:
         try_refresh(lambda: self._refresh(REPR_SECONDS))
         return describe_experiment(self._record)
+
+    def _repr_html_(self) -> str:
+        from grid.notebook import experiment_html  # noqa: PLC0415 - for a notebook
+
+        error = try_refresh(lambda: self._refresh(REPR_SECONDS))
+        return experiment_html(self._record, self._varying, error)
 
 
 def _progress(record: ExperimentRecord) -> tuple[int, int]:

@@ -7,10 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from grid.errors import ExperimentNotFound
 from grid.experiment import Experiment
+from grid.logs.labels import varied
 from grid.shared.wire import EXPERIMENT_NAME, ExperimentStatus, experiment_name
 from grid.views import (
     EXPERIMENTS_PAGE,
@@ -23,6 +25,7 @@ from grid.views import (
 )
 
 if TYPE_CHECKING:
+    from grid.errors import GridError
     from grid.models import ExperimentPage, ExperimentRecord
     from grid.run_state import RunState
 
@@ -70,10 +73,50 @@ class ExperimentsView(Mapping[str, Experiment]):
         remark = f"and {missing} more that could not be fetched: {error}" if missing else ""
         return describe_mapping(entries, remark)
 
+    def _repr_html_(self) -> str:
+        from grid.notebook import experiments_html  # noqa: PLC0415 - for a notebook
+
+        return experiments_html(self._run, *self._first())
+
+    def _first(self) -> tuple[list[ExperimentRecord], GridError | None]:
+        """Return the first experiments as they are now, after a try to learn that; and why that failed, if it did."""
+        from grid.notebook import MOST_ROWS  # noqa: PLC0415 - for a notebook
+
+        deadline, first = time.monotonic() + REPR_SECONDS, self._run.indices[:MOST_ROWS]
+
+        def learn() -> None:
+            if any(index not in self._known for index in first):
+                self._fetch(0, remaining(deadline))
+            self._fresh_status(remaining(deadline))
+
+        error = try_refresh(learn) if self._run.record is not None else None
+        words = {name: word for word, names in (self._run.status or {}).items() for name in names}
+        known = [self._known[index]._record for index in first if index in self._known]
+        return [replace(each, status=ExperimentStatus(words.get(each.name, each.status))) for each in known], error
+
+    def _fresh_status(self, within: float | None = None) -> dict[str, list[str]]:
+        """Return names grouped by status: those that are known if they can no longer change."""
+        run = self._run
+        if run.is_deleted:
+            raise run.gone()
+        if run.status is None:
+            run.status = self._final_status()
+        if run.status is None or not run.status.keys() <= {"SUCCEEDED", "CANCELLED"}:
+            return run.fetch_status(within)
+        return run.status
+
     def _records(self, name: str) -> list[ExperimentRecord]:
         """Return the records of all experiments that are known, in index order; that of this name is among them."""
         _ = self[name]
         return [self._known[index]._record for index in self._run.indices if index in self._known]
+
+    def _varied(self, names: Sequence[str]) -> dict[str, str]:
+        """Return what varies of all experiments that are known, by name; read a page if none of the wanted are."""
+        indices = [index for index in map(self._index, names) if index is not None]
+        if indices and self._known.keys().isdisjoint(indices):
+            self._fetch(self._page(min(indices)) or 0)
+        varying = self._run.record.varying if self._run.record else ()
+        return {each.name: varied(each._record, varying) for each in self._known.values()}
 
     def _final_status(self) -> dict[str, list[str]] | None:
         """Return names grouped by status; None unless every experiment was read and can no longer change."""
@@ -168,7 +211,9 @@ class ExperimentsView(Mapping[str, Experiment]):
         self._known.setdefault(index, self._experiment(index, record))
 
     def _experiment(self, index: int, record: ExperimentRecord) -> Experiment:
-        return Experiment(record, self._run.session, lambda: self._run.saw_deletion(index))
+        run = self._run
+        varying = run.record.varying if run.record else ()
+        return Experiment(record, run.session, lambda: run.saw_deletion(index), varying)
 
     def _take(self, page: int, content: ExperimentPage) -> None:
         index = self._pages[page][0]

@@ -323,13 +323,16 @@ class FailureGroup(Model):
         return ""
 
     def __str__(self) -> str:
-        few = ", ".join(self.names[:3]) + (", …" if len(self.names) > 3 else "")  # noqa: PLR2004
+        few = ", ".join(map(self._told, self.names[:3])) + (", …" if len(self.names) > 3 else "")  # noqa: PLR2004
         what = f": {self.final_line}" if self.final_line else ""
         if not what and self.example.remark:
             # Without a traceback they have nothing in common but the reason.
             what = f": {self.example.remark}" if len(self.names) == 1 else f", the first: {self.example.remark}"
         hint = f". {self.hint}" if self.hint else ""
         return f"{len(self.names)} x {self.reason.value}{what} ({few}){hint}"
+
+    def _told(self, name: str) -> str:
+        return name  # a subclass knows more of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

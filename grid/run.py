@@ -383,14 +383,15 @@ class Run(RunArguments):
     def failures(self) -> list[FailureGroup]:
         """Return what has failed, grouped by reason and by the last line of the traceback; the largest group first.
 
-        Costs one request, however many experiments have failed.
+        Costs one request, however many experiments have failed, and a page of them if none of these was read yet.
 
         Returns
         -------
         list of grid.models.FailureGroup
-            Each with the reason, the last line, the names of its experiments and the failure of the first. Empty if
-            nothing has failed. Where a script has missed a file that you have beside it, but that is not part of the
-            run, the group's `hint` says so, if the script is on this machine.
+            Each with the reason, the last line, the names of its experiments and the failure of the first. As text it
+            says what varies of those that were read. Empty if nothing has failed. Where a script has missed a file that
+            you have beside it, but that is not part of the run, the group's `hint` says so, if the script is on this
+            machine.
 
         Raises
         ------
@@ -403,14 +404,17 @@ class Run(RunArguments):
         --------
         >>> for group in run.failures():  # doctest: +SKIP
         ...     print(group)
-        2 x EXIT_CODE: ValueError: rate must be below 1 (clever-noether-1882-exp3, clever-noether-1882-exp7)
+        1 x EXIT_CODE: ValueError: rate must be below 1 (clever-noether-1882-exp3 with lr=1 n_layer=6)
         """
         from grid import models  # noqa: PLC0415 - not before the first call
+        from grid.failures import FailedAlike  # noqa: PLC0415
         from grid.session.absences import explained  # noqa: PLC0415
 
         record = self._check_started("look at")
         found = self._state.session.execute(models.GetFailures, name=self.name, owner=self._state.owner).run
-        return explained(self._state.same(found).failures, record, self._folder)
+        groups = explained(self._state.same(found).failures, record, self._folder)
+        varying = self._experiments._varied([name for each in groups for name in each.names])  # noqa: SLF001 - not for users
+        return [FailedAlike.of(each, varying) for each in groups]
 
     def logs(
         self, n_lines: int | None = 200, follow: bool = False, since: datetime | timedelta | int | None = None
@@ -731,6 +735,11 @@ class Run(RunArguments):
         try_refresh(lambda: self._fresh_status(REPR_SECONDS))
         return describe_run(self._definition, self._state)
 
+    def _repr_html_(self) -> str:
+        from grid.notebook import run_html  # noqa: PLC0415 - for a notebook
+
+        return run_html(self._definition, self._state, *self._experiments._first())  # noqa: SLF001 - not for users
+
     # What waits and watches, on the background loop: for the methods above, and for `grid.aio`
 
     def _showing(self, progress: bool | None) -> AbstractContextManager[ProgressShown]:
@@ -845,16 +854,7 @@ class Run(RunArguments):
             self._seed = _seed_of(self._key)
 
     def _fresh_status(self, within: float | None = None) -> dict[str, list[str]]:
-        state = self._state
-        if state.record is None:
-            return {}
-        if state.is_deleted:
-            raise state.gone()
-        if state.status is None:
-            state.status = self._experiments._final_status()  # noqa: SLF001 - not for users
-        if state.status is None or not state.status.keys() <= {"SUCCEEDED", "CANCELLED"}:
-            return state.fetch_status(within)
-        return state.status
+        return {} if self._state.record is None else self._experiments._fresh_status(within)  # noqa: SLF001 - as above
 
     def _check_started(self, what: str) -> RunRecord:
         if self._state.record is None:

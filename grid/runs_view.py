@@ -13,7 +13,7 @@ from grid.session.session import Session, current
 from grid.views import REPR_SECONDS, describe_mapping, describe_run, names_of_runs, no_such
 
 if TYPE_CHECKING:
-    from grid.models import RunRecord
+    from grid.models import RunRecord, RunRecordPage
 
 _RUNS_PAGE = 100
 _MAX_SHOWN_RUNS = 100
@@ -51,16 +51,29 @@ class RunsView(Mapping[str, Run]):
         return _RunItems(self)
 
     def __repr__(self) -> str:
-        from grid import models  # noqa: PLC0415 - not before the first call
-
         try:
-            session = current()
-            page = session.execute(models.RunPage, within=REPR_SECONDS, first=_MAX_SHOWN_RUNS).runs
+            page, session = self._newest()
         except GridError as error:
             return describe_mapping((), f"the runs could not be fetched: {error}")
         entries = [(node.name, _describe(node, session)) for node in page.nodes]
         more = page.total_count - len(entries)
         return describe_mapping(entries, f"and {more} more" if more else "")
+
+    def _repr_html_(self) -> str:
+        from grid.notebook import failed_html, runs_html  # noqa: PLC0415 - for a notebook
+
+        try:
+            page, _ = self._newest()
+        except GridError as error:
+            return failed_html(error)
+        return runs_html(page.nodes, page.total_count)
+
+    @staticmethod
+    def _newest() -> tuple[RunRecordPage, Session]:
+        from grid import models  # noqa: PLC0415 - not before the first call
+
+        session = current()
+        return session.execute(models.RunPage, within=REPR_SECONDS, first=_MAX_SHOWN_RUNS).runs, session
 
     def _pages(self) -> Iterator[Run]:
         from grid import models  # noqa: PLC0415 - not before the first call

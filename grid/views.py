@@ -28,22 +28,31 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 def describe_run(definition: RunDefinition, state: RunState) -> str:
     """Return the repr of a run, from what is known here."""
-    counts: dict[str, int] = {}
-    if state.status is not None:
-        counts = {word: len(names) for word, names in state.status.items()}
-    elif state.record is not None:
-        counts = {group.status.value: group.count for group in state.record.status.groups}
-    fields = {
+    fields = described(definition, state)
+    return "\n".join(["Run(", *(f"    {name}={value}," for name, value in fields.items()), ")"])
+
+
+def described(definition: RunDefinition, state: RunState) -> dict[str, object]:
+    """Return what is shown of a run, by name, from what is known here."""
+    return {
         "name": definition.name,
         "description": f'"{definition.description}"',
         "script_command": state.record.script_command if state.record else "",
         "num_experiments": len(state.indices),
-        "status": counts,
+        "status": status_counts(state),
         "user": state.user,
         "created_at": state.record.created_at if state.record else None,
         "cluster": definition.cluster,
     }
-    return "\n".join(["Run(", *(f"    {name}={value}," for name, value in fields.items()), ")"])
+
+
+def status_counts(state: RunState) -> dict[str, int]:
+    """Return how many experiments of a run have each status, as it was last seen."""
+    if state.status is not None:
+        return {word: len(names) for word, names in state.status.items()}
+    if state.record is not None:
+        return {group.status.value: group.count for group in state.record.status.groups}
+    return {}
 
 
 def describe_experiment(record: ExperimentRecord) -> str:

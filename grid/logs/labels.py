@@ -29,7 +29,7 @@ def labels(experiments: Iterable[ExperimentRecord], varying: Sequence[str]) -> d
         The names of the parameters that differ between the run's experiments.
     """
     records = list(experiments)
-    words = {each.name: _varied(each, varying) for each in records}
+    words = {each.name: varied(each, varying) for each in records}
     counted = Counter(words.values())
     texts = {
         name: text if text and counted[text] == 1 else f"{_end(name)} {text}".rstrip() for name, text in words.items()
@@ -38,7 +38,8 @@ def labels(experiments: Iterable[ExperimentRecord], varying: Sequence[str]) -> d
     return {name: f"{text:<{width}} | " for name, text in texts.items()}
 
 
-def _varied(experiment: ExperimentRecord, varying: Sequence[str]) -> str:
+def varied(experiment: ExperimentRecord, varying: Sequence[str]) -> str:
+    """Return by what an experiment differs from the others of its run: `lr=0.1 seed=2`."""
     given = experiment.parameters
     return " ".join(f"{name}={short(given[name])}" for name in varying if name in given)
 

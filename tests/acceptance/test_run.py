@@ -41,9 +41,36 @@ def test_failures_in_groups(start: Start) -> None:
     assert all(isinstance(group, FailureGroup) for group in groups)
     for group in groups:
         assert group.example == run.experiments[group.names[0]].failure
-    assert str(groups[0]) == (f"3 x EXIT_CODE: RateTooHigh: rate must be below 1 ({names[1]}, {names[4]}, {names[6]})")
-    assert str(groups[1]) == f"2 x SIGNAL, the first: signal 9 ({names[5]}, {names[7]})"
-    assert str(groups[2]) == f"1 x EXIT_CODE: exit code 3 ({names[0]})"
+    assert str(groups[0]) == (
+        "3 x EXIT_CODE: RateTooHigh: rate must be below 1 "
+        f"({names[1]} with kind=rate 1, {names[4]} with kind=rate 2, {names[6]} with kind=rate 3)"
+    )
+    killed = ", ".join(f"{name} with kind=killed" for name in (names[5], names[7]))
+    assert str(groups[1]) == f"2 x SIGNAL, the first: signal 9 ({killed})"
+    assert str(groups[2]) == f"1 x EXIT_CODE: exit code 3 ({names[0]} with kind=quiet)"
+
+
+def test_failures_of_experiments_that_were_not_read(start: Start) -> None:
+    """They say what varies as well, for which a page of experiments is read once."""
+    run = start("quiet", "fine", "rate 1")
+    wait_for_run(run)
+    name = run.name
+    (listed,) = [each for each in grid.runs.values() if each.name == name]
+    with requests(sessions.current()) as sent:
+        said = [str(group) for group in listed.failures()]
+    assert sent == [2]
+    with requests(sessions.current()) as sent:
+        assert [str(group) for group in listed.failures()] == said == [str(group) for group in run.failures()]
+    assert sent == [2]
+    assert said[0] == f"1 x EXIT_CODE: exit code 3 ({name}-exp0 with kind=quiet)"
+
+
+def test_failures_where_nothing_varies(start: Start) -> None:
+    """Then there are the names alone."""
+    run = start("quiet")
+    wait_for_run(run)
+    (group,) = run.failures()
+    assert str(group) == f"1 x EXIT_CODE: exit code 3 ({run.name}-exp0)"
 
 
 def test_failures_of_the_present_attempt(start: Start, tmp_path: Path) -> None:

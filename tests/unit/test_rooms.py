@@ -31,7 +31,7 @@ CLIENT = (
     ("grid.logs",),
     ("grid.run_state",),
     ("grid.views", "grid.markup"),
-    ("grid.preview",),
+    ("grid.preview", "grid.notebook", "grid.failures"),
     ("grid.watching",),
     ("grid.downloads",),
     ("grid.artifact",),
