@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from queue import Empty
@@ -47,7 +48,7 @@ class Notebook:
         self._client = manager.client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=_DEADLINE)
-        self.first = self.said = ""
+        self.first = self.said = self.html = ""
         self.updates: dict[str, list[str]] = {}
 
     def begin(self, source: str) -> str:
@@ -59,10 +60,10 @@ class Notebook:
     def finish(self, cell: str) -> str:
         """Wait for a cell; return what it displayed as plain text, and printed.
 
-        What a display was updated to is in `updates`, by the id of the display.
+        What a display was updated to is in `updates`, by the id of the display. HTML is in `html`.
         """
         shown: list[str] = []
-        self.said = ""
+        self.said = self.html = ""
         deadline = time.monotonic() + _DEADLINE
         while True:
             message = self._message(deadline)
@@ -72,6 +73,7 @@ class Notebook:
             kind = message["msg_type"]
             if kind in {"execute_result", "display_data"}:
                 shown.append(content["data"]["text/plain"])
+                self.html += content["data"].get("text/html", "")
                 if display := content.get("transient", {}).get("display_id"):
                     self.updates[display] = []
             elif kind == "update_display_data":
@@ -164,6 +166,33 @@ def test_everything_works_while_the_loop_of_the_notebook_runs(notebook: Notebook
     for shown in ("r", "r.experiments", "r.experiments[name]", "held", "runs"):
         assert notebook.run(shown) == notebook.run(f"print(repr({shown}), end='')")
         assert "CANCELLED" in notebook.run(shown)
+
+
+def test_html(notebook: Notebook, tmp_path: Path) -> None:
+    """A cell that ends with a preview, a run, an experiment or a view shows a table with what varies first."""
+    make_project(tmp_path / "project", "print(1)")
+    notebook.run(
+        "from grid import Run, login, pause_cluster, resume_cluster, runs\nlogin()\n_ = pause_cluster('local')"
+    )
+    notebook.run("r = Run(entrypoint='project/run.py', script_args='--n 5 --lr \"[0.1, 0.2]\"', cpus=1)")
+    assert notebook.run("r.preview()").startswith("Preview: 2 experiments, lr: 2")
+    assert "lr: 2" in notebook.html
+    assert ">n<" not in notebook.html.partition("<details>")[0]
+    notebook.run("r.start()")
+    for shown in ("r", "r.experiments"):
+        assert notebook.run(shown) == notebook.run(f"print(repr({shown}), end='')")
+        notebook.run(shown)
+        first, _, behind = notebook.html.partition("<details>")
+        assert re.findall(r">(0\.\d)</td>", first) == ["0.1", "0.2"]
+        assert "QUEUED" in first
+        assert re.search(">n</th><td[^>]*>5</td>", behind)
+    notebook.run("next(iter(r))")
+    assert re.search(">lr</th><td[^>]*>0.1</td>", notebook.html.partition("<details>")[0])
+    notebook.run("runs")
+    assert ">experiments</th>" in notebook.html
+    notebook.run("next(iter(r)).artifacts")
+    assert ">sha256</th>" in notebook.html
+    notebook.run("_ = r.cancel(); _ = resume_cluster('local')")
 
 
 def test_work_goes_on_beside_a_call(notebook: Notebook) -> None:
