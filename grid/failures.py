@@ -31,10 +31,10 @@ class FailedAlike(FailureGroup):
     varying: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, group: FailureGroup, varying: Mapping[str, str]) -> FailedAlike:
-        """Return a group together with what varies of experiments of the run, these among others."""
+    def of(cls, group: FailureGroup, varying: Mapping[str, str]) -> FailureGroup:
+        """Return a group together with what is known to vary in it; the group itself if that is nothing."""
         known = {name: varying[name] for name in group.names if varying.get(name)}
-        return cls(**_said(group), hint=group.hint, varying=known)
+        return cls(**_said(group), hint=group.hint, varying=known) if known else group
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that the service sent for this."""

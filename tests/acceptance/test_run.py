@@ -39,6 +39,7 @@ def test_failures_in_groups(start: Start) -> None:
         ("EXIT_CODE", "RuntimeError: no such key", (names[3],)),
     ]
     assert all(isinstance(group, FailureGroup) for group in groups)
+    assert FailureGroup.from_dict(groups[0].to_dict()).names == groups[0].names
     for group in groups:
         assert group.example == run.experiments[group.names[0]].failure
     assert str(groups[0]) == (
