@@ -225,6 +225,33 @@ def test_warnings_of_both_sides(tmp_path: Path) -> None:
     assert {each.filename for each in shown} == {__file__}
 
 
+def test_what_the_caller_has(describe: Describe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that experiments would not get, and a folder where they do not start, are in it as well."""
+    monkeypatch.setenv("WANDB_PROJECT", "secret-project")
+    run = describe("--a 1")
+    (warning,) = run.preview().warnings
+    assert warning.startswith("WANDB_PROJECT is set in your environment")
+    assert "secret-project" not in repr(run.preview()) + run.preview()._repr_html_()
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        run.start()
+    assert [str(each.message) for each in shown] == [warning]
+    assert describe("--a 1", environment=["WANDB_PROJECT"]).preview().warnings == ()
+
+
+def test_a_variable_that_is_missing(describe: Describe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before the start, as at the start; what it has is never shown."""
+    monkeypatch.delenv("MY_TOKEN", raising=False)
+    run = describe("--a 1", environment=["MY_TOKEN"])
+    with pytest.raises(InvalidArgument, match="MY_TOKEN") as previewing:
+        run.preview()
+    with pytest.raises(InvalidArgument) as starting:
+        started(run)
+    assert str(previewing.value) == str(starting.value)
+    monkeypatch.setenv("MY_TOKEN", "hidden-value")
+    assert "hidden-value" not in repr(run.preview()) + run.preview()._repr_html_()
+
+
 # Nothing is created
 
 
