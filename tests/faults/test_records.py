@@ -559,17 +559,16 @@ def test_forged_temporary_folder(tmp_path: Path) -> None:
             await running.executor.start(job)
             await running.ending(job)
             folder, experiment = running.folder(job), job.attempt.experiment_id
-            mine = evidence.temporary_folder(folder, experiment)
-            assert mine is not None
+            (mine,) = evidence.temporary_files(folder, experiment)
             for wrong in (precious, tmp_path / "none", Path("relative"), tmp_path / "grid-00000000-00000000"):
                 folder.tmp.unlink()
                 folder.tmp.symlink_to(wrong)
-                assert evidence.temporary_folder(folder, experiment) is None
+                assert evidence.temporary_files(folder, experiment) == []
             disguised = tmp_path / mine.name
             disguised.symlink_to(precious)
             folder.tmp.unlink()
             folder.tmp.symlink_to(disguised)
-            assert evidence.temporary_folder(folder, experiment) is None
+            assert evidence.temporary_files(folder, experiment) == []
             folder.tmp.unlink()
             folder.tmp.symlink_to(mine)
             running.executor.forget([job.attempt])

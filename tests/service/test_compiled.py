@@ -399,4 +399,6 @@ def test_moments(microseconds: int) -> None:
 @given(st.lists(st.text(alphabet="ab-", min_size=1, max_size=3) | st.text(alphabet="a, '\"$-=/.\n\\é", max_size=5)))
 def test_commands(arguments: list[str]) -> None:
     """A command is quoted as `shlex` does."""
-    assert _command("run.sh", orjson.dumps(arguments).decode(), _Quoted()) == shlex.join(["bash", "run.sh", *arguments])
+    assert _command("bash run.sh", 0, orjson.dumps(arguments).decode(), _Quoted()) == shlex.join(
+        ["bash", "run.sh", *arguments]
+    )

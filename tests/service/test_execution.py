@@ -188,6 +188,9 @@ def test_environment_is_an_allow_list(service: ServiceProcess, start: Start) -> 
         "HOME": str(service.home.parent),
         "LC_NAME": os.fsdecode(b"caf\xe9"),
         "PYTHONUNBUFFERED": "1",
+        "MPLBACKEND": "Agg",
+        "GRID_REPEAT": "0",
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_MAX_THREADS"), "1"),
     }
     assert {name: environment.get(name) for name in ours} == ours
     others = environment.keys() - ours.keys() - {"PATH", "TMPDIR"}

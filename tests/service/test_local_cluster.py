@@ -13,6 +13,7 @@ import pytest
 from grid.service.domain.catalogue import Catalogue
 from grid.service.domain.cluster import Cluster, Resources
 from grid.service.domain.errors import TooLittleSpace, Unsupported
+from grid.service.domain.launching import Launch
 from grid.service.domain.local_cluster import LocalCluster
 from grid.service.system.gpus import Gpu
 from grid.service.system.machine import Machine
@@ -61,8 +62,12 @@ def settings(**others: Any) -> dict[str, Any]:
 
 def row(**others: Any) -> Any:
     """Return the parts of an experiment on which its environment depends."""
-    given = {"interpreter": None, "cluster": "local", "id": "e", "run_name": "r", "index": 3, "user_id": "u", **others}
-    return SimpleNamespace(**given)
+    given = {"interpreter": None, "cluster": "local", "id": "e", "run_name": "r", "index": 3, "user_id": "u"}
+    given |= {"attempt": 1, "layout": 2, "cpus": 2, "gpus": 0, "arguments": "[]"}
+    return SimpleNamespace(**{**given, **others})
+
+
+PLAIN = Launch(("run.py",))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def test_refused(given: dict[str, Any], word: str) -> None:
         ({"memory": "16G"}, "nothing keeps it from using more"),
         ({"scratchSize": "1G"}, "scratch"),
         ({"scratchMountPath": "/scratch"}, "scratch"),
-        ({"framework": "TORCHELASTIC"}, "torchelastic"),
+        ({"framework": "TORCHELASTIC", "launcher": "accelerate launch"}, "torchelastic"),
         ({"cpus": 5}, "asks for 5 CPUs; this machine has 4"),
     ],
 )
@@ -226,7 +231,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "CUDA_DEVICE_ORDER": "x",
     }
     ids = ("GPU-1", "GPU-0")
-    given = cluster(gpus=2).environment(row(interpreter="/opt/env/bin/python"), settings(environment=own), ids)
+    given = cluster(gpus=2).environment(row(interpreter="/opt/env/bin/python"), settings(environment=own), PLAIN, ids)
     assert given["LANG"] == "de_DE.UTF-8"
     assert given["MINE"] == "1"
     assert given["PATH"] == os.pathsep.join(("/opt/env/bin", "/usr/bin"))
@@ -238,6 +243,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "GRID_EXPERIMENT_ID": "e",
         "GRID_EXPERIMENT_NAME": "r-exp3",
         "GRID_INSTANCE_TYPE": "t2.medium",
+        "GRID_REPEAT": "0",
         "GRID_RUN_NAME": "r",
         "GRID_USER_ID": "u",
     }
@@ -246,6 +252,6 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_reserved_variables() -> None:
     """The variables that a run may not set are exactly those that Grid sets last."""
-    names = cluster(gpus=2).environment(row(), settings(), ("GPU-0",))
-    given = cluster(gpus=2).environment(row(), settings(environment=dict.fromkeys(names, "own")), ("GPU-0",))
+    names = cluster(gpus=2).environment(row(), settings(), PLAIN, ("GPU-0",))
+    given = cluster(gpus=2).environment(row(), settings(environment=dict.fromkeys(names, "own")), PLAIN, ("GPU-0",))
     assert {name for name, value in given.items() if value != "own"} == RESERVED_VARIABLES

@@ -701,7 +701,8 @@ def test_build_logs(service: ServiceProcess, start: Start) -> None:
     ):
         with database_of(service) as connection:
             connection.execute(
-                "UPDATE runs SET script = ?, interpreter = ? WHERE name = ?", (script, interpreter, run.name)
+                "UPDATE runs SET script = ?, launch = '', interpreter = ? WHERE name = ?",
+                (script, interpreter, run.name),
             )
         text = ask(service.endpoint, query, name=run.name)["data"]["run"]["buildLog"]["text"]
         assert text.endswith(f"{words}\n")

@@ -50,6 +50,8 @@ def job_for(folder: Path, script: str, *, number: int = 1, **more: Any) -> dict[
         "key": KEY.hex(),
         "snapshot": str(folder / "snapshot"),
         "earlier": None,
+        "folder": "",
+        "links": {},
         "command": [sys.executable if script.startswith("import ") else "/bin/sh", "run"],
         "environment": {**os.environ, "GRID_EXPERIMENT_ID": _identity(folder), "PYTHONUNBUFFERED": "1"},
         "grace_seconds": 1,

@@ -95,6 +95,8 @@ TABLE: Mapping[type[BaseException], _Row] = {
     errors.ArgumentUnsupported: _Row(ErrorCode.UNSUPPORTED),
     errors.TooFewGpus: _Row(ErrorCode.UNSUPPORTED),
     errors.RunnerMissing: _Row(ErrorCode.UNSUPPORTED),
+    errors.LauncherMissing: _Row(ErrorCode.UNSUPPORTED),
+    errors.DataMissing: _Row(ErrorCode.UNSUPPORTED),
     errors.TooLittleSpace: _Row(ErrorCode.UNSUPPORTED),
     AddressRefused: _Row(ErrorCode.FORBIDDEN),
     AddressExpired: _Row(ErrorCode.FORBIDDEN),

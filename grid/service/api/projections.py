@@ -13,7 +13,6 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,9 +20,9 @@ import orjson
 from grid.service.api.columns import Columns, Stored
 from grid.service.api.errors import ApiError
 from grid.service.domain.catalogue import InstanceType
-from grid.service.domain.cluster import RUNNERS
 from grid.service.domain.events import Piece
 from grid.service.domain.forecast import Forecasts
+from grid.service.domain.launching import Launch
 from grid.service.domain.runs import Preview
 from grid.service.results.pages import Page
 from grid.service.store import attempt_rows, experiment_rows, status_counts
@@ -168,6 +167,7 @@ def run_object(row: Row[Any], statuses: Statuses, viewer_id: str) -> Object:
         "seq": row.seq,
         "statuses": statuses,
         "script": row.script,
+        "launch": row.launch,
         "interpreter": row.interpreter,
         "created_at": row.created_at,
         "id": row.id,
@@ -219,20 +219,34 @@ def _parameters(stored: Stored) -> list[orjson.Fragment]:
 
 
 def _commands(stored: Stored) -> list[str]:
-    quoted = _Quoted()
-    return [_command(*each, quoted) for each in zip(stored["script"], stored["arguments"], strict=True)]
+    quoted, launches = _Quoted(), _Launches()
+    columns = (stored[name] for name in ("launch", "script", "index", "arguments"))
+    return [
+        _command(launches[launch, script], index, arguments, quoted)
+        for launch, script, index, arguments in zip(*columns, strict=True)
+    ]
 
 
-def _command(script: str, arguments: str, quoted: _Quoted) -> str:
+def _command(start: str | Launch, index: int, arguments: str, quoted: _Quoted) -> str:
     """Return a command as a person would type it; the cluster decides which interpreter "python" is."""
+    begun = start if isinstance(start, str) else shlex.join(start.shown(index))
     if _are_plain(arguments):
-        return f"{_runner(script)} {quoted[script]} {arguments[2:-2].replace(_BETWEEN, ' ')}"
-    return " ".join([_runner(script), quoted[script], *map(quoted.__getitem__, orjson.loads(arguments))])
+        return f"{begun} {arguments[2:-2].replace(_BETWEEN, ' ')}"
+    return " ".join([begun, *map(quoted.__getitem__, orjson.loads(arguments))])
 
 
-def preview_object(preview: Preview, script: str) -> Object:
+class _Launches(dict[tuple[str, str], "str | Launch"]):
+    """How runs are started: as the beginning of a command where that is the same for all of its experiments."""
+
+    def __missing__(self, stored: tuple[str, str]) -> str | Launch:
+        launch = Launch.stored(*stored)
+        start = self[stored] = launch if "{index}" in stored[0] else shlex.join(launch.shown(0))
+        return start
+
+
+def preview_object(preview: Preview) -> Object:
     """Return the fields of a `Preview`."""
-    quoted = _Quoted()
+    quoted, launch = _Quoted(), preview.launch
     return {
         "experimentCount": preview.experiment_count,
         "seed": preview.seed,
@@ -243,9 +257,9 @@ def preview_object(preview: Preview, script: str) -> Object:
         "experiments": [
             {
                 "parameters": each.parameters,
-                "invocationCommand": _command(script, orjson.dumps(each.arguments).decode(), quoted),
+                "invocationCommand": _command(launch, index, orjson.dumps(each.arguments).decode(), quoted),
             }
-            for each in preview.experiments
+            for index, each in enumerate(preview.experiments)
         ],
         "hourlyCost": preview.hourly_cost,
         "warnings": preview.warnings,
@@ -260,11 +274,6 @@ class _Quoted(dict[str, str]):
         return quoted
 
 
-@functools.lru_cache(maxsize=64)
-def _runner(script: str) -> str:
-    return RUNNERS.get(PurePosixPath(script).suffix, "python")
-
-
 def _users(stored: Stored) -> list[Object]:
     known = {
         id_: {"id": id_, "username": name} for id_, name in zip(stored["user_id"], stored["username"], strict=True)
@@ -277,6 +286,7 @@ _EXPERIMENT: Mapping[str, Callable[[Stored], Sequence[Any]]] = {
     "endings": _stored("attempts"),
     "layout": _stored("layout"),
     "script": _stored("script"),
+    "launch": _stored("launch"),
     "interpreter": _stored("interpreter"),
     "created_at": _stored("created_at"),
     "id": _stored("id"),

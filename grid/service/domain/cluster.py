@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from grid.service.domain.catalogue import Catalogue, InstanceType
-
-RUNNERS = {".sh": "bash", ".jl": "julia"}
-"""The program that runs a script, by the script's suffix; Python runs all others."""
+from grid.service.domain.launching import Launch
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +82,51 @@ class Cluster(Protocol):
             If they need more space than is free.
         """
 
-    def command(self, script: str, arguments: Sequence[str], interpreter: str | None) -> tuple[str, ...]:
-        """Return the command line of an experiment; its first word is the path of the program that runs the script."""
+    def check_data(self, settings: Mapping[str, Any]) -> None:
+        """Refuse a run if what it links into working copies is not there. It may take long, so it is for threads.
 
-    def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[str]) -> dict[str, str]:
+        Raises
+        ------
+        DataMissing
+            If some of it does not exist where experiments run.
+        """
+
+    def check_launcher(self, launch: Launch, settings: Mapping[str, Any], interpreter: str | None, tree: Path) -> None:
+        """Refuse a run whose launcher cannot be found. It looks into files, so it is for threads.
+
+        Parameters
+        ----------
+        launch
+            How the run is started.
+        settings
+            The fields of ``RunSettingsInput``.
+        interpreter
+            The interpreter that was recorded with the run, if any.
+        tree
+            Where its source code lies.
+
+        Raises
+        ------
+        LauncherMissing
+            If there is no such program.
+        """
+
+    def command(self, row: Any, settings: Mapping[str, Any], launch: Launch) -> tuple[str, ...]:
+        """Return the command line of an experiment; its first word is the path of the program that runs the script.
+
+        Parameters
+        ----------
+        row
+            An experiment, with what its executor needs to know about its run.
+        settings
+            The run's settings.
+        launch
+            How the run is started.
+        """
+
+    def environment(
+        self, row: Any, settings: Mapping[str, Any], launch: Launch, gpu_ids: Sequence[str]
+    ) -> dict[str, str]:
         """Return all environment variables of an experiment.
 
         Parameters
@@ -95,6 +135,8 @@ class Cluster(Protocol):
             An experiment, with what its executor needs to know about its run.
         settings
             The run's settings.
+        launch
+            How the run is started.
         gpu_ids
             The GPUs that only this experiment uses.
         """

@@ -27,6 +27,8 @@ The code that a client gets for each is not known here: the API has a table of t
     │   ├── ArgumentUnsupported
     │   ├── TooFewGpus
     │   ├── RunnerMissing
+    │   ├── LauncherMissing
+    │   ├── DataMissing
     │   └── TooLittleSpace
     ├── SnapshotRefused
     │   ├── SnapshotMissing
@@ -261,6 +263,29 @@ class RunnerMissing(Unsupported):
         super().__init__(f"entrypoint {entrypoint!r} needs {runner}, which is not on the service's PATH")
         self.entrypoint = entrypoint
         self.runner = runner
+
+
+class LauncherMissing(Unsupported):
+    """The program that a run's launcher begins with is not there."""
+
+    def __init__(self, launcher: str, program: str, what_to_do: str) -> None:
+        super().__init__(
+            f"{launcher}: {program[:_LONGEST_NAME]!r} is not a program that the service's machine finds; {what_to_do}"
+        )
+        self.launcher = launcher
+        self.program = program
+        self.what_to_do = what_to_do
+
+
+class DataMissing(Unsupported):
+    """Some of the places that data is to be linked from do not exist."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(
+            f"data: {', '.join(map(repr, missing))} cannot be found on the service's machine, where each target must "
+            "exist: what lies on yours has to be copied or mounted there first, if that is another one"
+        )
+        self.missing = tuple(missing)
 
 
 class TooLittleSpace(Unsupported):

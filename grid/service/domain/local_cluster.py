@@ -8,9 +8,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from grid.service.domain import data_links
 from grid.service.domain.catalogue import Catalogue, InstanceType
-from grid.service.domain.cluster import RUNNERS, Resources
-from grid.service.domain.errors import ArgumentUnsupported, RunnerMissing, TooFewGpus, TooLittleSpace
+from grid.service.domain.cluster import Resources
+from grid.service.domain.errors import (
+    ArgumentUnsupported,
+    DataMissing,
+    LauncherMissing,
+    RunnerMissing,
+    TooFewGpus,
+    TooLittleSpace,
+)
+from grid.service.domain.launching import RUNNERS, Launch, module_of
 from grid.service.system import gpus
 from grid.service.system.gpus import Gpus
 from grid.service.system.machine import Machine
@@ -18,6 +29,9 @@ from grid.service.system.settings import OptionError, Options
 from grid.service.system.workspace import Workspace
 from grid.shared import environment
 from grid.shared.wire import DEFAULT_CLUSTER, experiment_name, memory_bytes, memory_text
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_MAX_THREADS")
+"""How many threads numeric libraries use: left alone, each of several experiments takes the whole machine."""
 
 _NO_DATASTORES = "the local cluster has no datastores; give the script a path"
 
@@ -125,9 +139,14 @@ class LocalCluster:
             raise ArgumentUnsupported(
                 "actions", "the local cluster does not run shell commands around a script; put them into it"
             )
-        runner = RUNNERS.get(Path(settings["entrypoint"]).suffix)
+        entrypoint = settings["entrypoint"]
+        runner = None if module_of(entrypoint) else RUNNERS.get(Path(entrypoint).suffix)
+        if settings.get("launcher"):
+            return  # that starts the script, whatever it is
+        if runner is not None and settings["framework"] == "TORCHELASTIC":
+            raise ArgumentUnsupported("framework 'torchelastic'", f"torchrun starts Python only, not {entrypoint!r}")
         if runner is not None and shutil.which(runner) is None:
-            raise RunnerMissing(settings["entrypoint"], runner)
+            raise RunnerMissing(entrypoint, runner)
 
     def _differences(self, settings: Mapping[str, Any]) -> Sequence[tuple[bool, str]]:
         no_limit = (
@@ -146,8 +165,8 @@ class LocalCluster:
                 "scratch_size and scratch_mount_path: the local cluster mounts no scratch disk; use a temporary folder",
             ),
             (
-                settings["framework"] == "TORCHELASTIC",
-                "framework 'torchelastic': the local cluster starts the script itself, without an elastic launcher",
+                settings["framework"] == "TORCHELASTIC" and bool(settings.get("launcher")),
+                f"framework 'torchelastic' is a launcher itself: launcher={settings.get('launcher')!r} takes its place",
             ),
         )
 
@@ -157,23 +176,66 @@ class LocalCluster:
         if needed > free:
             raise TooLittleSpace(copies, needed, free)
 
-    def command(self, script: str, arguments: Sequence[str], interpreter: str | None) -> tuple[str, ...]:
-        """See `Cluster.command`."""
-        runner = RUNNERS.get(Path(script).suffix, interpreter or "python3")
-        return (shutil.which(runner) or runner, script, *arguments)
+    def check_data(self, settings: Mapping[str, Any]) -> None:
+        """See `Cluster.check_data`."""
+        if missing := data_links.missing(settings.get("data") or {}):
+            raise DataMissing(missing)
 
-    def environment(self, row: Any, settings: Mapping[str, Any], gpu_ids: Sequence[str]) -> dict[str, str]:
+    def check_launcher(self, launch: Launch, settings: Mapping[str, Any], interpreter: str | None, tree: Path) -> None:
+        """See `Cluster.check_launcher`."""
+        if not launch.launcher:
+            return
+        program = launch.launcher_of(0)[0]
+        # One that is named by a path is looked for from the folder where the script starts.
+        place = _program(program, interpreter, settings)
+        if place is not None and shutil.which(tree / launch.folder / place) is not None:
+            return
+        beside = Path(interpreter).parent if interpreter else None
+        if settings.get("launcher"):
+            where = f"in {beside} or on the service's PATH" if beside else "on the service's PATH"
+            advice = (
+                f"install it {where}, or give its whole path"
+                if "/" not in program
+                else "it must be there and executable; a program of the source code is named from the working folder"
+            )
+            raise LauncherMissing(f"launcher={settings['launcher']!r}", program, advice)
+        advice = f"install PyTorch for {interpreter or 'the Python of the service'}, or choose another framework"
+        raise LauncherMissing("framework 'torchelastic'", program, advice)
+
+    def command(self, row: Any, settings: Mapping[str, Any], launch: Launch) -> tuple[str, ...]:
+        """See `Cluster.command`."""
+        arguments: Sequence[str] = orjson.loads(row.arguments)
+        program, *words = launch.launcher_of(row.index) or [launch.runner]
+        if launch.launcher:
+            found = _program(program, row.interpreter, settings)
+        elif program == "python":
+            found = shutil.which(row.interpreter or "python3")
+            program = row.interpreter or "python3"
+        else:
+            found = shutil.which(program)
+        return (found or program, *words, *launch.target, *arguments)
+
+    def environment(
+        self, row: Any, settings: Mapping[str, Any], launch: Launch, gpu_ids: Sequence[str]
+    ) -> dict[str, str]:
         """See `Cluster.environment`. From the service's own it takes what `grid.shared.environment` says."""
-        path = os.environ.get("PATH", os.defpath)
-        if row.interpreter:
-            path = os.pathsep.join((str(Path(row.interpreter).parent), path))
+        own: Mapping[str, str] = settings["environment"]
+        work = self._workspace.attempt(row.id, row.attempt, row.layout).work
+        first = [str(work / path) for path in launch.import_paths]
+        python_path = os.pathsep.join(filter(None, [*first, own.get("PYTHONPATH")]))
+        threads = max(min(row.cpus, self.resources.cpus) // launch.processes(row.gpus), 1)
         return {
             **environment.of_script(os.environ),
             "GRID_HOME": str(self._workspace.home),
-            "PATH": path,
+            "PATH": _path(row.interpreter, {}),
             # What a script writes is in the file at once, whatever happens to its process next.
             "PYTHONUNBUFFERED": "1",
-            **settings["environment"],
+            # There is no screen: whatever a configuration of its user's says, pictures are made for files.
+            "MPLBACKEND": "Agg",
+            **dict.fromkeys(_THREADS, str(threads)),
+            **own,
+            **({"PYTHONPATH": python_path} if python_path else {}),
+            "GRID_REPEAT": str(row.index % settings.get("repeats", 1)),
             gpus.VISIBLE: self._gpus.variable(gpu_ids),
             gpus.ORDER: gpus.BY_ADDRESS,
             "GRID_CLUSTER_ID": row.cluster,
@@ -183,3 +245,24 @@ class LocalCluster:
             "GRID_RUN_NAME": row.run_name,
             "GRID_USER_ID": row.user_id,
         }
+
+
+def _path(interpreter: str | None, own: Mapping[str, str]) -> str:
+    """Return the PATH of a run's experiments, given the run's own variables."""
+    path = os.environ.get("PATH", os.defpath)
+    if interpreter:
+        path = os.pathsep.join((str(Path(interpreter).parent), path))
+    return own.get("PATH", path)
+
+
+def _program(word: str, interpreter: str | None, settings: Mapping[str, Any]) -> str | None:
+    """Return the path of the program that a launcher begins with, or None if there is none.
+
+    `python` is the interpreter that is recorded with the run, which need not have that name.
+    """
+    if "/" in word:
+        return word
+    if word == "python" and interpreter:
+        return interpreter
+    path = _path(interpreter, settings.get("environment") or {})
+    return shutil.which(word, path=path) or (shutil.which("python3", path=path) if word == "python" else None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from grid.service.domain import lifecycle, sweeps
+from grid.service.domain import data_links, launching, lifecycle, sweeps
 from grid.service.domain.accounts import Accounts, User
 from grid.service.domain.catalogue import InstanceType
 from grid.service.domain.changes import Changes
@@ -42,7 +42,6 @@ from grid.shared.wire import (
     MEMORY_FORM,
     PARAMS_STYLES,
     RUN_NAME,
-    SCRIPT_SUFFIXES,
     VARIABLE_NAME,
     ExperimentStatus,
     experiment_name,
@@ -86,6 +85,7 @@ class Preview:
     experiment_count: int
     combination_count: float
     seed: int
+    launch: launching.Launch
     shape: sweeps.Shape
     experiments: list[Planned]
     hourly_cost: float
@@ -162,8 +162,11 @@ class Runs:
         settings, script = given["settings"], given["script"]
         name, size_bytes = given.get("name"), given.get("sizeBytes")
         _check_name(name)
-        _check_script(script)
+        launching.check_script(settings["entrypoint"], script)
         plan = await self._plan(settings)
+        # Without its source code: so links in it are not followed.
+        launch = launching.launch_of(settings, script, None, _counts(plan.resources))
+        shown = launching.shown_script(settings["entrypoint"], script)
         if size_bytes is not None:
             self._check_space(plan, size_bytes)
         if name:
@@ -176,8 +179,9 @@ class Runs:
                 plan.count,
                 self._combinations(settings),
                 plan.seed,
+                launch,
                 sweeps.shape(plan.trials),
-                [Planned(each.arguments, _parameters(script, each)) for each in plan.trials[:first]],
+                [Planned(each.arguments, _parameters(shown, each)) for each in plan.trials[:first]],
                 plan.hourly_cost,
                 plan.warnings,
             )
@@ -203,6 +207,7 @@ class Runs:
             raise SnapshotMissing(given["snapshot"])
         if not self._snapshots.holds(given["snapshot"], given["script"]):
             raise InvalidValue("script", given["script"], "the path of a file in the snapshot")
+        launch, about_data = await asyncio.to_thread(self._launch, given, plan.resources)
         self._check_space(plan, await self._snapshots.size(given["snapshot"]))
         at = self._world.now()
         run = {
@@ -216,14 +221,16 @@ class Runs:
             "commit_sha": given["commitSha"],
             "script": given["script"],
             "script_command": given["scriptCommand"],
-            "interpreter": given.get("interpreter") if self._honour_interpreter else None,
+            "interpreter": self._interpreter(given),
+            "launch": launch.text(),
             "settings": orjson.dumps(_settled(settings, plan.instance.name, plan.seed)).decode(),
-            "warnings": orjson.dumps(plan.warnings).decode(),
+            "warnings": orjson.dumps([*plan.warnings, *about_data]).decode(),
             "experiment_count": len(plan.trials),
             "created_at": at,
         }
+        shown = launching.shown_script(settings["entrypoint"], given["script"])
         # In a thread: each of up to 10,000 trials is drawn when it is looked at.
-        rows, varying = await asyncio.to_thread(self._rows, plan.trials, given["script"], plan.resources, at)
+        rows, varying = await asyncio.to_thread(self._rows, plan.trials, shown, plan.resources, at)
         run["varying"] = orjson.dumps(varying).decode()
 
         def write(connection: Connection) -> Row[Any]:
@@ -350,12 +357,13 @@ class Runs:
         _check_settings(settings)
         self._check_cluster(settings)
         instance, resources, warnings = self._cluster.check(settings)
+        await asyncio.to_thread(self._cluster.check_data, settings)
         # Refused before anything is drawn: expanding a sweep beyond the limit would only waste memory.
         count = await asyncio.to_thread(self._count, settings)
         seed = settings["seed"] if settings.get("seed") is not None else self._world.below(2**31)
         expansion = await asyncio.to_thread(self._expand, settings, seed)
         cost = instance.hourly_cost(experiments=count, use_spot=settings["useSpot"])
-        said = list(dict.fromkeys([*warnings, *expansion.warnings]))
+        said = list(dict.fromkeys([*warnings, *launching.warnings_of(settings), *expansion.warnings]))
         return _Plan(instance, resources, seed, expansion.trials, cost, said)
 
     def _check_space(self, plan: _Plan, size_bytes: float) -> None:
@@ -365,6 +373,31 @@ class Runs:
     def _check_cluster(self, settings: Mapping[str, Any]) -> None:
         if settings["cluster"] not in ("", self._cluster.name):
             raise ClusterMissing(settings["cluster"], self._cluster.name)
+
+    def _interpreter(self, given: Mapping[str, Any]) -> str | None:
+        return given.get("interpreter") if self._honour_interpreter else None
+
+    def _launch(self, given: Mapping[str, Any], resources: Resources) -> tuple[launching.Launch, list[str]]:
+        """Return how a run is started, with warnings about what its data takes the place of. It is for threads.
+
+        Parameters
+        ----------
+        given
+            The fields of ``StartRunInput``, whose snapshot and script are there.
+        resources
+            What each experiment gets.
+        """
+        settings, script, tree = given["settings"], given["script"], self._snapshots.tree(given["snapshot"])
+        # Where the callers are somewhere else, so is what they have installed.
+        paths = given["importPaths"] if self._honour_interpreter else ()
+        launch = launching.launch_of(settings, script, tree, _counts(resources), paths)
+        self._cluster.check_launcher(launch, settings, self._interpreter(given), tree)
+        data = settings.get("data") or {}
+        targets = data_links.links(data)
+        return launch, [
+            f"data: {path!r} of the source code is replaced by a link to {targets[path]}"
+            for path in data_links.replaced(data, tree, script, launch.folder)
+        ]
 
     def _count(self, settings: Mapping[str, Any]) -> int:
         count = sweeps.count(settings["scriptArgs"], **_sweep(settings))
@@ -426,6 +459,10 @@ class Runs:
         return f"{names[0]}-{self._world.below(2**31)}"
 
 
+def _counts(resources: Resources) -> dict[str, int]:
+    return {"cpus": resources.cpus, "gpus": resources.gpus}
+
+
 def _parameters(script: str, trial: sweeps.Trial) -> dict[str, str]:
     return {"Script": script, **trial.parameters}
 
@@ -467,10 +504,9 @@ def _settled(settings: Mapping[str, Any], instance_type: str, seed: int) -> dict
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    entrypoint = settings["entrypoint"]
-    if PurePosixPath(entrypoint).suffix not in SCRIPT_SUFFIXES:
-        raise InvalidValue("entrypoint", entrypoint, f"a file that ends in {', '.join(SCRIPT_SUFFIXES)}")
     _check_texts(settings)
+    launching.check_settings(settings)
+    data_links.links(settings.get("data") or {})
     for name in ("cpus", "gpus", "numTrials", "maxRetries"):
         if settings[name] < 0:
             raise InvalidValue(name, settings[name], "0 or more")
@@ -512,7 +548,8 @@ def _check_run(given: Mapping[str, Any]) -> None:
     _check_name(given.get("name"))
     if description is not None and len(description) > MAX_DESCRIPTION:
         raise InvalidValue("description", f"{len(description)} characters", f"at most {MAX_DESCRIPTION}")
-    _check_script(given["script"])
+    launching.check_script(given["settings"]["entrypoint"], given["script"])
+    launching.check_import_paths(given["importPaths"])
     for field, most in _MAX_LENGTHS.items():
         if len(given[field]) > most:
             raise InvalidValue(field, f"{len(given[field])} characters", f"at most {most}")
@@ -528,12 +565,6 @@ def _check_name(name: str | None) -> None:
             f"at most {_MAX_NAME}"
         )
         raise InvalidValue("name", name, wanted)
-
-
-def _check_script(script: str) -> None:
-    path = PurePosixPath(script)
-    if path.is_absolute() or ".." in path.parts or "\0" in script or path.suffix not in SCRIPT_SUFFIXES:
-        raise InvalidValue("script", script, f"a path inside the snapshot that ends in {', '.join(SCRIPT_SUFFIXES)}")
 
 
 def _check_owner(user: User, row: Row[Any], kind: str, name: str) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from grid.service.domain import lifecycle
+from grid.service.domain import data_links, lifecycle
 from grid.service.domain.changes import Changes
 from grid.service.domain.cluster import Cluster, Resources
+from grid.service.domain.launching import Launch
 from grid.service.domain.lifecycle import Change
 from grid.service.executors.protocol import AttemptName, EarlierAttempt, Ending, Executor, Job, Written
 from grid.service.results.looker import Looker
@@ -309,12 +310,15 @@ class Scheduler:
 
     def _job(self, attempt: AttemptName, row: Row[Any], gpu_ids: Sequence[str]) -> Job:
         settings = orjson.loads(row.settings)
+        launch = Launch.stored(row.launch, row.script)
         resumes = settings.get("autoResume", False) and row.begun_number is not None
         return Job(
             attempt=attempt,
             snapshot=row.snapshot,
-            command=self._cluster.command(row.script, orjson.loads(row.arguments), row.interpreter),
-            environment=self._cluster.environment(row, settings, gpu_ids),
+            command=self._cluster.command(row, settings, launch),
+            environment=self._cluster.environment(row, settings, launch, gpu_ids),
+            folder=launch.folder,
+            links=data_links.links(settings.get("data") or {}),
             memory_bytes=self._needed(row).memory if self._cluster.limits_memory else 0,
             timeout_seconds=settings.get("timeout"),
             layout=row.layout,

@@ -74,6 +74,10 @@ class Snapshots:
         """Return the size of a stored snapshot in bytes."""
         return await self._database.read(lambda connection: snapshot_rows.size(connection, digest))
 
+    def tree(self, digest: str) -> Path:
+        """Return where a stored snapshot lies."""
+        return self._workspace.snapshot(digest)
+
     def holds(self, digest: str, script: str) -> bool:
         """Return whether a stored snapshot has a file of this path."""
         return os.path.isfile(self._workspace.snapshot(digest) / script)

@@ -139,8 +139,8 @@ def remove_experiment(workspace: Workspace, experiment_id: str, attempts: int) -
 def _remove_record(workspace: Workspace, attempt: AttemptName) -> None:
     folder = workspace.attempt(*attempt)
     failpoints.reached("executor.forget.before")
-    # The record last: it says where the other is.
-    if (temporary := evidence.temporary_folder(folder, attempt.experiment_id)) is not None:
+    # The record last: it says where the others are.
+    for temporary in evidence.temporary_files(folder, attempt.experiment_id):
         removal.remove(str(temporary))
     failpoints.reached("executor.forget.temporary")
     if os.path.lexists(folder.record):

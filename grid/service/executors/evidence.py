@@ -18,7 +18,7 @@ from grid.service.executors.protocol import AttemptName, Ending
 from grid.service.executors.supervisor.cgroups import Cgroup
 from grid.service.executors.supervisor.process_tree import descendants, leftovers
 from grid.service.executors.supervisor.signature import LENGTH, signature
-from grid.service.system import failpoints
+from grid.service.system import attempt_files, failpoints
 from grid.service.system.machine import boot_time
 from grid.service.system.workspace import AttemptFolder
 from grid.shared.processes import boot_id, process_start
@@ -194,18 +194,28 @@ def wake(folder: AttemptFolder, number: signal.Signals = signal.SIGTERM) -> None
         failpoints.reached("executor.signal.after")
 
 
-def temporary_folder(folder: AttemptFolder, experiment_id: str) -> Path | None:
-    """Return the attempt's temporary folder, or None if there is none.
+def temporary_files(folder: AttemptFolder, experiment_id: str) -> list[Path]:
+    """Return the attempt's temporary folder, and before it the link that leads to it, as far as they are there.
 
-    A record may be forged: only a folder of this user counts, by a name that only this experiment's can have.
+    A record may be forged: only a folder of this user counts, by a name that only this experiment's can have, and a
+    link of this user that leads to it.
     """
     try:
         named = Path(os.readlink(folder.tmp))
-        status = named.lstat()
     except OSError:
-        return None
-    is_its = re.fullmatch(rf"grid-{re.escape(experiment_id[:8])}-[0-9a-f]{{8}}", named.name) and named.is_absolute()
-    return named if is_its and stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() else None
+        return []
+    if not re.fullmatch(rf"grid-{re.escape(experiment_id[:8])}-[0-9a-f]{{8}}", named.name) or not named.is_absolute():
+        return []
+    found = []
+    with suppress(OSError):  # there is none, or none that can be looked at
+        link = Path(attempt_files.short_name(str(named)))
+        if link.lstat().st_uid == os.getuid() and os.readlink(link) == str(named):
+            found.append(link)
+    with suppress(OSError):
+        status = named.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
+            found.append(named)
+    return found
 
 
 def kill_leftovers(folder: AttemptFolder, attempt: AttemptName) -> bool:

@@ -42,8 +42,10 @@ _TIMES_SENT = 3
 
 def _temporary_folder() -> str:
     """Return the folder below which scripts get temporary folders; the service's own may have been removed by now."""
-    named = os.environ.get("TMPDIR")
-    return named if named and os.access(named, os.W_OK | os.X_OK) else "/tmp"  # noqa: S108 - a name is drawn below it
+    named = os.environ.get("TMPDIR", "")
+    # A supervisor has another working folder, and sees a relative path from there.
+    is_usable = named.startswith("/") and os.access(named, os.W_OK | os.X_OK)
+    return named if is_usable else "/tmp"  # noqa: S108 - a name is drawn below it
 
 
 class LocalExecutor:
@@ -202,6 +204,8 @@ class LocalExecutor:
             "snapshot": str(self._workspace.snapshot(job.snapshot)),
             "work": str(folder.work),
             "earlier": earlier,
+            "folder": job.folder,
+            "links": dict(job.links),
             "temporary": None if "TMPDIR" in job.environment or not folder.has_room else _temporary_folder(),
             "command": job.command,
             "environment": dict(job.environment),

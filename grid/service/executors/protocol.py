@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple, Protocol
 
 from grid.service.system.workspace import LAYOUT
@@ -111,6 +111,10 @@ class Job:
     """Digest of the source code."""
     command: tuple[str, ...]
     environment: Mapping[str, str]
+    folder: str = ""
+    """Where the script starts, seen from the root of the source code; empty for the root."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Links to be there when the script starts: from paths in the working copy, or beside it with one `..`."""
     memory_bytes: int = 0
     """How much memory the script and its processes may use; 0 for no limit."""
     timeout_seconds: float | None = None

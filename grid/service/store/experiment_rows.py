@@ -62,6 +62,7 @@ _EXPERIMENTS = sa.select(
     runs.c.commit_sha,
     runs.c.script,
     runs.c.interpreter,
+    runs.c.launch,
     runs.c.snapshot,
     users.c.name.label("username"),
 ).select_from(experiments.join(runs).join(users))
@@ -87,6 +88,7 @@ _RUN_OF_PAGE: sa.Select[Any] = (
         runs.c.commit_sha,
         runs.c.script,
         runs.c.interpreter,
+        runs.c.launch,
         runs.c.snapshot,
         users.c.name.label("username"),
     )

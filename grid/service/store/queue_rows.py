@@ -28,6 +28,7 @@ _JOBS = sa.select(
     runs.c.snapshot,
     runs.c.script,
     runs.c.interpreter,
+    runs.c.launch,
     runs.c.settings,
 ).join_from(experiments, runs)
 

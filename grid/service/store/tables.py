@@ -114,6 +114,8 @@ runs = Table(
     Column("script", Text, nullable=False),
     Column("script_command", Text, nullable=False),
     Column("interpreter", Text),
+    # How the script is started: see `grid.service.domain.launching`. Empty for runs of older versions: by its path.
+    Column("launch", Text, nullable=False, server_default=""),
     Column("settings", Text, nullable=False),
     Column("warnings", Text, nullable=False),
     Column("experiment_count", Integer, nullable=False),

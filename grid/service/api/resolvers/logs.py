@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shlex
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any
 
 from ariadne import ObjectType, SubscriptionType
 
 from grid.service.api.context import Info
 from grid.service.api.projections import Object, log_page_object
-from grid.service.domain.cluster import RUNNERS
 from grid.service.domain.errors import AttemptMissing, ExperimentMissing, InvalidValue
+from grid.service.domain.launching import Launch
 from grid.service.domain.logs import Asked
 from grid.service.executors.protocol import Written
 from grid.service.results.pages import Begin, Page, Time
@@ -133,11 +133,14 @@ def _build_log_of_experiment(experiment: Mapping[str, Any], _: Info) -> Object:
 
 
 def _build_log(of: Mapping[str, Any], experiment_id: str | None, attempt: int) -> Object:
-    runner = RUNNERS.get(PurePosixPath(of["script"]).suffix)
-    if runner is None and of["interpreter"]:
+    launch = Launch.stored(of["launch"], of["script"])
+    if launch.launcher:
+        program = f"their launcher: {shlex.join(launch.launcher)}"
+    elif launch.runner == "python" and of["interpreter"]:
         program = of["interpreter"]
     else:  # it is looked for when an attempt is started, and nobody writes down what was found
-        program = f"the {runner or 'python3'} that the service's machine finds when each starts"
+        runner = "python3" if launch.runner == "python" else launch.runner
+        program = f"the {runner} that the service's machine finds when each starts"
     lines = (
         "Nothing was built: experiments run in an environment that is there already.",
         f"Their scripts are run by {program}",

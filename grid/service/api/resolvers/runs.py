@@ -76,7 +76,7 @@ async def _estimate(_: object, info: Info, settings: Object) -> Object:
 @_query.field("preview")
 async def _preview(_: object, info: Info, first: int, **given: Any) -> Object:
     found = await info.context.service.runs.preview(info.context.user, given, first)
-    return await asyncio.to_thread(preview_object, found, given["script"])  # up to 1,000 commands
+    return await asyncio.to_thread(preview_object, found)  # up to 1,000 commands
 
 
 def statuses_of(info: Info, rows: Sequence[Row[Any]]) -> Statuses:

@@ -14,9 +14,19 @@ from grid.service.executors.supervisor.points import reached
 from grid.service.executors.supervisor.process_tree import become_subreaper, children, descendants, reap
 from grid.service.executors.supervisor.record import PRIVATE, Record
 from grid.service.executors.supervisor.signature import signature
-from grid.service.executors.supervisor.working_copy import Copier, remove_unchanged
+from grid.service.executors.supervisor.working_copy import Copier, enter, put_links, remove_unchanged
 from grid.service.system import removal
-from grid.service.system.attempt_files import CANCEL, CGROUP, CLAIM, EXIT, STARTED, STOP, TMP
+from grid.service.system.attempt_files import (
+    CANCEL,
+    CGROUP,
+    CLAIM,
+    EXIT,
+    LONGEST_TMP,
+    STARTED,
+    STOP,
+    TMP,
+    short_name,
+)
 from grid.shared.processes import boot_id, process_start
 from grid.shared.wire import Reason, memory_text
 
@@ -54,10 +64,11 @@ class Supervisor:
     job
         The ``experiment`` and the ``attempt``, as reports name them; the ``spawner``; the ``home``, and the ``record``
         in it; ``folders`` to make, the file for the ``output``, the ``snapshot`` to copy to ``work``; in ``earlier``
-        what an earlier attempt left and what to lay it over, or None; ``temporary``, below which the script gets a
-        folder of its own, or None; ``command`` (its first word is a path), ``environment``, ``grace_seconds``,
-        ``timeout_seconds`` or None; ``memory_bytes``, 0 for no limit; and the ``key`` that signs the record of the end,
-        in hexadecimal, or None if that is not signed.
+        what an earlier attempt left and what to lay it over, or None; the ``folder`` of the working copy where the
+        script starts, empty for the copy itself, and the ``links`` to put there, from path to target; ``temporary``,
+        below which the script gets a folder of its own, or None; ``command`` (its first word is a path),
+        ``environment``, ``grace_seconds``, ``timeout_seconds`` or None; ``memory_bytes``, 0 for no limit; and the
+        ``key`` that signs the record of the end, in hexadecimal, or None if that is not signed.
     reports
         File descriptor of the pipe to the service.
     cgroups
@@ -129,9 +140,8 @@ class Supervisor:
         if self.record.has_home():
             remove_unchanged(self.job["snapshot"], self.job["work"])
             self._record_end()
-        elif self.temporary is not None:  # and there is no service that would remove it
-            with suppress(OSError):
-                removal.remove(self.temporary)
+        else:
+            self._remove_temporary()
 
     def _described(self, error: OSError) -> str:
         """Return the system's message, without the service's folders."""
@@ -151,10 +161,14 @@ class Supervisor:
         copier.copy(self.job["snapshot"], self.job["work"])
         if self.job["earlier"] is not None:
             copier.overlay(*self.job["earlier"])
+        put_links(self.job["work"], self.job["links"])
 
     def _start(self, umask: int) -> None:
         output = os.open(self.job["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.chdir(self.job["work"])
+        if self.job["folder"]:
+            enter(self.job["work"], self.job["folder"])
+        else:
+            os.chdir(self.job["work"])
         environment = self._environment()
         self._check()
         self._enter_cgroup()
@@ -187,7 +201,20 @@ class Supervisor:
         self.temporary = f"{self.job['temporary']}/grid-{self.job['experiment'][:8]}-{os.urandom(4).hex()}"
         self.record.put(TMP, self.temporary)
         os.mkdir(self.temporary, PRIVATE)
-        return {**environment, "TMPDIR": self.temporary}
+        named = self.temporary
+        if len(os.fsencode(named)) > LONGEST_TMP:
+            # The path of a socket has 107 bytes, and programs put sockets some folders deep into it.
+            with suppress(OSError):  # where that cannot be, a long one is better than none
+                os.symlink(self.temporary, short_name(self.temporary))
+                named = short_name(self.temporary)
+        return {**environment, "TMPDIR": named}
+
+    def _remove_temporary(self) -> None:
+        """Remove the temporary folder: there is no service that would."""
+        if self.temporary is not None:
+            for left in (short_name(self.temporary), self.temporary):
+                with suppress(OSError):
+                    removal.remove(left)
 
     def _enter_cgroup(self) -> None:
         """Make a control group and enter it, so that the script starts in it; do without if that is not possible."""

@@ -1,4 +1,7 @@
-"""An attempt's working copy: made from the snapshot and an earlier attempt's files, reduced at its end to changes."""
+"""An attempt's working copy: made from the snapshot and an earlier attempt's files, reduced at its end to changes.
+
+Links to data are put into it last.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 
 from grid.service.system import removal
-from grid.service.system.walking import Place, walk
+from grid.service.system.walking import Place, permit, walk
 
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file
 _CHUNK = 1 << 20
@@ -137,6 +140,37 @@ class Copier:
             except OSError:
                 self._clone = False  # nor will it work for the next one
         return self._clone
+
+
+def put_links(work: str, links: dict[str, str]) -> None:
+    """Make links in the working copy or, with a path that begins with `..`, beside it; what is there gives way.
+
+    Nothing is made behind another link, wherever that has come from: folders on the way are made anew.
+    """
+    for path, target in links.items():
+        *around, name = path.split("/")
+        root = work
+        if around[:1] == [".."]:
+            root, around = os.path.dirname(work), around[1:]
+        permit(root, 0o700)  # an earlier attempt may have closed it
+        with closing(Place(root)) as place:
+            for part in around:
+                if _is_folder(part, place):
+                    permit(part, 0o700, dir_fd=place.folder)
+                else:
+                    removal.remove(part, dir_fd=place.folder)
+                    os.mkdir(part, 0o700, dir_fd=place.folder)
+                place.down(part)
+            removal.remove(name, dir_fd=place.folder)
+            os.symlink(target, name, dir_fd=place.folder)
+
+
+def enter(work: str, folder: str) -> None:
+    """Go to a folder of the working copy; not through a link that an earlier attempt has put in its place."""
+    with closing(Place(work)) as place:
+        for part in folder.split("/") if folder else ():
+            place.down(part)
+        os.fchdir(place.folder)
 
 
 def remove_unchanged(snapshot: str, work: str) -> None:
