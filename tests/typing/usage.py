@@ -59,6 +59,8 @@ def walk_through() -> list[str]:
     run.description = "before the start it can be changed"
     run.cpus = 2
     assert_type(run.estimated_hourly_cost, float)
+    assert_type(run.preview(n=3), grid.Preview)
+    assert_type(run.preview().experiments[0].parameters, dict[str, str])
     run.start()
     assert_type(run.status(), "defaultdict[str, list[str]]")
     assert_type(run.id, "str | None")
