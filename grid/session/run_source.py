@@ -12,6 +12,8 @@ from grid.definition.run_definition import to_settings_input
 from grid.errors import InvalidArgument
 from grid.source import lfs, missed
 from grid.source.finding import find_source
+from grid.source.imports import imports_of
+from grid.source.installed import installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +35,13 @@ class RunSource:
         What is part of it.
     warnings
         What its user should know, a line for each, but for what is known for certain only when it is packed.
+    import_paths
+        The folders below its root into which Python looks first: only the embedded service is told of them.
     """
 
     source: Source
     warnings: tuple[str, ...]
+    import_paths: tuple[str, ...] = ()
 
     def told(self, packed: Snapshot | None = None) -> tuple[str, ...]:
         """Return all warnings: what is foreseen, or, once it is packed, what is so."""
@@ -44,8 +49,15 @@ class RunSource:
         return (*self.warnings, lfs.warning(pointers)) if pointers else self.warnings
 
 
-def find_run_source(definition: RunDefinition) -> RunSource:
+def find_run_source(definition: RunDefinition, *, runs_here: bool) -> RunSource:
     """Find the source code of a run. Nothing is packed, and nothing is sent.
+
+    Parameters
+    ----------
+    definition
+        The run.
+    runs_here
+        Whether the interpreter of this process will run its scripts, and import what is installed for it.
 
     Raises
     ------
@@ -65,7 +77,11 @@ def find_run_source(definition: RunDefinition) -> RunSource:
         warnings.append(missed.named_warning(source, named))
     if importable := missed.importable_files(source):
         warnings.append(missed.importable_warning(source, importable))
-    return RunSource(source, tuple(warnings))
+    if not runs_here or source.script.endswith(".jl"):
+        return RunSource(source, tuple(warnings))
+    own_path = (settings.get("environment") or {}).get("PYTHONPATH", "")
+    imports = imports_of(source, installed(), folder=folder, python_path=own_path)
+    return RunSource(source, (*warnings, *imports.warnings), imports.paths)
 
 
 def _refuse_multirun(source: Source, words: list[str]) -> None:

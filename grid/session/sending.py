@@ -66,7 +66,7 @@ def look_ahead(definition: RunDefinition, seed: int, session: Session, *, first:
     from grid import models  # noqa: PLC0415 - not before the first call
 
     settings = _settings(definition, seed)
-    found = find_run_source(definition)
+    found = find_run_source(definition, runs_here=session.interpreter is not None)
     source = found.source
     given: dict[str, Any] = {
         "settings": settings,
@@ -104,7 +104,7 @@ def send_run(  # noqa: PLR0913 - all that makes up a start
     from grid import models  # noqa: PLC0415 - not before the first call
 
     settings = _settings(definition, seed)
-    found = find_run_source(definition)
+    found = find_run_source(definition, runs_here=session.interpreter is not None)
     # Asked before it is packed: what the service refuses must not cost an upload.
     session.execute(models.Estimate, settings=settings)
     with pack_source(found.source) as source:
@@ -117,6 +117,7 @@ def send_run(  # noqa: PLR0913 - all that makes up a start
             "settings": settings,
             "snapshot": source.digest,
             "script": source.script,
+            "importPaths": list(found.import_paths),
             "project": source.project,
             "commitSha": source.commit_sha,
             "scriptCommand": script_command(definition),
