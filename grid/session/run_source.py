@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from grid.definition.run_definition import to_settings_input
+from grid.definition.surroundings import surprises
 from grid.errors import InvalidArgument
+from grid.shared.words import split
 from grid.source import lfs, missed
 from grid.source.finding import find_source
 from grid.source.imports import imports_of
@@ -67,11 +68,11 @@ def find_run_source(definition: RunDefinition, *, runs_here: bool) -> RunSource:
         If the run is one that Grid must not start: a sweep of Hydra's own.
     """
     settings = to_settings_input(definition)
-    words = shlex.split(settings["scriptArgs"])
+    words = list(split(settings["scriptArgs"]).words)
     texts = [*words, *_texts(json.loads(settings["params"]))] if settings.get("params") else words
     source = find_source(definition.entrypoint, localdir=definition.localdir)
     _refuse_multirun(source, [*words, *_flags(definition.params)])
-    warnings = list(source.warnings)
+    warnings = [*source.warnings, *surprises(definition, source.script)]
     folder = {"root": "", "script": os.path.dirname(source.script)}.get(definition.working_dir, definition.working_dir)
     if named := missed.named_paths(source, texts, folder=folder, linked=tuple(definition.data or ())):
         warnings.append(missed.named_warning(source, named))
