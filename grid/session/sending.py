@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from grid.definition.run_definition import script_command, to_settings_input
-from grid.definition.surroundings import surprises
 from grid.errors import GridWarning, PermissionDenied
 from grid.session.run_source import find_run_source
 from grid.source.left_out import LeftOut, left_out
@@ -76,7 +75,7 @@ def look_ahead(definition: RunDefinition, seed: int, session: Session, *, first:
         "first": first,
     }
     plan = session.execute(models.PreviewRun, **given).preview
-    said = dict.fromkeys((*found.told(), *surprises(definition, source.script), *plan.warnings))
+    said = dict.fromkeys((*found.told(), *plan.warnings))
     return Prospect(plan, tuple(left_out(source)), tuple(said))
 
 
@@ -108,7 +107,7 @@ def send_run(  # noqa: PLR0913 - all that makes up a start
     # Asked before it is packed: what the service refuses must not cost an upload.
     session.execute(models.Estimate, settings=settings)
     with pack_source(found.source) as source:
-        said.warn((*found.told(source), *surprises(definition, source.script)), stacklevel=3)
+        said.warn(found.told(source), stacklevel=3)
         _send_source(source, session)
         given = {
             "key": key,
