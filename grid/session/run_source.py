@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from grid.definition.run_definition import to_settings_input
@@ -17,7 +18,7 @@ from grid.source.imports import imports_of
 from grid.source.installed import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from grid.definition.run_definition import RunDefinition
     from grid.source.finding import Source
@@ -72,7 +73,8 @@ def find_run_source(definition: RunDefinition, *, runs_here: bool) -> RunSource:
     texts = [*words, *_texts(json.loads(settings["params"]))] if settings.get("params") else words
     source = find_source(definition.entrypoint, localdir=definition.localdir)
     _refuse_multirun(source, [*words, *_flags(definition.params)])
-    warnings = [*source.warnings, *surprises(definition, source.script)]
+    replaced = _replaced(source, settings.get("data") or {})
+    warnings = [*source.warnings, *surprises(definition, source.script), *replaced]
     folder = {"root": "", "script": os.path.dirname(source.script)}.get(definition.working_dir, definition.working_dir)
     if named := missed.named_paths(source, texts, folder=folder, linked=tuple(definition.data or ())):
         warnings.append(missed.named_warning(source, named))
@@ -83,6 +85,14 @@ def find_run_source(definition: RunDefinition, *, runs_here: bool) -> RunSource:
     own_path = (settings.get("environment") or {}).get("PYTHONPATH", "")
     imports = imports_of(source, installed(), folder=folder, python_path=own_path)
     return RunSource(source, (*warnings, *imports.warnings), imports.paths)
+
+
+def _replaced(source: Source, data: Mapping[str, str]) -> Iterator[str]:
+    """Yield what the service says as well, once it has the source code: what a link takes the place of."""
+    for given, target in data.items():
+        path = PurePosixPath(given).as_posix()
+        if path in source.files or any(each.startswith(f"{path}/") for each in source.files):
+            yield f"data: {path!r} of the source code is replaced by a link to {target}"
 
 
 def _refuse_multirun(source: Source, words: list[str]) -> None:

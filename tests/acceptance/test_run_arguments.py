@@ -171,7 +171,6 @@ def test_cpus_are_clamped_with_a_warning(machine_without_gpus: ServiceProcess, s
         ({"scratch_size": "10G"}, "scratch_size"),
         ({"scratch_mount_path": "/scratch"}, "scratch_mount_path"),
         ({"dependency_file": "requirements.txt"}, "dependency_file='requirements.txt'"),
-        ({"framework": "torchelastic"}, "torchelastic"),
     ],
 )
 def test_what_is_not_honoured_is_said(

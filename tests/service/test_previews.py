@@ -84,6 +84,8 @@ def everything(service: ServiceProcess) -> list[str]:
         ("--lr '[0.1, 0.2]'", {"strategy": "NONE"}),
         ("--a '[1, 2]' --b '[3, 4]'", {"strategy": "ZIP", "repeats": 2}),
         ("--a '[1, 1]'", {"params": '[{"b": "x", "c": 1}, {"c": 3}]'}),
+        ("--a '[1, 2]'", {"launcher": "python3 -X i={index} -X c={cpus} $HOME", "workingDir": "script"}),
+        ("", {"entrypoint": "-m run"}),
     ],
 )
 def test_what_it_says_is_what_is_made(

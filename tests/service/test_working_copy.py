@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import socket
 import stat
 from pathlib import Path
 
-from grid.service.executors.protocol import EarlierAttempt
+from grid.service.executors.protocol import AttemptName, EarlierAttempt
 from grid.service.executors.supervisor.working_copy import Copier
+from grid.service.system.workspace import LAYOUT
 from grid.shared.wire import Reason
 from tests.support.executions import Execution, execution, until
 
@@ -126,3 +128,27 @@ def test_whatever_was_left(tmp_path: Path) -> None:
     assert {name: found[name] for name in expected} == expected
     assert found.keys() - expected.keys() == {"folder", "folder/inner", "folder/inner/file", "same"}
     assert (outside / "secret").read_text() == "secret"
+
+
+def test_working_folder_that_is_no_longer_one(tmp_path: Path) -> None:
+    """An attempt does not start behind a link that the one before has put in the place of its working folder."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            script = f"pwd; cd ..; rm -r sub; ln -s {outside} sub; exit 3\n"
+            job = running.job(script, attempt=1, folder="sub", command=("/bin/sh", "../run"))
+            (running.workspace.snapshot(job.snapshot) / "sub").mkdir()
+            (running.workspace.snapshot(job.snapshot) / "sub" / "x").touch()
+            await running.executor.start(job)
+            assert (await running.ending(job)).exit_code == 3
+            assert running.folder(job).output.read_text() == f"{running.folder(job).work}/sub\n"
+            again = dataclasses.replace(
+                job, attempt=AttemptName(job.attempt.experiment_id, 2), resume=EarlierAttempt(1, LAYOUT)
+            )
+            await running.executor.start(again)
+            ending = await running.ending(again)
+            assert (ending.reason, ending.error) == (Reason.START_FAILED, "Not a directory: sub")
+
+    asyncio.run(play())
