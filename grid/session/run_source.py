@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from grid.definition.run_definition import to_settings_input
@@ -14,11 +13,12 @@ from grid.errors import InvalidArgument
 from grid.shared.words import split
 from grid.source import lfs, missed
 from grid.source.finding import find_source
+from grid.source.fitting import check_working_dir, replaced
 from grid.source.imports import imports_of
 from grid.source.installed import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from grid.definition.run_definition import RunDefinition
     from grid.source.finding import Source
@@ -66,15 +66,15 @@ def find_run_source(definition: RunDefinition, *, runs_here: bool) -> RunSource:
     SourceError
         If it cannot be sent.
     InvalidArgument
-        If the run is one that Grid must not start: a sweep of Hydra's own.
+        If the run is one that Grid must not start, a sweep of Hydra's own, or does not fit its source code.
     """
     settings = to_settings_input(definition)
     words = list(split(settings["scriptArgs"]).words)
     texts = [*words, *_texts(json.loads(settings["params"]))] if settings.get("params") else words
     source = find_source(definition.entrypoint, localdir=definition.localdir)
     _refuse_multirun(source, [*words, *_flags(definition.params)])
-    replaced = _replaced(source, settings.get("data") or {})
-    warnings = [*source.warnings, *surprises(definition, source.script), *replaced]
+    check_working_dir(source, definition.working_dir)
+    warnings = [*source.warnings, *surprises(definition, source.script), *replaced(source, definition.data or {})]
     folder = {"root": "", "script": os.path.dirname(source.script)}.get(definition.working_dir, definition.working_dir)
     if named := missed.named_paths(source, texts, folder=folder, linked=tuple(definition.data or ())):
         warnings.append(missed.named_warning(source, named))
@@ -85,14 +85,6 @@ def find_run_source(definition: RunDefinition, *, runs_here: bool) -> RunSource:
     own_path = (settings.get("environment") or {}).get("PYTHONPATH", "")
     imports = imports_of(source, installed(), folder=folder, python_path=own_path)
     return RunSource(source, (*warnings, *imports.warnings), imports.paths)
-
-
-def _replaced(source: Source, data: Mapping[str, str]) -> Iterator[str]:
-    """Yield what the service says as well, once it has the source code: what a link takes the place of."""
-    for given, target in data.items():
-        path = PurePosixPath(given).as_posix()
-        if path in source.files or any(each.startswith(f"{path}/") for each in source.files):
-            yield f"data: {path!r} of the source code is replaced by a link to {target}"
 
 
 def _refuse_multirun(source: Source, words: list[str]) -> None:

@@ -72,6 +72,7 @@ def look_ahead(definition: RunDefinition, seed: int, session: Session, *, first:
         "script": source.script,
         "name": definition.name or None,
         "sizeBytes": float(sum(source.files.values())),
+        "interpreter": session.interpreter,
         "first": first,
     }
     plan = session.execute(models.PreviewRun, **given).preview

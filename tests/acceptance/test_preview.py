@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -49,10 +50,17 @@ def describe(tmp_path: Path) -> Describe:
     (folder / "train.py").write_text("print(1)")
 
     def describe(script_args: str = DRAWS, **options: Any) -> Run:
-        given = {"localdir": True, "cpus": 1, **options}
-        return Run(entrypoint=str(folder / "train.py"), script_args=script_args, **given)
+        given = {"entrypoint": str(folder / "train.py"), "localdir": True, "cpus": 1, **options}
+        return Run(script_args=script_args, **given)
 
     return describe
+
+
+def commit(folder: Path) -> None:
+    """Commit everything that there is in a repository."""
+    identity = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
+    for words in (["add", "-A"], [*identity, "commit", "-q", "-m", "more"]):
+        subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
 
 
 def started(run: Run) -> Run:
@@ -252,6 +260,45 @@ def test_a_variable_that_is_missing(describe: Describe, monkeypatch: pytest.Monk
     assert "hidden-value" not in repr(run.preview()) + run.preview()._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        ({"working_dir": "script"}, "python train.py --a 1"),
+        ({"working_dir": "code"}, "python train.py --a 1"),
+        ({"entrypoint": "-m code.train"}, "python -m code.train --a 1"),
+        ({"launcher": "env NUMBER={index} python -u"}, "env NUMBER=1 python -u code/train.py --a 2"),
+        ({}, "python code/train.py --a 1"),
+    ],
+)
+def test_commands_are_those_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], command: str
+) -> None:
+    """Folders, modules and launchers are in the commands as they are in those of the experiments."""
+    make_project(tmp_path / "project" / "code", "print(1)", "train.py")
+    shutil.move(tmp_path / "project" / "code" / ".git", tmp_path / "project" / ".git")
+    (tmp_path / "project" / "code" / "__init__.py").touch()
+    commit(tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    run = Run(script_args="--a '[1, 2]'", cpus=1, **{"entrypoint": "code/train.py", **options})
+    preview = run.preview()
+    assert command in preview.commands
+    assert preview.commands == tuple(each.invocation_commands for each in started(run))
+    assert parameters_of(preview.experiments) == parameters_of(run)
+
+
+def test_data_that_takes_the_place_of_something(describe: Describe, tmp_path: Path) -> None:
+    """It is warned of before the start as at the start, once."""
+    (tmp_path / "project" / "data").mkdir()
+    (tmp_path / "project" / "data" / "small.txt").touch()
+    run = describe("--a 1", data={"data": str(tmp_path), "other": str(tmp_path)})
+    (warning,) = run.preview().warnings
+    assert warning == f"data: 'data' of the source code is replaced by a link to {tmp_path}"
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        run.start()
+    assert [str(each.message) for each in shown] == [warning]
+
+
 # Nothing is created
 
 
@@ -303,6 +350,12 @@ def test_after_the_start(describe: Describe) -> None:
         ("", {"cluster": "elsewhere"}, ClusterNotFound),
         ("", {"name": "taken"}, NameTaken),
         ("", {"localdir": False}, SourceError),
+        ("", {"working_dir": "nowhere"}, InvalidArgument),
+        ("", {"data": {"train.py": "/"}}, InvalidArgument),
+        ("", {"data": {"train.py/x": "/"}}, InvalidArgument),
+        ("", {"data": {"x": "/not/there"}}, InvalidArgument),
+        ("", {"launcher": "no-such-program -n 2"}, Unsupported),
+        ("", {"entrypoint": "-m not.there"}, SourceError),
     ],
 )
 def test_it_refuses_what_a_start_refuses(
@@ -365,6 +418,7 @@ def test_text(describe: Describe) -> None:
         f"--text {'x' * 500}",
         f"--a '[1, 2]' --text {'x' * 100}",
         " ".join(f"--parameter_{number} '[1, 2]'" for number in range(8)),
+        " ".join(f"--{'parameter' * 3}_{number} '[1, 2]'" for number in range(8)),
         f"--{'n' * 200} '[1, 2]'",
         f'--a \'["{"x" * 300}", "{"y" * 300}"]\'',
         "--a '[\"one\\ntwo\", \"\\x1b[31m\"]' --b 'a\nb'",
@@ -394,6 +448,7 @@ def test_html(describe: Describe) -> None:
     assert ">a</th>" in before
     assert ">cost</th>" in after
     assert ">cost</th>" not in before
+    assert ">a</th>" not in after
     assert "2 other arguments, which do not vary" in after
 
 

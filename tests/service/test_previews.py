@@ -17,8 +17,10 @@ from tests.support.requests import ask, code_of
 from tests.support.services import ServiceProcess, service_process
 
 PREVIEW = """
-query($settings: RunSettingsInput!, $script: String! = "run.py", $name: String, $sizeBytes: Float, $first: Int! = 10) {
-  preview(settings: $settings, script: $script, name: $name, sizeBytes: $sizeBytes, first: $first) {
+query($settings: RunSettingsInput!, $script: String! = "run.py", $name: String, $sizeBytes: Float, $first: Int! = 10,
+      $interpreter: String) {
+  preview(settings: $settings, script: $script, name: $name, sizeBytes: $sizeBytes, first: $first,
+          interpreter: $interpreter) {
     experimentCount seed combinationCount sweep { name count axis } axes constantCount
     experiments { parameters invocationCommand } hourlyCost warnings
   }
@@ -160,6 +162,9 @@ def test_nothing_is_made(service: ServiceProcess, snapshot: str) -> None:
         ({"name": "Upper"}, {}, "INVALID_ARGUMENT"),
         ({"script": "../run.py"}, {}, "INVALID_ARGUMENT"),
         ({"sizeBytes": 1e18}, {}, "UNSUPPORTED"),
+        ({"interpreter": "python"}, {}, "INVALID_ARGUMENT"),
+        ({}, {"launcher": "no-such-program"}, "UNSUPPORTED"),
+        ({}, {"data": {"x": "/not/there"}}, "UNSUPPORTED"),
         ({}, {"entrypoint": "run.exe"}, "INVALID_ARGUMENT"),
         ({}, {"cpus": -1}, "INVALID_ARGUMENT"),
         ({}, {"seed": -1}, "INVALID_ARGUMENT"),

@@ -97,7 +97,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "InstanceTypes": {"cluster": "local"},
     "Login": {},
     "PauseCluster": {"name": "local"},
-    "PreviewRun": {"settings": SETTINGS, "script": "run.py", "name": "new", "sizeBytes": 5, "first": 10},
+    "PreviewRun": {"settings": SETTINGS, "script": "run.py", "name": "new", "first": 10},
     "ResumeCluster": {"name": "local"},
     "RetryRun": {"input": {"id": FAILED, "key": "k" * 16}},
     "RunEvents": {"id": FAILED, "after": 1},

@@ -91,7 +91,9 @@ class Cluster(Protocol):
             If some of it does not exist where experiments run.
         """
 
-    def check_launcher(self, launch: Launch, settings: Mapping[str, Any], interpreter: str | None, tree: Path) -> None:
+    def check_launcher(
+        self, launch: Launch, settings: Mapping[str, Any], interpreter: str | None, tree: Path | None
+    ) -> None:
         """Refuse a run whose launcher cannot be found. It looks into files, so it is for threads.
 
         Parameters
@@ -103,7 +105,7 @@ class Cluster(Protocol):
         interpreter
             The interpreter that was recorded with the run, if any.
         tree
-            Where its source code lies.
+            Where its source code lies; None where that is not here: then a program in it is not looked for.
 
         Raises
         ------

@@ -181,14 +181,18 @@ class LocalCluster:
         if missing := data_links.missing(settings.get("data") or {}):
             raise DataMissing(missing)
 
-    def check_launcher(self, launch: Launch, settings: Mapping[str, Any], interpreter: str | None, tree: Path) -> None:
+    def check_launcher(
+        self, launch: Launch, settings: Mapping[str, Any], interpreter: str | None, tree: Path | None
+    ) -> None:
         """See `Cluster.check_launcher`."""
         if not launch.launcher:
             return
         program = launch.launcher_of(0)[0]
         # One that is named by a path is looked for from the folder where the script starts.
         place = _program(program, interpreter, settings)
-        if place is not None and shutil.which(tree / launch.folder / place) is not None:
+        if place is not None and tree is None and not Path(place).is_absolute():
+            return
+        if place is not None and shutil.which((tree or Path()) / launch.folder / place) is not None:
             return
         beside = Path(interpreter).parent if interpreter else None
         if settings.get("launcher"):

@@ -162,11 +162,13 @@ class Runs:
         settings, script = given["settings"], given["script"]
         name, size_bytes = given.get("name"), given.get("sizeBytes")
         _check_name(name)
+        _check_interpreter(given.get("interpreter"))
         launching.check_script(settings["entrypoint"], script)
         plan = await self._plan(settings)
         # Without its source code: so links in it are not followed.
         launch = launching.launch_of(settings, script, None, _counts(plan.resources))
         shown = launching.shown_script(settings["entrypoint"], script)
+        await asyncio.to_thread(self._cluster.check_launcher, launch, settings, self._interpreter(given), None)
         if size_bytes is not None:
             self._check_space(plan, size_bytes)
         if name:
@@ -553,7 +555,10 @@ def _check_run(given: Mapping[str, Any]) -> None:
     for field, most in _MAX_LENGTHS.items():
         if len(given[field]) > most:
             raise InvalidValue(field, f"{len(given[field])} characters", f"at most {most}")
-    interpreter = given.get("interpreter")
+    _check_interpreter(given.get("interpreter"))
+
+
+def _check_interpreter(interpreter: str | None) -> None:
     if interpreter is not None and (not PurePosixPath(interpreter).is_absolute() or "\0" in interpreter):
         raise InvalidValue("interpreter", interpreter, "an absolute path")
 

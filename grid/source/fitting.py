@@ -1,0 +1,71 @@
+"""Whether the folder where a script starts, and what is linked into its working copy, fit its source code.
+
+The service has the last word. It is said here as well, because a preview sends no source code.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from grid.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from grid.source.finding import Source
+
+
+def check_working_dir(source: Source, working_dir: str) -> None:
+    """Refuse a folder to start in that is not part of the source code.
+
+    Raises
+    ------
+    InvalidArgument
+        If it is not; what may be a link is left to the service.
+    """
+    path = PurePosixPath(working_dir)
+    if working_dir in {"", "root", "script"} or not path.parts or path.as_posix() in source.folders():
+        return
+    if any(each.as_posix() in source.files for each in (path, *path.parents)):
+        return
+    msg = (
+        f"working_dir={working_dir!r} is not part of the source code in {source.root}: it must be 'root', 'script' or "
+        "the path of a folder there; an empty folder is not part of it, nor is what git ignores"
+    )
+    raise InvalidArgument(msg)
+
+
+def replaced(source: Source, data: Mapping[str, str]) -> list[str]:
+    """Return a warning for each path at which the source code has something that a link takes the place of.
+
+    Parameters
+    ----------
+    source
+        The source code.
+    data
+        What is linked: each path is written in one way only.
+
+    Raises
+    ------
+    InvalidArgument
+        If a link would stand behind a file or a link of the source code, or in the place of the script.
+    """
+    folders = source.folders()
+    needed = {source.script, *(each.as_posix() for each in PurePosixPath(source.script).parents)}
+    found = []
+    for path, target in data.items():
+        if path.startswith("../"):
+            continue
+        if path in needed:
+            msg = f"data={path!r} would take the place of the script {source.script}, or of a folder around it"
+            raise InvalidArgument(msg)
+        around = next(
+            (each.as_posix() for each in PurePosixPath(path).parents if each.as_posix() in source.files), None
+        )
+        if around is not None:
+            msg = f"data={path!r} must be a path through folders; in the source code {around!r} is a file or a link"
+            raise InvalidArgument(msg)
+        if path in source.files or path in folders:
+            found.append(f"data: {path!r} of the source code is replaced by a link to {target}")
+    return found
