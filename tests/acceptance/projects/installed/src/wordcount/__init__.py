@@ -1,0 +1,3 @@
+"""A package that is installed with `pip install -e`."""
+
+VERSION = "as committed"
