@@ -40,3 +40,13 @@ def test_family(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         printed = [sorted(lines, key=lambda line: line["RANK"]) for lines in printed]
     assert printed == [list(lines) for lines in family.printed], run.failures()
     assert run.status().keys() == {"SUCCEEDED"}
+
+
+def test_document_shows_each_family() -> None:
+    """`docs/scripts.md` has the sweep of each, and the commands that the test above finds."""
+    text = (Path(__file__).parents[2] / "docs" / "scripts.md").read_text(encoding="utf-8")
+    for family in FAMILIES:
+        shown = family.script_args.replace('"', '\\"')
+        assert f'entrypoint="{family.entrypoint}"' in text
+        assert f'script_args="{shown}"' in text, family.folder
+        assert "\n".join(family.commands[:4]) in text, family.folder
