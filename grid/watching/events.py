@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid import models
-from grid.errors import RunNotFound
+from grid.errors import ConnectionFailed, RequestTimeout, RunNotFound
 from grid.models import EventPiece, RunEvent
 from grid.session.streams import Stream, follow
 from grid.shared.wire import MAX_PAGE_SIZE
@@ -92,7 +92,7 @@ async def changes_of(state: RunState) -> AsyncGenerator[Sequence[StatusChanged],
         If the run no longer exists.
     """
     try:
-        async with aclosing(follow(_Events(state))) as pieces:
+        async with aclosing(_told(_Events(state))) as pieces:
             async for piece in pieces:
                 yield [StatusChanged._of(event) for event in piece.events]  # noqa: SLF001 - not for users
     except RunNotFound:
@@ -144,12 +144,34 @@ async def _ends(
 
     answer = await state.session.ask(models.GetRunProgress, name=state.name, owner=state.owner)
     present, ended = state.same(answer.run).status.revision, _Ended()
-    async with aclosing(follow(stream, has_worked=True)) as pieces:
+    async with aclosing(_told(stream, has_worked=True)) as pieces:
         async for piece in pieces:
             ended.see(piece.events)
             # Of what has happened before, what was retried since is known at the end only.
             names = ended.take() if piece.revision >= present else ()
             yield await loop.in_thread(partial(find, names), "grid-experiments") if names else ()
+
+
+async def _told(stream: _Events, *, has_worked: bool = False) -> AsyncGenerator[EventPiece, None]:
+    """Yield what happens until the run has ended, and is not begun again by who hears of the end.
+
+    A loop that retries what has failed hears of the last end as of all others: it is asked once more whether there is
+    anything after that.
+    """
+    told = -1
+    while not stream.is_over or stream.after > told:
+        async with aclosing(follow(stream, has_worked=has_worked)) as pieces:
+            async for piece in pieces:
+                yield piece
+        told, has_worked = stream.after, True
+        try:
+            async with aclosing(stream.polled()) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except RunNotFound:  # deleted by who has heard of the end
+            return
+        except (ConnectionFailed, RequestTimeout):
+            stream.is_over = False  # as far as is known: the service is waited for as before
 
 
 class _Ended:
@@ -177,12 +199,13 @@ class _Events(Stream[EventPiece]):
     def __init__(self, state: RunState) -> None:
         super().__init__(state.session)
         self._state = state
-        self._after = 0
+        self.after = 0
+        """The number of the last event that was told."""
 
     async def pushed(self) -> AsyncGenerator[EventPiece, None]:
         record = self._state.record
         assert record is not None
-        async with aclosing(self.session.listen(models.RunEvents, id=record.id, after=self._after)) as answers:
+        async with aclosing(self.session.listen(models.RunEvents, id=record.id, after=self.after)) as answers:
             async for answer in answers:
                 self._take(answer.run_events)
                 yield answer.run_events
@@ -190,7 +213,7 @@ class _Events(Stream[EventPiece]):
     async def polled(self) -> AsyncGenerator[EventPiece, None]:
         which: dict[str, Any] = {"name": self._state.name, "owner": self._state.owner, "first": MAX_PAGE_SIZE}
         while True:
-            before = self._after
+            before = self.after
             answer = await self.session.ask(models.GetEvents, **which, after=before)
             piece = self._state.same(answer.run).events
             self._take(piece)
@@ -200,5 +223,5 @@ class _Events(Stream[EventPiece]):
                 return
 
     def _take(self, piece: EventPiece) -> None:
-        self._after = piece.revision
+        self.after = piece.revision
         self.is_over = piece.is_end

@@ -284,6 +284,33 @@ def test_retried_experiments_come_at_their_last_end(begin: Callable[[int], grid.
     ]
 
 
+def test_retried_by_who_hears_of_the_last_end(begin: Callable[[int], grid.Run], gates: Gates) -> None:
+    """A loop that retries what has failed goes on until nothing fails any more, be it the last one of the run."""
+    run = begin(1)
+    gates.open(0, code=1)
+    seen = []
+    for experiment in run.as_completed(60):
+        seen.append((experiment.attempt, experiment.status()))
+        if len(seen) == 2:
+            gates.close(0)
+            gates.open(0)
+        if experiment.status() == "FAILED":
+            run.retry()
+    assert seen == [(1, "FAILED"), (2, "FAILED"), (3, "SUCCEEDED")]
+    told = []
+    for event in run.watch():
+        told.append((event.attempt, event.status))
+        if told[-1] == (3, "SUCCEEDED"):
+            run.delete()  # the loop has nothing more to hear of, and ends as it would have
+    assert [pair for pair in told if pair[1] in ("QUEUED", "FAILED", "SUCCEEDED")] == [
+        (1, "FAILED"),
+        (2, "QUEUED"),
+        (2, "FAILED"),
+        (3, "QUEUED"),
+        (3, "SUCCEEDED"),
+    ]
+
+
 def test_ends_that_were_no_ends(start: Start, tmp_path: Path) -> None:
     """Of a long history, told in many pieces, an attempt that was retried much later is not taken for an end."""
     text = f"import pathlib, sys; mark = pathlib.Path({str(tmp_path / 'mark')!r})\n"
