@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -83,6 +84,19 @@ def test_answer(error: Exception, extensions: dict[str, Any]) -> None:
     refusal = translated(error)
     assert refusal is not None
     assert refusal.formatted == {"message": str(error), "extensions": extensions}
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_descriptors(number: int, caplog: pytest.LogCaptureFixture) -> None:
+    """That no file can be opened passes: clients are told to come again, and the log where it was."""
+    fault = OSError(number, "a fault", "/etc/secret")
+    answer = format_error(GraphQLError(str(fault), original_error=fault))
+    assert (answer["message"], answer["extensions"]) == (
+        "the service has too many files open; try again later",
+        {"code": "UNAVAILABLE"},
+    )
+    assert "/etc/secret" in caplog.text
+    assert translated(OSError(errno.ENOENT, "a fault")) is None
 
 
 def test_what_is_not_translated() -> None:

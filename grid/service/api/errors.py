@@ -6,6 +6,7 @@ details of an internal fault stay in the log. `operations` and `graphql_http` de
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import traceback
@@ -31,6 +32,9 @@ __all__ = ["TABLE", "ApiError", "coded", "format_error", "internal", "translated
 _log = logging.getLogger(__name__)
 
 _MAX_CHARACTERS = 2_000
+
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+"""What a system says where no further file can be opened, which passes."""
 
 _repeats = Repeats(10)
 _references: dict[Hashable, str] = {}
@@ -124,10 +128,15 @@ def translated(error: BaseException) -> ApiError | None:
     Returns
     -------
     ApiError or None
-        The error itself if it already is one; None if the table has no row for it, which makes it an internal fault.
+        The error itself if it already is one; None if the table has no row for it, which makes it an internal fault,
+        unless it is that no file can be opened now.
     """
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, OSError) and error.errno in _NO_DESCRIPTOR:
+        if _repeats.note(_NO_DESCRIPTOR) is not None:
+            _log.error("too many files are open to answer a request", exc_info=error)
+        return ApiError(ErrorCode.UNAVAILABLE, "the service has too many files open; try again later")
     row = TABLE.get(type(error))
     if row is None:
         return None
@@ -210,7 +219,7 @@ def format_error(error: GraphQLError, debug: bool = False) -> dict[str, Any]:  #
             return coded(error, ErrorCode.GRAPHQL_VALIDATION_FAILED)
     refusal = translated(cause)
     if refusal is not None:
-        return {**_short(error), "extensions": refusal.extensions}
+        return {**_short(error), "message": _short(refusal)["message"], "extensions": refusal.extensions}
     formatted = internal(cause)
     if error.path:
         formatted["path"] = error.path
