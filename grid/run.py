@@ -763,7 +763,7 @@ class Run(RunArguments):
 
     def _changes(self, *, metrics: bool, logs: bool) -> AsyncGenerator[Sequence[StatusChanged | LogPrinted], None]:
         from grid.watching.events import changes_of  # noqa: PLC0415 - not before the first call
-        from grid.watching.printed import merged, printed_in  # noqa: PLC0415
+        from grid.watching.printed import all_of  # noqa: PLC0415
 
         given: dict[str, object] = {"metrics": metrics, "logs": logs}
         for name, value in given.items():
@@ -774,8 +774,7 @@ class Run(RunArguments):
             message = "metrics=True would tell the values of metrics, and these are not there yet: leave it out"
             raise InvalidArgument(message)
         state = self._present("watch")
-        changes: AsyncGenerator[Sequence[StatusChanged | LogPrinted], None] = changes_of(state)
-        return merged(changes, printed_in(state)) if logs else changes
+        return all_of(state) if logs else changes_of(state)
 
     def _present(self, what: str) -> RunState:
         self._check_started(what)

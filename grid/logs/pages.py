@@ -276,9 +276,9 @@ class RunLog(Stream["LogPage"]):
                     ends.note(page)
         return ends
 
-    async def followed(self) -> Pages:
-        """Yield what there is of each experiment, and what follows until the run has ended."""
-        async with aclosing(follow(self)) as pages:
+    async def followed(self, *, has_worked: bool = False) -> Pages:
+        """Yield what there is of each experiment, and what follows until the run has ended; see :func:`follow`."""
+        async with aclosing(follow(self, has_worked=has_worked)) as pages:
             async for page in pages:
                 yield page
 

@@ -20,7 +20,7 @@ from grid.watching.progress import still_running
 if TYPE_CHECKING:
     from grid.run_state import RunState
 
-__all__ = ["StatusChanged", "changes_of", "ends_of"]
+__all__ = ["RunEvents", "StatusChanged", "changes_of", "ends_of"]
 
 _E = TypeVar("_E")
 
@@ -83,8 +83,15 @@ class StatusChanged:
         return f"[{self.at:%Y-%m-%d %H:%M:%S}.{self.at.microsecond // 1000:03}] {which}: {self.status}{why}{again}"
 
 
-async def changes_of(state: RunState) -> AsyncGenerator[Sequence[StatusChanged], None]:
+async def changes_of(state: RunState, stream: RunEvents | None = None) -> AsyncGenerator[Sequence[StatusChanged], None]:
     """Yield what has happened in a run, and then what happens, some of it at a time, until the run has ended.
+
+    Parameters
+    ----------
+    state
+        The run, which has been started.
+    stream
+        Its events, if some of them were told already.
 
     Raises
     ------
@@ -92,7 +99,7 @@ async def changes_of(state: RunState) -> AsyncGenerator[Sequence[StatusChanged],
         If the run no longer exists.
     """
     try:
-        async with aclosing(_told(_Events(state))) as pieces:
+        async with aclosing(_told(stream or RunEvents(state))) as pieces:
             async for piece in pieces:
                 yield [StatusChanged._of(event) for event in piece.events]  # noqa: SLF001 - not for users
     except RunNotFound:
@@ -123,7 +130,7 @@ async def ends_of(
     RunNotFound
         If the run no longer exists.
     """
-    stream = _Events(state)
+    stream = RunEvents(state)
     try:
         async with aclosing(until(deadline, _ends(state, stream, find))) as batches:
             async for batch in batches:
@@ -137,7 +144,7 @@ async def ends_of(
 
 
 async def _ends(
-    state: RunState, stream: _Events, find: Callable[[Sequence[str]], Sequence[_E]]
+    state: RunState, stream: RunEvents, find: Callable[[Sequence[str]], Sequence[_E]]
 ) -> AsyncGenerator[Sequence[_E], None]:
     """Yield what has ended, or nothing when something else has happened."""
     from grid.chain import loop  # noqa: PLC0415 - not before the first call
@@ -152,7 +159,7 @@ async def _ends(
             yield await loop.in_thread(partial(find, names), "grid-experiments") if names else ()
 
 
-async def _told(stream: _Events, *, has_worked: bool = False) -> AsyncGenerator[EventPiece, None]:
+async def _told(stream: RunEvents, *, has_worked: bool = False) -> AsyncGenerator[EventPiece, None]:
     """Yield what happens until the run has ended, and is not begun again by who hears of the end.
 
     A loop that retries what has failed hears of the last end as of all others: it is asked once more whether there is
@@ -193,8 +200,8 @@ class _Ended:
         return names
 
 
-class _Events(Stream[EventPiece]):
-    """What has happened in a run after an event."""
+class RunEvents(Stream[EventPiece]):
+    """What has happened in a run after an event: at first, all of it."""
 
     def __init__(self, state: RunState) -> None:
         super().__init__(state.session)
@@ -203,6 +210,7 @@ class _Events(Stream[EventPiece]):
         """The number of the last event that was told."""
 
     async def pushed(self) -> AsyncGenerator[EventPiece, None]:
+        """Yield what comes over one WebSocket."""
         record = self._state.record
         assert record is not None
         async with aclosing(self.session.listen(models.RunEvents, id=record.id, after=self.after)) as answers:
@@ -211,6 +219,7 @@ class _Events(Stream[EventPiece]):
                 yield answer.run_events
 
     async def polled(self) -> AsyncGenerator[EventPiece, None]:
+        """Yield what is new."""
         which: dict[str, Any] = {"name": self._state.name, "owner": self._state.owner, "first": MAX_PAGE_SIZE}
         while True:
             before = self.after

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid.logs.lines import records
 from grid.logs.pages import RunLog
+from grid.watching.events import RunEvents, StatusChanged, changes_of
 
 if TYPE_CHECKING:
     from grid.models import LogPage
     from grid.run_state import RunState
 
-__all__ = ["LogPrinted", "merged", "printed_in"]
+__all__ = ["LogPrinted", "all_of", "merged"]
 
 T = TypeVar("T")
 
@@ -75,8 +76,10 @@ class LogPrinted:
         return f"{'~' * self.is_approximate}[{time}] {which}: {self.message}"
 
 
-async def printed_in(state: RunState) -> AsyncGenerator[Sequence[LogPrinted], None]:
-    """Yield what the experiments of a run have printed in all their attempts, and then what they print.
+async def all_of(state: RunState) -> AsyncGenerator[Sequence[StatusChanged | LogPrinted], None]:
+    """Yield what happens in a run along with what its experiments print in all their attempts, until it has ended.
+
+    What was printed may take much longer to tell than what has happened. If something is retried meanwhile, both go on.
 
     Raises
     ------
@@ -85,8 +88,21 @@ async def printed_in(state: RunState) -> AsyncGenerator[Sequence[LogPrinted], No
     """
     record = state.record
     assert record is not None
+    events = RunEvents(state)
     log = RunLog(state.session, record.id, state.name, state.owner, state.gone, None)
-    async with aclosing(log.followed()) as pages:
+    has_news, has_worked = True, False
+    while has_news:
+        has_news = log.is_over = False
+        changes: AsyncGenerator[Sequence[StatusChanged | LogPrinted], None] = changes_of(state, events)
+        async with aclosing(merged(changes, _printed_in(log, has_worked=has_worked))) as batches:
+            async for batch in batches:
+                has_news |= bool(batch)
+                yield batch
+        has_worked = True
+
+
+async def _printed_in(log: RunLog, *, has_worked: bool) -> AsyncGenerator[Sequence[LogPrinted], None]:
+    async with aclosing(log.followed(has_worked=has_worked)) as pages:
         async for page in pages:
             if page.count:
                 yield LogPrinted._of(page)  # noqa: SLF001 - not for users

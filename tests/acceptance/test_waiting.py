@@ -311,6 +311,24 @@ def test_retried_by_who_hears_of_the_last_end(begin: Callable[[int], grid.Run], 
     ]
 
 
+def test_retried_while_logs_are_told(start: Start, tmp_path: Path) -> None:
+    """Lines take longer to tell than changes: of what is retried meanwhile both are told."""
+    text = "import sys\nfor n in range(30_000): print('line', n, 'x' * 100)\n"
+    text += f"sys.exit(not pathlib.Path({str(tmp_path / 'mark')!r}).exists())"
+    run = start("", text="import pathlib; " + text)
+    run.wait(60)
+    assert run.status().keys() == {"FAILED"}
+    told = run.watch(logs=True)
+    seen = [next(told) for _ in range(20_000)]
+    (tmp_path / "mark").touch()
+    run.retry()
+    seen += told
+    lines = [(event.attempt, event.number) for event in seen if isinstance(event, grid.LogPrinted)]
+    assert lines == [(attempt, number) for attempt in (1, 2) for number in range(1, 30_001)]
+    changes = [(event.attempt, event.status) for event in seen if isinstance(event, grid.StatusChanged)]
+    assert changes[2:4] + changes[-1:] == [(1, "FAILED"), (2, "QUEUED"), (2, "SUCCEEDED")]
+
+
 def test_ends_that_were_no_ends(start: Start, tmp_path: Path) -> None:
     """Of a long history, told in many pieces, an attempt that was retried much later is not taken for an end."""
     text = f"import pathlib, sys; mark = pathlib.Path({str(tmp_path / 'mark')!r})\n"
