@@ -6,17 +6,22 @@ import os
 import random
 import shutil
 import stat
+import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from grid.service.executors.local_files import LocalFiles
+from grid.service.executors.protocol import FileState, Written
 from grid.service.results import index, lines, output
 from grid.service.results.index import Entry
-from grid.service.results.pages import Begin, Time
+from grid.service.results.looker import Looker
+from grid.service.results.pages import Begin, Page, Pages, Time
 from tests.support.disks import small_disk
-from tests.support.outputs import Attempt, look
+from tests.support.outputs import WRITTEN, Attempt, look
 from tests.support.shown import shown_lines
 
 SECOND = 1_000_000
@@ -119,6 +124,43 @@ def test_what_nobody_saw(attempt: Attempt) -> None:
     look(again)
     marks = [(entry.lines, entry.at // SECOND, entry.is_approximate) for entry in attempt.entries()]
     assert marks == [(1, 1, False), (2, 2, True), (3, 3, True), (4, 4, False)]
+
+
+class Growing(LocalFiles):
+    """Files of which one grows, and is looked at, as soon as somebody has opened it for a page."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt.workspace)
+        self.attempt = attempt
+        self.looker: Looker | None = None
+
+    def open(self, attempt: Written, path: str) -> tuple[BinaryIO, FileState] | None:
+        """Open it, and let more be printed before the caller goes on."""
+        found = super().open(attempt, path)
+        looker, is_page = self.looker, threading.current_thread().name.startswith("grid-logs")
+        if looker is not None and is_page:
+            self.looker = None
+            self.attempt.print(b"two\n", at=20)
+            looker.catch_up(attempt, has_ended=False).result(60)
+        return found
+
+
+def test_growing_while_it_is_read(attempt: Attempt) -> None:
+    """That a page finds more in the index than the output had when it was opened does not make the index broken."""
+    attempt.files = files = Growing(attempt)
+
+    async def read(pages: Pages) -> Page:
+        pages.looker.begins(WRITTEN, 1, is_new=True)
+        attempt.print(b"one\n", at=10)
+        await pages.read(WRITTEN, Begin(), has_ended=False)
+        files.looker = pages.looker
+        return await pages.read(WRITTEN, Begin(), has_ended=False, is_fresh=False)
+
+    page = attempt.with_pages(read)
+    assert files.looker is None
+    assert page.text == "one\ntwo\n"
+    assert page.times == [Time(1, 10 * SECOND, False), Time(2, 20 * SECOND, False)]
+    assert attempt.entries() == [Entry(1, 4, 10 * SECOND), Entry(2, 8, 20 * SECOND)]
 
 
 def test_missed_in_many_looks(attempt: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:

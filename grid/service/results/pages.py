@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -188,7 +189,8 @@ class _Reading:
                 return _Wanted()
             try:
                 with Index(self._path) as entries:
-                    if not index.fits(entries.last, file, state.size):
+                    # Both may have grown since the output was opened: the index has no entry beyond what it has now.
+                    if not index.fits(entries.last, file, os.fstat(file.fileno()).st_size):
                         raise Unfit
                     return self._read(file, _Known(entries, reached), begin, first, most)
             except OSError:  # there is none, as on a full disk: what it would say is when lines were printed
