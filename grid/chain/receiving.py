@@ -47,8 +47,8 @@ class Receiver(Protocol):
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Look at the head of an answer, whose status is 200 or 206; the names of its headers have any case."""
 
-    def take(self, piece: bytes) -> None:
-        """Take the next piece."""
+    def take(self, piece: bytes | memoryview) -> None:
+        """Take the next piece, whose memory is used again afterwards."""
 
     def end(self) -> None:
         """Note that all of the answer has arrived."""

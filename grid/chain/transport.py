@@ -37,6 +37,7 @@ from grid._version import __version__
 from grid.chain import loop
 from grid.chain.endpoint import Endpoint, RetryPolicy
 from grid.chain.failures import Answer, FailedTry, Failures
+from grid.chain.large_body import LargeBody
 from grid.chain.receiving import BrokenAnswer, Receiver, Series, blocking
 
 if TYPE_CHECKING:
@@ -69,9 +70,7 @@ _HANDSHAKES = (aiohttp.WSServerHandshakeError, aiohttp.ClientHttpProxyError)
 
 _IN_MEMORY = 1 << 20  # bytes; a larger upload is streamed
 _CHUNK = 1 << 18
-_BUFFER = (
-    1 << 19
-)  # bytes of a streamed answer that wait to be written, before the service is told to wait; twice at most
+_BUFFER = 1 << 19  # bytes of a streamed answer that wait to be written before the service has to; twice at most
 _EXCERPT = 1 << 16  # bytes that are read of an answer that is not what was asked for
 _NOT_SATISFIABLE = 416
 _FAREWELL = 0.5  # seconds that closing a WebSocket or a TLS connection may wait for the other side
@@ -271,8 +270,7 @@ class Transport:
             async with session.request(method, url, data=request.body, read_bufsize=_BUFFER, **arguments) as response:
                 if response.status in (200, 206):
                     pieces.begin(response)
-                    async for piece in response.content.iter_any():
-                        await pieces.take(piece)
+                    await self._take(response, pieces, policy)
                     await pieces.end()
                     return
                 answer.note(response, await response.content.read(_EXCERPT))
@@ -288,6 +286,17 @@ class Transport:
             await blocking(receiver.begin_anew)
             raise FailedTry(errors.InvalidResponse, "the part that was asked for is not there", again=True)
         self._failures.unpack(None, answer.errors(), answer)
+
+    async def _take(self, response: aiohttp.ClientResponse, pieces: _Pieces, policy: RetryPolicy) -> None:
+        body = LargeBody.of(response, policy.read_timeout)
+        if body is None:
+            async for arrived in response.content.iter_any():
+                await pieces.take(arrived)
+            return
+        with body:
+            while piece := await body.piece():
+                await pieces.take(piece)
+                await pieces.wait()  # what it is written from is then overwritten
 
     async def subscribe(
         self, query: Operation, variables: dict[str, Any], *, policy: RetryPolicy | None = None
@@ -472,14 +481,14 @@ class _Pieces:
             raise BrokenAnswer(message)
         self._start(self._receiver.begin, response.status, response.headers)
 
-    async def take(self, piece: bytes) -> None:
-        await self._wait()
+    async def take(self, piece: bytes | memoryview) -> None:
+        await self.wait()
         self._start(self._receiver.take, piece)
 
     async def end(self) -> None:
-        await self._wait()
+        await self.wait()
         self._start(self._receiver.end)
-        await self._wait()
+        await self.wait()
 
     async def settle(self) -> None:
         """Wait until no thread works on the receiver any more."""
@@ -490,7 +499,8 @@ class _Pieces:
     def _start(self, function: Callable[..., None], *arguments: Any) -> None:
         self._busy = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
 
-    async def _wait(self) -> None:
+    async def wait(self) -> None:
+        """Wait until the receiver has taken what it was given."""
         if self._busy is None:
             return
         busy = self._busy

@@ -46,7 +46,7 @@ class Sink(Protocol):
     def begin(self, note: str = "") -> None:
         """Empty it, and note what it will hold."""
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """Append to it."""
 
 
@@ -73,7 +73,7 @@ class Memory:
         """Empty it."""
         self.content.clear()
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """Append to it."""
         self.content += piece
 
@@ -145,7 +145,7 @@ class FileReceiver:
             message = "the answer does not say how long it is"
             raise BrokenAnswer(message)
 
-    def take(self, piece: bytes) -> None:
+    def take(self, piece: bytes | memoryview) -> None:
         """Append to it, unless it is more than there can be."""
         size = self._sink.size + len(piece)
         if self._length is not None and size > self._length:
@@ -213,7 +213,7 @@ class RangeReceiver:
             message = "the answer is another part than was asked for"
             raise BrokenAnswer(message)
 
-    def take(self, piece: bytes) -> None:
+    def take(self, piece: bytes | memoryview) -> None:
         """Append to it, but no more than was asked for."""
         if len(self.content) + len(piece) > self._last + 1 - self._first:
             message = "the answer is longer than what was asked for"
@@ -279,7 +279,7 @@ class BundleReceiver(Generic[_S]):
             raise BrokenAnswer(message)
         self._archive = TarStream(self._begin_member)
 
-    def take(self, piece: bytes) -> None:
+    def take(self, piece: bytes | memoryview) -> None:
         """Unpack what has arrived."""
         assert self._archive is not None
         self._archive.take(piece)

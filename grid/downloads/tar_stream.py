@@ -52,7 +52,7 @@ class TarStream:
         self.is_complete = False
         """Whether the end of the archive has come."""
 
-    def take(self, piece: bytes) -> None:
+    def take(self, piece: bytes | memoryview) -> None:
         """Take the next piece of the archive.
 
         Raises
