@@ -85,7 +85,7 @@ class Artifact:
         ArtifactNotFound
             If it is gone.
         DownloadFailed
-            If what arrives is not what the service says it is.
+            If what arrives is not what the service says it is, or is overwritten again and again meanwhile.
         """
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
         from grid.downloads.names import shown  # noqa: PLC0415

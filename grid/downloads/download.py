@@ -203,7 +203,7 @@ class Download:
                     is_right = await remote.confirms(record, receiver.etag, part.size, part.sha256)
                 except TooLarge:
                     is_right = False
-                except ArtifactNotFound:
+                except (ArtifactNotFound, DownloadFailed):
                     await blocking(part.discard)
                     raise
                 if is_right:

@@ -17,11 +17,13 @@ from grid.chain.receiving import BrokenAnswer, StreamRequest
 from grid.downloads.tar_stream import TarStream
 from grid.errors import DownloadFailed, InvalidResponse
 
-__all__ = ["BundleReceiver", "Changed", "FileReceiver", "Memory", "RangeReceiver", "Sink", "TooLarge"]
+__all__ = ["BundleReceiver", "Changed", "FileReceiver", "Memory", "RangeReceiver", "Restless", "Sink", "TooLarge"]
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)")
 _PARTIAL = 206
 _TAR = "application/x-tar"
+_STARTS = 10
+"""How often a file is begun anew because it has become another."""
 
 
 class TooLarge(Exception):
@@ -30,6 +32,10 @@ class TooLarge(Exception):
 
 class Changed(Exception):
     """There is another file at the path by now, and nothing of it is taken."""
+
+
+class Restless(Exception):
+    """A file was overwritten so often while it was sent that there is no hope of ever having it whole."""
 
 
 class Sink(Protocol):
@@ -107,11 +113,12 @@ class FileReceiver:
         self.etag = etag
         """Tells the content that has arrived from any other at the same path."""
         self._length: int | None = None
+        self._changes = self._in_vain = 0
 
     @property
     def received(self) -> int:
-        """How many bytes there are."""
-        return self._sink.size
+        """How many bytes have come, those of contents that are no more included: they are no fault of the line."""
+        return self._in_vain + self._sink.size
 
     def request(self) -> StreamRequest:
         """Ask for all of it, or for what is missing of it."""
@@ -133,6 +140,11 @@ class FileReceiver:
                 raise BrokenAnswer(message)
             self._check()
             return
+        if self.etag not in {"", etag}:
+            self._changes += 1
+            self._in_vain += self._sink.size + 1
+            if self._changes > _STARTS:
+                raise Restless
         self._arrived(-self._sink.size)
         self.etag, self._length = etag, _number(headers.get("Content-Length"))
         self._sink.begin(etag)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from grid.downloads.listing import Page, gone
 from grid.downloads.names import shown
-from grid.errors import ArtifactNotFound, NotFound, PermissionDenied, RequestTimeout
+from grid.downloads.receivers import Restless
+from grid.errors import ArtifactNotFound, DownloadFailed, NotFound, PermissionDenied, RequestTimeout
 
 if TYPE_CHECKING:
     from grid.chain.receiving import Receiver
@@ -46,7 +47,13 @@ class Remote:
         """Whether the files are what they will be, as far as is known."""
 
     async def receive(self, record: ArtifactRecord, receiver: Receiver) -> bool:
-        """Fetch one file; return whether it is there."""
+        """Fetch one file; return whether it is there.
+
+        Raises
+        ------
+        DownloadFailed
+            If it is overwritten so often that it never comes whole.
+        """
         name = f"the download of {record.path!r} of {shown(self._whose.name)}"
         address, refusals = record.download_path, 0
         while True:
@@ -60,12 +67,22 @@ class Remote:
                     raise self.lost(record) from error
                 if refusals > 1:
                     raise
+            except Restless:
+                raise self._restless(record) from None
             else:
                 return True
             found = (await self.look(record.path)).artifact
             if found is None:
                 return False
             address = found.download_path
+
+    def _restless(self, record: ArtifactRecord) -> DownloadFailed:
+        message = (
+            f"the artifact {record.path!r} of {shown(self._whose.name)} is not downloaded: it was overwritten "
+            "each time while it was sent. Get it when its experiment has ended, or let the script write a new file and "
+            "rename it"
+        )
+        return DownloadFailed(message)
 
     def lost(self, record: ArtifactRecord) -> ArtifactNotFound:
         """Return the error for a file that was listed, and is not sent."""

@@ -182,6 +182,43 @@ def test_project(project: Project, middle: Middle, tmp_path: Path) -> None:
         assert len(middle.proxy.faults()) > 3
 
 
+RESTLESS = """
+import os, sys
+from pathlib import Path
+Path("calm.bin").write_bytes(bytes(1_000_000))
+Path("state.bin").write_bytes(bytes(100_000_000))
+with open("state.bin", "r+b", buffering=0) as file:
+    Path("ready").touch()
+    number = 0
+    while not os.path.exists(sys.argv[2]):
+        number += 1
+        os.pwrite(file.fileno(), number.to_bytes(8, "big"), 0)
+"""
+
+
+def test_file_that_is_overwritten_without_pause(session: sessions.Session, tmp_path: Path) -> None:
+    """It is given up with an error that says what to do; all else comes, and so does it once its script has ended."""
+    gate, folder = tmp_path / "gate", tmp_path / "out"
+    run = starter(tmp_path)(RESTLESS, f"--gate {gate}")
+    experiment = only(run)
+    try:
+        wait_until(lambda: "ready" in experiment.artifacts, "the script")
+        says = r"'state.bin'.*overwritten each time.*has ended.*rename"
+        with pytest.raises(grid.errors.DownloadFailed, match=says) as raised:
+            experiment.download_artifacts(folder, progress=False)
+    finally:
+        gate.touch()
+        wait_for_run(run)
+    assert len(raised.value.reasons) == 1
+    there = folder / experiment.name
+    assert sorted(path.name for path in there.iterdir()) == ["calm.bin", "ready"]
+    assert [path.name for path in folder.iterdir()] == [experiment.name]
+
+    experiment.download_artifacts(folder, progress=False)
+    number = int.from_bytes((there / "state.bin").read_bytes()[:8], "big")
+    assert number > 0
+
+
 @pytest.mark.parametrize("how", ["exit", "machine"])
 def test_attempts(how: str, session: sessions.Session, tmp_path: Path) -> None:
     """Each attempt has its own files; without a number they are the current one's, which began with the earlier."""

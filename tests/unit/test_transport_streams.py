@@ -12,7 +12,7 @@ import pytest
 from grid import errors
 from grid.chain.endpoint import Endpoint, RetryPolicy
 from grid.chain.transport import Transport
-from grid.downloads.receivers import Changed, FileReceiver, Memory, RangeReceiver
+from grid.downloads.receivers import Changed, FileReceiver, Memory, RangeReceiver, Restless
 from tests.support.raw_service import KEY, QUICK, Heard, Server, fault, reply
 
 CONTENT = bytes(range(256)) * 4_000
@@ -102,6 +102,23 @@ def test_file_that_changes_begins_anew(server: Server) -> None:
     assert bytes(memory.content) == other
     assert receiver.etag == '"4"'
     assert server.heard[2].headers["range"] == "bytes=100-"
+
+
+@pytest.mark.parametrize("cut", [0, 100_000])
+def test_file_that_never_rests(server: Server, cut: int) -> None:
+    """A file that is another each time is begun anew ten times, however little of it comes, and is then given up."""
+    often = [file(etag=f'"{number}"', cut=cut) for number in range(10)]
+    memory = Memory()
+    server.answers = [*often, file()]
+    receive(server, FileReceiver(memory), tries=2)
+    assert bytes(memory.content) == CONTENT
+    assert len(server.heard) == 11
+
+    server.heard.clear()
+    server.answers = [*often, file(etag='"10"', cut=cut), file()]
+    with pytest.raises(Restless):
+        receive(server, FileReceiver(Memory()), tries=2)
+    assert len(server.heard) == 12
 
 
 def test_part_that_is_not_there_any_more(server: Server) -> None:
