@@ -159,6 +159,17 @@ def test_client_whose_name_is_taken(session: object, start: Any) -> None:
         ({}, {"gpus": 99}, "UNSUPPORTED"),
         ({}, {"dockerfile": "Dockerfile"}, "UNSUPPORTED"),
         ({}, {"scriptArgs": "--lr uniform(1)"}, "INVALID_SWEEP"),
+        ({}, {"repeats": 0}, "INVALID_ARGUMENT"),
+        ({}, {"params": " " * 1_000_001}, "LIMIT_EXCEEDED"),
+        ({}, {"params": "nonsense"}, "INVALID_SWEEP"),
+        ({}, {"params": '{"a": 1, "a": 2}'}, "INVALID_SWEEP"),
+        ({}, {"params": '{"a": {"b": 1}}'}, "INVALID_SWEEP"),
+        ({}, {"params": '{"a": "\\u0000"}'}, "INVALID_SWEEP"),
+        ({}, {"params": '{"a": {"words": []}}', "paramsStyle": "KEY_EQUALS_VALUE"}, "INVALID_SWEEP"),
+        ({}, {"paramsStyle": "--k v"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({}, {"params": '{"a": [1]}', "strategy": "NONE"}, "INVALID_SWEEP"),
+        ({}, {"scriptArgs": "--a [1,2] --b [1,2,3]", "strategy": "ZIP"}, "INVALID_SWEEP"),
+        ({}, {"repeats": 10_001}, "LIMIT_EXCEEDED"),
         ({}, {"scriptArgs": "--n 'range(10001)'"}, "LIMIT_EXCEEDED"),
         ({}, {"scriptArgs": "--a 'range(1000)' --b 'range(1000)' --c 'range(1000)'"}, "LIMIT_EXCEEDED"),
         ({"snapshot": "0" * 64}, {}, "INVALID_SNAPSHOT"),
@@ -262,3 +273,30 @@ def test_sweeps_are_weighed(service: ServiceProcess) -> None:
     few, many = ("query { " + " ".join(parts[:number]) + " }" for number in (5, 30))
     assert len(ask(service.endpoint, few)["data"]) == 5
     assert code_of(ask(service.endpoint, many)) == "LIMIT_EXCEEDED"
+
+
+def test_params_and_repeats(service: ServiceProcess, snapshot: str) -> None:
+    """Values travel as JSON, whose numbers are passed on as they are written; an estimate says what a start says."""
+    settings = {
+        "scriptArgs": "--a [1,1] -- rest",
+        "params": '{"lr": [1.10, 1e-05], "hidden": {"words": [64, 64]}}',
+        "paramsStyle": "FLAG_EQUALS_VALUE",
+        "repeats": 2,
+    }
+    query = "query($s: RunSettingsInput!) { estimate(settings: $s) { experimentCount warnings } }"
+    estimate = ask(service.endpoint, query, s={"entrypoint": "run.py", "cpus": 1, **settings})["data"]["estimate"]
+    started = ask(service.endpoint, START, input=given(snapshot, "params", settings))["data"]["startRun"]
+
+    assert estimate["experimentCount"] == started["run"]["experimentCount"] == 8
+    assert estimate["warnings"] == started["warnings"]
+    assert ["2 of the 4 combinations are the same" in warning for warning in started["warnings"]] == [True]
+    with database_of(service) as connection:
+        rows = connection.execute(
+            "SELECT arguments, parameters FROM experiments JOIN runs ON runs.seq = run_seq WHERE runs.name = ? "
+            'ORDER BY "index"',
+            [started["run"]["name"]],
+        ).fetchall()
+    assert [json.loads(arguments) for arguments, _ in rows[:3]] == [
+        ["--a", "1", f"--lr={lr}", "--hidden", "64", "64", "--", "rest"] for lr in ("1.10", "1.10", "1e-05")
+    ]
+    assert list(json.loads(rows[1][1]).items())[-3:] == [("arg0", "--"), ("arg1", "rest"), ("repeat", "1")]

@@ -20,7 +20,10 @@ Start = Callable[..., Run]
         ("", {}, ()),
         ("--lr 1 --depth 2", {}, ()),
         ("--lr '[1, 2]' --depth 2 --seed 'range(2)' positional", {}, ("lr", "seed")),
-        ("'[1, 2]' --b '[1, 2]' --a '[1, 2]'", {}, ("b", "a")),  # a positional is not swept
+        ("'[1, 2]' --b '[1, 2]' --a '[1, 2]'", {}, ("arg0", "b", "a")),
+        ("", {"params": [{"a": 1, "b": 2}, {"a": 1, "c": 3}]}, ("b", "c")),
+        ("", {"params": {"a": [None, 1], "b": [True, True]}}, ("a",)),
+        ("--a 1", {"repeats": 2}, ("repeat",)),
         ("--lr '[3, 3]' --flag --n '[1, 2]'", {}, ("n",)),
         ("--lr '[1, 2]' --lr 5 --n '[1, 2]'", {}, ("n",)),
         ("--lr '[1, 2]' --n '[1, 2]'", {"strategy": "none"}, ()),
@@ -33,7 +36,7 @@ def test_what_differs(
     """A parameter varies if at least two experiments have different values of it, however it is written."""
     run = start("", arguments, **options)
     assert run.varying == varying == Run(run.name).varying
-    values = [tuple(each.parameters[name] for name in varying) for each in run]
+    values = [tuple(each.parameters.get(name) for name in varying) for each in run]
     assert all(len(set(column)) > 1 for column in zip(*values, strict=True))
 
 

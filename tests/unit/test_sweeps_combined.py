@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grid.service.domain.sweeps import Expansion, SweepError, count, expand
+from grid.service.domain.sweeps._parts import Texts
 from grid.service.domain.sweeps._trials import Trials
 
 
@@ -249,15 +250,30 @@ def test_the_same_is_what_is_the_same(axes: list[list[int]], strategy: str, repe
     assert [warning.split(" of the ")[0] for warning in said] == ([str(copies)] if copies else [])
 
 
-def test_nothing_is_made_where_all_must_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No trial is made to find out that none is the same, where the values themselves say so."""
-    made: list[int] = []
-    real = Trials._made
-    monkeypatch.setattr(Trials, "_made", lambda self, number: made.append(number) or real(self, number))
-    sweep("--a 'range(100)' --b 'range(100)'")
-    assert made == []
-    sweep("--a [1,1] --b 'range(100)'")
-    assert sorted(made) == list(range(200))
+class Counting:
+    """A part that counts how often one of its values is put into words."""
+
+    def __init__(self, *texts: str) -> None:
+        self._texts = Texts("a", ("--a",), "", texts)
+        self.length = len(texts)
+        self.is_even = self._texts.is_even
+        self.differs = self._texts.differs
+        self.made = 0
+
+    def add(self, digit: int, words: list[str], parameters: dict[str, str]) -> None:
+        """Count, and append the words."""
+        self.made += 1
+        self._texts.add(digit, words, parameters)
+
+
+@pytest.mark.parametrize(("texts", "made"), [(("1", "2"), 0), (("1", "1"), 200)])
+def test_nothing_is_made_where_all_must_differ(texts: tuple[str, ...], made: int) -> None:
+    """No trial is made to find out that none is the same, where the values themselves say so; else each is, once."""
+    part = Counting(*texts)
+    others = Texts("b", ("--b",), "", range(100))
+    trials = Trials([part, others], range(200), together=False, repeats=1, counted=False)
+    assert (trials.same() is None) == (made == 0)
+    assert part.made == made
 
 
 def test_a_repeated_name_where_one_sweeps() -> None:

@@ -37,7 +37,6 @@ from grid.service.system.world import World
 from grid.shared.wire import (
     EXPERIMENT_NAME,
     MAX_DESCRIPTION,
-    MAX_PARAMS,
     MAX_TIMEOUT_SECONDS,
     MEMORY_FORM,
     PARAMS_STYLES,
@@ -533,8 +532,6 @@ def _check_sweep(settings: Mapping[str, Any]) -> None:
         raise InvalidValue("seed", settings["seed"], "0 or more")
     if settings["repeats"] < 1:
         raise InvalidValue("repeats", settings["repeats"], "1 or more")
-    if len(settings["params"]) > MAX_PARAMS:
-        raise InvalidValue("params", f"{len(settings['params'])} characters", f"at most {MAX_PARAMS}")
 
 
 def _check_texts(settings: Mapping[str, Any]) -> None:

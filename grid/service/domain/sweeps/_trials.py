@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, overload
 from grid.service.domain.sweeps._parts import Choice, Choices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from grid.service.domain.sweeps._parts import Drawn
 
@@ -50,9 +50,15 @@ class Trials(Sequence[Trial]):
         self, parts: Sequence[Drawn], picked: Sequence[int], *, together: bool, repeats: int, counted: bool
     ) -> None:
         self._parts = _merged(parts)
-        self._lengths = [part.length for part in self._parts]
-        self._picked = picked
         self._together = together
+        # With each part, how far two combinations are apart that have neighbouring values of it.
+        self._steps: list[tuple[Callable[[int, list[str], dict[str, str]], None], int, int]] = []
+        stride = 1
+        for part in reversed(self._parts):
+            self._steps.append((part.add, stride, part.length))
+            stride *= 1 if together else part.length
+        self._steps.reverse()
+        self._picked = picked
         self._repeats = repeats
         self._counted = counted
 
@@ -121,19 +127,9 @@ class Trials(Sequence[Trial]):
     def _made(self, combination: int) -> tuple[list[str], dict[str, str]]:
         words: list[str] = []
         parameters: dict[str, str] = {}
-        for part, digit in zip(self._parts, self._digits(combination), strict=True):
-            part.add(digit, words, parameters)
+        for add, stride, length in self._steps:
+            add(combination // stride % length, words, parameters)
         return words, parameters
-
-    def _digits(self, combination: int) -> list[int]:
-        if self._together:
-            return [combination if length > 1 else 0 for length in self._lengths]
-        digits = []
-        for length in reversed(self._lengths):
-            combination, digit = divmod(combination, length)
-            digits.append(digit)
-        digits.reverse()
-        return digits
 
 
 def _merged(parts: Sequence[Drawn]) -> list[Drawn]:
