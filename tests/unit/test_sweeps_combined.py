@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grid.service.domain.sweeps import Expansion, SweepError, count, expand
-from grid.service.domain.sweeps._parts import Texts
+from grid.service.domain.sweeps._parts import Choice, Choices, Texts
 from grid.service.domain.sweeps._trials import Trials
 
 
@@ -248,6 +248,14 @@ def test_the_same_is_what_is_the_same(axes: list[list[int]], strategy: str, repe
     copies = len(every) - len(set(every))
     said = [warning for warning in expansion.warnings if "same as an earlier" in warning]
     assert [warning.split(" of the ")[0] for warning in said] == ([str(copies)] if copies else [])
+
+
+def test_the_same_in_another_place() -> None:
+    """Two flags that are each there or not make the same words in two ways, though neither repeats itself."""
+    either = Choices("--x", "", (Choice(("--x",), {"x": "True"}), Choice((), {"x": "False"})))
+    for together, expected in ((False, (1, (1, 2))), (True, None)):
+        trials = Trials([either, either], range(2 if together else 4), together=together, repeats=1, counted=False)
+        assert trials.same() == expected
 
 
 class Counting:

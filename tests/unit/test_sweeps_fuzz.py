@@ -16,7 +16,7 @@ from grid.service.domain.sweeps._command import parse
 from grid.service.domain.sweeps._distributions import DISTRIBUTIONS
 
 LIMIT = 500
-STRATEGIES = st.sampled_from(["grid_search", "random_search", "none"])
+STRATEGIES = st.sampled_from(["grid_search", "random_search", "zip", "none"])
 SEEDS = st.integers(-(2**64), 2**64)
 
 numbers = st.one_of(
