@@ -300,7 +300,12 @@ def test_a_repeated_name_where_one_sweeps() -> None:
 @pytest.mark.parametrize(("name", "what"), [("Script", "name of the script"), ("arg0", "positional"), ("arg12", "pos")])
 def test_names_of_our_own(name: str, what: str) -> None:
     """`--Script` and `--arg0` take the place of what Grid calls so, which is warned of."""
-    for expansion in (sweep(f"--{name} 5"), sweep(params=f'{{"{name}": 5}}'), sweep(f"--{name}")):
+    for expansion in (
+        sweep(f"--{name} 5"),
+        sweep(params=f'{{"{name}": 5}}'),
+        sweep(params=f'[{{"{name}": 5}}]'),
+        sweep(f"--{name}"),
+    ):
         (warning,) = expansion.warnings
         assert name in warning
         assert what in warning

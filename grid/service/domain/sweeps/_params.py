@@ -264,7 +264,7 @@ class _Reader:
 
     def _check_text(self, flag: str, value: str) -> None:
         self._check_passable(flag, value)
-        if isinstance(value, _Number) or not value.rstrip().endswith(("]", ")")):
+        if not value.rstrip().endswith(("]", ")")):
             return
         try:
             form = read(value)
