@@ -33,7 +33,7 @@ def lines(expansion: Expansion) -> list[str]:
 
 def test_zip_takes_the_nth_values_together() -> None:
     """The n-th values of all lists go together, in the order of the lists; a single value goes with all."""
-    expansion = sweep("--lr [1,2,3] --fixed 7 --batch 'range(10, 40, 10)' --one [5] --flag", strategy="zip")
+    expansion = sweep("--lr [1,2,3] --fixed 7 --batch 'range(10, 40, 10)' --one 'range(5, 6)' --flag", strategy="zip")
     assert lines(expansion) == [
         "--lr 1 --fixed 7 --batch 10 --one 5 --flag",
         "--lr 2 --fixed 7 --batch 20 --one 5 --flag",
@@ -293,7 +293,7 @@ def test_a_repeated_name_where_one_sweeps() -> None:
     assert sweep("--b 1 --b 2").warnings == ()
     (warning,) = sweep("--a 1", params='{"a": [1, 2]}').warnings
     assert warning.startswith("a: given more than once")
-    (warning,) = sweep(" ".join(f"--a{n} [1] --a{n} [1]" for n in range(9)) + " --z [1,2] --z 1").warnings
+    (warning,) = sweep(" ".join(f"--a{n} [[1]] --a{n} [[1]]" for n in range(9)) + " --z [1,2] --z 1").warnings
     assert warning.startswith("z:")
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from grid.service.domain.sweeps._errors import SweepError
-from grid.service.domain.sweeps._forms import is_form
+from grid.service.domain.sweeps._errors import SweepError, clip, shell
+from grid.service.domain.sweeps._flags import flag_in, key_in
+from grid.service.domain.sweeps._forms import closes, is_form
 from grid.shared import words
 
-_NEGATIVE_NUMBER = re.compile(
-    r"-(?:(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:e[+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE
-)
-_FLAG = re.compile(r"(?:--+[^\s=-]|-(?:[^\W\d]|\?))[^\s=]*")
-_KEY = re.compile(r"([+~]*[A-Za-z_][\w./@-]*)=")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MOST_WORDS_MEANT = 20
+_LONGEST_MEANT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,9 @@ class Argument:
     is_fixed: bool = False
     """Whether the value is passed on without being looked at, as all words after ``--`` are."""
 
+    meant: str = ""
+    """The value and the words after it, up to the one that closes the bracket that the value opens."""
+
     @property
     def is_flag(self) -> bool:
         """Whether it has a flag with dashes."""
@@ -50,6 +53,14 @@ class Argument:
         if self.value is None:
             return (self.flag,)
         return (f"{self.flag}={value}",) if self.joined else (self.flag, value)
+
+    def typed(self, value: str) -> str:
+        """Return how one types the argument with this value, shortened if it is long."""
+        if not self.flag:
+            return shell(value)
+        if not self.joined:
+            return f"{clip(self.flag)} {shell(value)}"
+        return f"{clip(self.flag)}={shell(value)}" if self.is_flag else shell(f"{self.flag}={value}")
 
 
 class Command(NamedTuple):
@@ -85,35 +96,39 @@ def parse(script_args: str) -> Command:
             rest = (Argument("", each, is_fixed=True) for each in split.words[position - 1 :])
             return Command((*arguments, *rest), split.warnings)
         flag = flag_in(word)
-        if not flag:
-            arguments.append(_keyed(word) or Argument("", word))
-        elif len(flag) < len(word):
-            arguments.append(Argument(flag, word[len(flag) + 1 :], joined=True))
-        elif position < len(split.words) and _can_be_value(split.words[position]):
-            arguments.append(Argument(flag, split.words[position]))
-            position += 1
+        if flag and flag == word:
+            if position < len(split.words) and _can_be_value(split.words[position]):
+                value = split.words[position]
+                position += 1
+                arguments.append(Argument(flag, value, meant=_meant(value, split.words, position)))
+            else:
+                arguments.append(Argument(flag, None))
         else:
-            arguments.append(Argument(flag, None))
+            key = flag or key_in(word)
+            value = word[len(key) + 1 :] if key else word
+            arguments.append(Argument(key, value, joined=bool(key), meant=_meant(value, split.words, position)))
     return Command(tuple(arguments), split.warnings)
-
-
-def flag_in(word: str) -> str:
-    """Return the flag that `word` is or begins with (``--name=value``), or an empty text if it is a value."""
-    if not word.startswith("-") or _NEGATIVE_NUMBER.fullmatch(word):
-        return ""
-    match = _FLAG.match(word)
-    if match is None or (match.end() < len(word) and word[match.end()] != "="):
-        return ""
-    return match[0]
-
-
-def _keyed(word: str) -> Argument | None:
-    match = _KEY.match(word)
-    return None if match is None else Argument(match[1], word[match.end() :], joined=True)
 
 
 def _can_be_value(word: str) -> bool:
     if word == "--" or flag_in(word):
         return False
-    keyed = _keyed(word)
-    return keyed is None or not is_form(keyed.value or "")
+    key = key_in(word)
+    return not key or not is_form(word[len(key) + 1 :])
+
+
+def _meant(value: str, split: Sequence[str], position: int) -> str:
+    """Return the value with the words from `position` on that close what it opens; empty if it opens nothing."""
+    opened = value.find("[") if value.startswith("[") else value.find("(")
+    if opened < 0 or value.endswith(("]", ")")) or closes(value[opened:]):
+        return ""
+    for end in range(position, min(position + _MOST_WORDS_MEANT, len(split))):
+        if flag_in(split[end]) or split[end] == "--":
+            break
+        if split[end].endswith(("]", ")")):
+            text = " ".join((value, *split[position : end + 1]))
+            if len(text) > _LONGEST_MEANT:
+                break
+            if closes(text[opened:]):
+                return text
+    return ""

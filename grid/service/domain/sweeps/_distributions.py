@@ -1,4 +1,4 @@
-"""NumPy's legacy scalar distributions: their names, what their arguments may be, and how they are drawn.
+"""Distributions, NumPy's legacy scalar ones and a few more: what their arguments may be, and how they are drawn.
 
 Arguments are checked here and not left to NumPy, so that experiments can be counted without drawing or importing it,
 and because a few arguments that it accepts make it loop for ever.
@@ -10,10 +10,13 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from grid.service.domain.sweeps import _spacings
 from grid.service.domain.sweeps._errors import WrongForm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.random import RandomState
 
 _MAX_INT64 = 2**63 - 1
 _LONGEST_SHOWN = 40  # characters of a number in a message
@@ -78,6 +81,7 @@ DISTRIBUTIONS: dict[str, Distribution] = {
     "hypergeometric": _of((10, 20, 5), ngood=_ITEMS, nbad=_ITEMS, nsample=_SOME_ITEMS),
     "laplace": _of((0, 1), loc=_ANY, scale=_NOT_NEGATIVE),
     "logistic": _of((0, 1), loc=_ANY, scale=_NOT_NEGATIVE),
+    "loguniform": _of((1e-5, 0.1), a=_POSITIVE, b=_POSITIVE),
     "lognormal": _of((0, 1), mean=_ANY, sigma=_NOT_NEGATIVE),
     "logseries": _of((0.5,), p=Domain("above 0 and below 1", low=0, high=1, above=True, below=True)),
     "negative_binomial": _of((10, 0.5), n=_POSITIVE, p=Domain("above 0 and up to 1", low=0, high=1, above=True)),
@@ -112,13 +116,15 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """A number of draws from a distribution, not drawn yet."""
+    """A number of draws from a distribution, or the numbers of a spacing, not made yet."""
 
     name: str
     arguments: tuple[float, ...]
     samples: int
     choices: tuple[str, ...] = ()
     """The list that `choice` picks from, if it is a list; `arguments` then contains its length."""
+    may_repeat: bool = True
+    """Whether `choice` may pick the same twice."""
 
     def draw(self, seed: Sequence[int]) -> tuple[str, ...]:
         """Draw, with a generator of its own whose stream NumPy has promised not to change.
@@ -133,23 +139,44 @@ class Draws:
         WrongForm
             If NumPy refuses arguments that passed `check`.
         """
+        if self.name in _spacings.SIGNATURES:
+            return _spacings.spaced(self.name, self.arguments, self.samples)
         import numpy as np  # noqa: PLC0415 - slow to import, and most runs draw nothing
 
         state = np.random.RandomState(list(seed))
         try:
-            if self.name in ("randint", "random_integers", "choice"):
-                *low, high = self.arguments  # the lower bound is 0 if there is none
-                # int64 by name: the default is 32 bits wide on some systems.
-                bound = int(high) + (self.name == "random_integers")
-                drawn = state.randint(int(low[0]) if low else 0, bound, size=self.samples, dtype=np.int64).tolist()
-            else:
-                method = getattr(state, "random_sample" if self.name in ("ranf", "sample") else self.name)
-                drawn = method(*self.arguments, self.samples).tolist()
+            drawn = self._drawn(state)
         except (ValueError, TypeError, OverflowError) as error:
             raise WrongForm(f"NumPy refuses these arguments ({error})", example(self.name)) from error
         if self.choices:
-            return tuple(self.choices[index] for index in drawn)
+            return tuple(self.choices[int(index)] for index in drawn)
         return tuple(map(repr, drawn))
+
+    def _drawn(self, state: RandomState) -> Sequence[float]:
+        if self.name == "choice" and not self.may_repeat:
+            return _without_replacement(state, int(self.arguments[0]), self.samples)
+        if self.name in ("randint", "random_integers", "choice"):
+            *low, high = self.arguments  # the lower bound is 0 if there is none
+            bound = int(high) + (self.name == "random_integers")
+            # int64 by name: the default is 32 bits wide on some systems.
+            return list(state.randint(int(low[0]) if low else 0, bound, size=self.samples, dtype="int64").tolist())
+        if self.name == "loguniform":
+            low_end, high_end = map(_spacings.logarithm, self.arguments)
+            logarithms = state.uniform(low_end, high_end, self.samples).tolist()
+            return [_spacings.rounded(_spacings.exponential(each)) for each in logarithms]
+        method = getattr(state, "random_sample" if self.name in ("ranf", "sample") else self.name)
+        return list(method(*self.arguments, self.samples).tolist())
+
+
+def _without_replacement(state: RandomState, total: int, samples: int) -> list[int]:
+    """Shuffle the first cards of a deck that is never laid out: NumPy would lay out all of it."""
+    moved: dict[int, int] = {}
+    drawn = []
+    for top in range(samples):
+        place = int(state.randint(top, total, dtype="int64"))
+        drawn.append(moved.get(place, place))
+        moved[place] = moved.get(top, top)
+    return drawn
 
 
 def signature(name: str) -> str:
@@ -159,6 +186,8 @@ def signature(name: str) -> str:
 
 def example(name: str) -> str:
     """Return a valid call, for messages."""
+    if name == "choice":
+        return "choice([32, 64, 128], 2)"
     return f"{name}({', '.join(map(repr, (*DISTRIBUTIONS[name].example, 10)))})"
 
 

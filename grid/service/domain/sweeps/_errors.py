@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 from grid.service.domain.errors import DomainError
 from grid.shared.words import clip
 
-__all__ = ["SweepError", "WrongForm", "clip", "quoted", "written"]
+__all__ = ["SweepError", "WrongForm", "as_it_is", "clip", "quoted", "shell", "written"]
 
 _LONGEST_HINT = 40
+_SPECIAL_IN_QUOTES = re.compile(r'[$`"]|\\(?=[$`"\\]|\Z)')
 
 
 class SweepError(DomainError):
@@ -27,7 +31,7 @@ class SweepError(DomainError):
 
 
 class WrongForm(Exception):
-    """A value looks like one of the grammar's forms but is not valid. The expansion turns this into a `SweepError`.
+    """A value looks like one of the grammar's forms but is not valid. `SweepError` says where it stands.
 
     Parameters
     ----------
@@ -37,26 +41,50 @@ class WrongForm(Exception):
         A value that would be valid.
     text
         The value, if it may have been meant as plain text: the message then shows how to write that.
+    is_open
+        Whether what it lacks is its end, which may stand in another word.
     """
 
-    def __init__(self, reason: str, example: str, text: str = "") -> None:
+    def __init__(self, reason: str, example: str, text: str = "", *, is_open: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.example = example
         self.text = text
+        self.is_open = is_open
 
     def of_flag(self, flag: str, value: str) -> SweepError:
-        """Return the error that quotes the flag."""
-        name = clip(flag)
-        message = f"{name} {quoted(value)}: {self.reason}. For example: {name} {quoted(self.example)}"
-        if 0 < len(self.text) <= _LONGEST_HINT and not set(self.text) & set("'\"\\"):
-            message += f" (or, to pass the text as it is, {name} \"['{clip(self.text)}']\")"
+        """Return the error that quotes the flag and its value."""
+        return self.of(flag, value, lambda text: f"{clip(flag)} {shell(text)}")
+
+    def of(self, flag: str, value: str, typed: Callable[[str], str]) -> SweepError:
+        """Return the error that quotes what stands there; `typed` returns how one types it with another value."""
+        message = f"{typed(value)}: {self.reason}. For example: {typed(self.example)}"
+        as_text = as_it_is(self.text)
+        if as_text:
+            message += f" (or, to pass the text as it is, {typed(as_text)})"
         return SweepError(message, flag)
 
 
+def as_it_is(text: str) -> str:
+    """Return the list that stands for one text, or an empty text if it would be hard to read."""
+    return f"['{text}']" if 0 < len(text) <= _LONGEST_HINT and not set(text) & set("'\"\\") else ""
+
+
 def quoted(value: str) -> str:
-    """Return `value` between quotes, as one would type it in a shell."""
+    """Return `value` between quotes."""
     return f"'{clip(value)}'" if '"' in value else f'"{clip(value)}"'
+
+
+def shell(value: str) -> str:
+    """Return `value` between quotes, as one types it in a shell."""
+    shown = clip(value)
+    if "'" not in shown:
+        return f"'{shown}'"
+    return f'"{_SPECIAL_IN_QUOTES.sub(_escaped, shown)}"'
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\{match[0]}"
 
 
 def written(number: int) -> str:

@@ -1,0 +1,91 @@
+"""What may be meant differently, although it is no error: one line each, which says what to write instead."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from grid.service.domain.sweeps._errors import as_it_is, clip, shell
+from grid.service.domain.sweeps._flags import key_in
+from grid.service.domain.sweeps._forms import is_form
+from grid.service.domain.sweeps._literals import SPACE, word_alone
+from grid.service.domain.sweeps._names import KNOWN
+
+if TYPE_CHECKING:
+    from grid.service.domain.sweeps._command import Argument
+
+_CALL = re.compile(r"([A-Za-z_][\w.]*) ?\(.*\)", re.ASCII | re.DOTALL)
+_BRACES = re.compile(r"\{.*\}", re.DOTALL)
+_BRACES_OF_A_SHELL = re.compile(r"\{[^\s{}]*+\}")
+_COMMAS = re.compile(r"[^\s,]+(?:,[^\s,]+)++|[+-]?[\d.][^\s,]*(?:,[ \t]*[+-]?[\d.][^\s,]*)++")
+_OPENED = re.compile(r"[\[(]")
+_NAME = re.compile(r"--?[A-Za-z][\w.-]*")
+_QUOTED_OR_LIST = re.compile(rf"\[[{SPACE}]*(?:[rRuU]?['\"]|\[)")
+
+
+def of_text(argument: Argument) -> str:
+    """Return what is to be said of an argument whose value is passed on as it is; empty if nothing."""
+    value = argument.value or ""
+    for word in (argument.flag, value):
+        attached = _attached(word) if word.startswith("-") else ""
+        if attached:
+            return attached
+    said = _of_value(value.strip(SPACE), argument)
+    if not said:
+        return ""
+    silent = as_it_is(value)
+    without = f"; without this warning, {argument.typed(silent)}" if silent else ""
+    return f"{argument.typed(value)} is passed on as it is: {said}{without}"
+
+
+def of_list(argument: Argument, length: int) -> str:
+    """Return what is to be said of an argument whose value is a list of that many elements; empty if nothing."""
+    text = (argument.value or "").strip(SPACE)
+    if length == 1 and _QUOTED_OR_LIST.match(text):
+        return ""
+    if argument.joined and not argument.is_flag:
+        values = f"{length:,} value{'s' if length > 1 else ''}"
+        return f"{clip(f'{argument.flag}={text}')} is swept as {values}; one list is {clip(f'[{text}]')}"
+    if length > 1:
+        return ""
+    return (
+        f"{argument.typed(text)} is swept as 1 value, without the brackets; one list is {argument.typed(f'[{text}]')}"
+    )
+
+
+def _of_value(text: str, argument: Argument) -> str:
+    word, call = word_alone(text), _CALL.fullmatch(text)
+    key = key_in(text) if argument.is_flag else ""
+    if word:
+        quoted_word = f"['{word}']"
+        said = f"one word in brackets is no list; a list of it is {argument.typed(quoted_word)}"
+    elif argument.meant:
+        said = f"a space outside of quotes separates words; as one it is {argument.typed(argument.meant)}"
+    elif call is not None:
+        said = f"{clip(call[1])} is no form of the grammar"
+    elif _BRACES.fullmatch(text) or any("," in each or ".." in each for each in _BRACES_OF_A_SHELL.findall(text)):
+        said = "braces are no form of the grammar; a list is written in brackets"
+    elif key and is_form(text[len(key) + 1 :]):
+        said = f"only the whole value of a flag is swept; as a word of its own it is {shell(text)}"
+    elif _COMMAS.fullmatch(text):
+        said = f"commas alone make no list; to sweep, write {argument.typed(f'[{text}]')}"
+    else:
+        said = ""
+    return said
+
+
+def _attached(word: str) -> str:
+    """Return what is to be said of ``-l[1,2]``, which is a flag with a long name, or a value."""
+    opened = _OPENED.search(word)
+    if opened is None:
+        return ""
+    begin = opened.start()
+    if opened[0] == "(":
+        begin -= max((len(name) for name in KNOWN if word[:begin].endswith(name)), default=0)
+    name, value = word[:begin], word[begin:]
+    if not _NAME.fullmatch(name) or not is_form(value):
+        return ""
+    return (
+        f"{clip(word)} is passed on as it is: a value that is swept stands apart from its flag; to sweep, write "
+        f"{name} {shell(value)}"
+    )
