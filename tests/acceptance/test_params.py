@@ -98,15 +98,19 @@ def test_every_kind_of_value(script: str) -> None:
 @pytest.mark.usefixtures("session")
 def test_sweeps_as_objects(script: str) -> None:
     """Draws as objects are those of the same text, and come back as the objects that they were."""
-    params = {"lr": sweep.uniform(1e-5, 1e-1, 3), "seed": range(2)}
+    params = {"lr": sweep.loguniform(1e-5, 1e-1, 3), "tied": sweep.switch("--no-tied"), "seed": range(1)}
     run = finished(script, params=params, seed=5)
-    text = finished(script, "--lr 'uniform(1e-05, 0.1, 3)' --seed 'range(2)'", seed=5)
+    text = finished(script, "--lr 'loguniform(1e-05, 0.1, 3)' --tied 'switch(--no-tied)' --seed 'range(1)'", seed=5)
 
     assert got(run) == got(text)
     assert parameters(run) == parameters(text)
+    assert [words[2] for words in got(run)] == ["--tied", "--no-tied"] * 3
+    assert [each["tied"] for each in parameters(run)] == ["True", "False"] * 3
     loaded = Run(run.name)
     assert loaded.params == params
-    assert repr(loaded.params) == "{'lr': sweep.uniform(1e-05, 0.1, 3), 'seed': range(0, 2)}"
+    assert repr(loaded.params) == (
+        "{'lr': sweep.loguniform(1e-05, 0.1, 3), 'tied': sweep.switch('--no-tied'), 'seed': range(0, 1)}"
+    )
 
 
 @pytest.mark.usefixtures("session")

@@ -82,6 +82,28 @@ def test_text_and_repr(made: sweep.Sweep, text: str, written: str) -> None:
     assert hash(again) == hash(made)
 
 
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (sweep.linspace(0, 1, 3), ["0.0", "0.5", "1.0"]),
+        (sweep.logspace(-5, -1, 5), ["1e-05", "0.0001", "0.001", "0.01", "0.1"]),
+        (sweep.geomspace(1e-5, 1e-1, 5), ["1e-05", "0.0001", "0.001", "0.01", "0.1"]),
+        (sweep.arange(3), ["0", "1", "2"]),
+        (sweep.arange(0, 1, 0.5), ["0.0", "0.5"]),
+        (sweep.choice(["a"], 1), ["a"]),
+        (sweep.choice([[2, "b"]], 2, replace=True), ["[2, 'b']", "[2, 'b']"]),
+    ],
+)
+def test_other_forms_are_the_grammars(made: sweep.Sweep, expected: list[str]) -> None:
+    """Spacings and choices are forms of the grammar, with the values that one expects."""
+    assert values(str(made)) == expected
+
+
+def test_log_uniform_draws() -> None:
+    """The bounds are those of the numbers, and not of their logarithms."""
+    assert all(1e-5 <= float(value) <= 1e-1 for value in values(str(sweep.loguniform(1e-1, 1e-5, 20))))
+
+
 def test_frozen() -> None:
     """A form cannot be changed."""
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -134,5 +156,6 @@ def test_missing_arguments() -> None:
 def test_any_arguments_are_a_form(low: float, high: float, elements: list[Any]) -> None:
     """Whatever an object accepts of numbers and texts, the grammar reads as that form."""
     assert len(values(str(sweep.uniform(low, high, 2)))) == 2
+    assert len(values(str(sweep.linspace(low, high, 2)))) == 2
     (chosen,) = values(str(sweep.choice(elements, 1)))
     assert chosen in [each if isinstance(each, str) else repr(each) for each in elements]

@@ -180,6 +180,51 @@ def test_repeats_are_one_or_more(repeats: int) -> None:
         sweep("--a 1", repeats=repeats)
 
 
+# switch
+
+
+@pytest.mark.parametrize("typed", ["--tied 'switch()'", "--tied='switch()'", "--tied switch()"])
+def test_a_switch_is_there_and_then_not(typed: str) -> None:
+    """A flag is there, then is not; its parameter is `True`, then `False`, at its place."""
+    expansion = sweep(f"--a 1 {typed} --b [3,4]")
+    assert lines(expansion) == ["--a 1 --tied --b 3", "--a 1 --tied --b 4", "--a 1 --b 3", "--a 1 --b 4"]
+    assert [list(trial.parameters.items()) for trial in expansion.trials[1:3]] == [
+        [("a", "1"), ("tied", "True"), ("b", "4")],
+        [("a", "1"), ("tied", "False"), ("b", "3")],
+    ]
+    assert expansion.warnings == ()
+
+
+def test_a_switch_between_two_flags() -> None:
+    """A switch with another flag has that one in its place; the parameter is still the first one's."""
+    expansion = sweep("--anneal-lr 'switch(--no-anneal-lr)' x")
+    assert lines(expansion) == ["--anneal-lr x", "--no-anneal-lr x"]
+    assert [trial.parameters for trial in expansion.trials] == [
+        {"anneal-lr": "True", "arg0": "x"},
+        {"anneal-lr": "False", "arg0": "x"},
+    ]
+
+
+def test_a_switch_among_others() -> None:
+    """A switch is two values for every strategy, and none where nothing is evaluated."""
+    assert lines(sweep("--x 'switch()' --n [1,2]", strategy="zip")) == ["--x --n 1", "--n 2"]
+    with pytest.raises(SweepError, match=r"--x .*switch\(\).* has 2, --n .*\[1,2,3\].* has 3"):
+        sweep("--x 'switch()' --n [1,2,3]", strategy="zip")
+    assert lines(sweep("--x 'switch()'", strategy="none")) == ["--x 'switch()'"]
+    assert len(sweep("--x 'switch()' --y 'switch()'", strategy="random_search", num_trials=3).trials) == 3
+    with pytest.raises(SweepError, match=r"4 experiments, but may have at most 3: --x .*switch\(\).* has 2"):
+        expand("--x 'switch()' --y 'switch()'", strategy="grid_search", num_trials=0, seed=0, limit=3)
+
+
+def test_a_repeated_switch() -> None:
+    """A switch of a name that is given again is warned of, and so are experiments that it makes the same."""
+    expansion = sweep("--x 'switch()' --x 'switch()'")
+    assert lines(expansion) == ["--x --x", "--x", "--x", ""]
+    assert len(expansion.warnings) == 2
+    assert expansion.warnings[0].startswith("x: given more than once")
+    assert "1 of the 4 experiments is the same" in expansion.warnings[1]
+
+
 # What is said of the sweep as a whole
 
 

@@ -100,6 +100,17 @@ def test_forms() -> None:
     assert words({"lr": {"sweep": "uniform(0.1, 1, 2)"}}, style="--k=v") == [(f"--lr={value}",) for _, value in drawn]
 
 
+@pytest.mark.parametrize("style", ["--k v", "--k=v"])
+def test_switches(style: str) -> None:
+    """A switch is a flag that is there or not, or another flag in its place; as a key and value it is an error."""
+    there, absent = sweep({"tied": {"sweep": "switch()"}}, style=style).trials
+    assert (there.arguments, there.parameters) == (("--tied",), {"tied": "True"})
+    assert (absent.arguments, absent.parameters) == ((), {"tied": "False"})
+    assert words({"tied": {"sweep": "switch(--no-tied)"}}, style=style) == [("--tied",), ("--no-tied",)]
+    with pytest.raises(SweepError, match=r'a switch is a flag.*params_style="k=v".*\[True, False\]'):
+        sweep({"tied": {"sweep": "switch()"}}, style="k=v")
+
+
 @pytest.mark.parametrize(
     ("form", "said"),
     [
