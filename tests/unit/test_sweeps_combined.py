@@ -61,8 +61,8 @@ def test_zip_of_different_lengths() -> None:
     with pytest.raises(SweepError) as caught:
         sweep("--lr [1,2,3] --n 5 --batch [4,5]", strategy="zip")
     message = str(caught.value)
-    assert '--lr "[1,2,3]" has 3' in message
-    assert '--batch "[4,5]" has 2' in message
+    assert "--lr '[1,2,3]' has 3" in message
+    assert "--batch '[4,5]' has 2" in message
     assert "--n" not in message
     assert "grid_search" in message
 
@@ -72,7 +72,7 @@ def test_zip_with_a_list_of_dicts() -> None:
     params = '[{"lr": 0.1, "n": 1}, {"lr": 0.2, "n": 2}]'
     expansion = sweep("--seed [7,8]", strategy="zip", params=params)
     assert lines(expansion) == ["--seed 7 --lr 0.1 --n 1", "--seed 8 --lr 0.2 --n 2"]
-    with pytest.raises(SweepError, match=r'--seed "\[7,8,9\]" has 3, params \(lr, n\) has 2'):
+    with pytest.raises(SweepError, match=r"--seed '\[7,8,9\]' has 3, params \(lr, n\) has 2"):
         sweep("--seed [7,8,9]", strategy="zip", params=params)
 
 
@@ -166,7 +166,7 @@ def test_repeats_count_towards_the_limit() -> None:
     """A sweep is over the limit with its repeats, and the message says so."""
     with pytest.raises(SweepError) as caught:
         expand("--a [1,2,3]", strategy="grid_search", num_trials=0, seed=0, repeats=5, limit=14)
-    assert '15 experiments, but may have at most 14: --a "[1,2,3]" has 3' in str(caught.value)
+    assert "15 experiments, but may have at most 14: --a '[1,2,3]' has 3" in str(caught.value)
     assert "repeated 5 times" in str(caught.value)
     with pytest.raises(SweepError, match="20,000 experiments.*repeated 20,000 times"):
         sweep("--a 1", repeats=20_000)

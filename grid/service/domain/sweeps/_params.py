@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from grid.service.domain.sweeps._command import Argument
 from grid.service.domain.sweeps._errors import SweepError, WrongForm, clip, quoted
 from grid.service.domain.sweeps._forms import Switch, read
 from grid.service.domain.sweeps._parts import Choice, Choices, Combinations, Part, Values
@@ -173,8 +174,7 @@ class _Reader:
             # The usual case, of which nothing is held but the texts.
             for each in value:
                 self._check_text(flag, each)
-            before, prefix = self._around(flag)
-            return Values(flag, name, _shown(value), before, prefix, tuple(map(str, value)))
+            return Values(self._argument(flag, _shown(value)), name, tuple(map(str, value)))
         return Choices(flag, label, tuple(self._choice(flag, name, each, is_swept=True) for each in value))
 
     def _form(self, flag: str, name: str, text: Any) -> Part:
@@ -193,15 +193,14 @@ class _Reader:
                     "[True, False]",
                     flag,
                 )
-            return switch(flag, name, f"{clip(flag)} {clip(text)}", form)
+            return switch(flag, name, self._argument(flag, text).typed(text), form)
         if form == (text,):
             raise SweepError(
                 f"{label}: this is no form of the grammar, such as uniform(0.0001, 0.1, 10); use the objects of "
                 "grid.sweep, or write a text without one",
                 flag,
             )
-        before, prefix = self._around(flag)
-        return Values(flag, name, text, before, prefix, form)
+        return Values(self._argument(flag, text), name, form)
 
     def _choice(self, flag: str, name: str, value: Any, *, is_swept: bool = False) -> Choice:
         if value is None:
@@ -242,12 +241,11 @@ class _Reader:
         return Choice((flag, *words), {name: " ".join(words)})
 
     def _word(self, flag: str, name: str, text: str) -> Choice:
-        before, prefix = self._around(flag)
-        return Choice((*before, prefix + text), {name: text})
+        return Choice(self._argument(flag, text).words(text), {name: text})
 
-    def _around(self, flag: str) -> tuple[tuple[str, ...], str]:
-        """Return the words before that of a value, and how that word begins."""
-        return ((flag,), "") if self._style == "--k v" else ((), f"{flag}=")
+    def _argument(self, flag: str, text: str) -> Argument:
+        """Return an argument as it would be typed."""
+        return Argument(flag, text, joined=self._style != "--k v")
 
     def _list(self, flag: str, value: Any, depth: int = 1) -> str:
         """Return a list as Python prints it."""

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from grid.service.domain.sweeps._command import Argument
 from grid.service.domain.sweeps._distributions import Draws
-from grid.service.domain.sweeps._errors import SweepError, WrongForm, clip, quoted
+from grid.service.domain.sweeps._errors import SweepError, WrongForm, quoted
 from grid.service.domain.sweeps._random import numbers
 
 _LONGEST_FLOAT = 24
@@ -134,20 +135,21 @@ class Choices:
 class Values:
     """A part that is one word of many values: texts, the numbers of a range, or draws."""
 
-    flag: str
+    argument: Argument
+    """As it was typed, with what stands there for the values."""
     name: str
-    typed: str
-    """What stands there for the values."""
-    before: tuple[str, ...]
-    """The words before the one that differs."""
-    prefix: str
-    """How that word begins: ``--name=``."""
+    """The parameter."""
     form: tuple[str, ...] | range | Draws
+
+    @property
+    def flag(self) -> str:
+        """See `Part`."""
+        return self.argument.flag
 
     @property
     def label(self) -> str:
         """See `Part`."""
-        return f"{clip(self.flag or self.name)} {quoted(self.typed)}"
+        return self.argument.typed(self.argument.value or "")
 
     @property
     def names(self) -> frozenset[str]:
@@ -176,11 +178,12 @@ class Values:
             longest = max(len(repr(self.form[0])), len(repr(self.form[-1])))
         else:
             longest = max(map(len, self._texts()), default=_LONGEST_FLOAT)
-        return sum(len(word) + 1 for word in self.before) + len(self.prefix) + longest + 1
+        return sum(len(word) + 1 for word in self.argument.words("")) + longest
 
     def longest(self) -> tuple[str, int]:
         """See `Part`."""
-        return _longest((*self.before, *(self.prefix + text for text in self._texts())))
+        *before, prefix = self.argument.words("")
+        return _longest((*before, *(prefix + text for text in self._texts())))
 
     def _texts(self) -> Sequence[str]:
         if isinstance(self.form, range):
@@ -190,13 +193,14 @@ class Values:
     def drawn(self, seed: int, seen: dict[str, int]) -> Texts:
         """See `Part`."""
         occurrence = seen[self.flag] = seen.get(self.flag, -1) + 1
+        *before, prefix = self.argument.words("")
         if not isinstance(self.form, Draws):
-            return Texts(self.name, self.before, self.prefix, self.form)
+            return Texts(self.name, tuple(before), prefix, self.form)
         try:
             values = self.form.draw(numbers(f"{seed}:draws:{occurrence}:{self.flag}"))
         except WrongForm as wrong:
-            raise wrong.of_flag(self.flag, self.typed) from wrong
-        return Texts(self.name, self.before, self.prefix, values)
+            raise wrong.of(self.flag, self.argument.value or "", self.argument.typed) from wrong
+        return Texts(self.name, tuple(before), prefix, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +209,9 @@ class Texts:
 
     name: str
     before: tuple[str, ...]
+    """The words before the one that differs."""
     prefix: str
+    """How that word begins: ``--name=``."""
     values: tuple[str, ...] | range
 
     @property

@@ -126,9 +126,8 @@ def _part(argument: Argument, name: str, form: Form) -> Part:
     if value is None:
         return Choices(flag, clip(flag), (Choice((flag,), {name: "True"}),))
     if isinstance(form, Switch):
-        return switch(flag, name, f"{clip(flag)} {clip(value)}", form)
-    *before, prefix = argument.words("")
-    return Values(flag, name, value, tuple(before), prefix, form)
+        return switch(flag, name, argument.typed(value), form)
+    return Values(argument, name, form)
 
 
 def _combinations(request: Request, parts: Sequence[Part]) -> int:
