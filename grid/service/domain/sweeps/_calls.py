@@ -51,7 +51,7 @@ def example(name: str) -> str:
 def _switch(text: str) -> Switch:
     match = _SWITCH.fullmatch(text)
     absent = match[1] if match is not None else text
-    if absent and not FLAG.fullmatch(absent):
+    if absent and (not FLAG.fullmatch(absent) or set(absent) & set("()[]'\"")):
         raise WrongForm(
             "switch takes nothing, or the one flag that stands in its place where it is not there, as it is typed",
             _SWITCH_EXAMPLE,

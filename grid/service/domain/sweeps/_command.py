@@ -123,7 +123,7 @@ def _meant(value: str, split: Sequence[str], position: int) -> str:
     if opened < 0 or value.endswith(("]", ")")) or closes(value[opened:]):
         return ""
     for end in range(position, min(position + _MOST_WORDS_MEANT, len(split))):
-        if flag_in(split[end]) or split[end] == "--":
+        if split[end].startswith("-") and (flag_in(split[end]) or split[end] == "--"):
             break
         if split[end].endswith(("]", ")")):
             text = " ".join((value, *split[position : end + 1]))

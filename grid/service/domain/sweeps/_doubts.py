@@ -14,8 +14,9 @@ from grid.service.domain.sweeps._names import KNOWN
 if TYPE_CHECKING:
     from grid.service.domain.sweeps._command import Argument
 
-_CALL = re.compile(r"([A-Za-z_][\w.]*) ?\(.*\)", re.ASCII | re.DOTALL)
-_BRACES = re.compile(r"\{.*\}", re.DOTALL)
+_SUSPECT = re.compile(r"[\[({,]")
+_CALL = re.compile(r"([A-Za-z_][\w.]*)( ?)\(.*\)", re.ASCII | re.DOTALL)
+_BRACE = re.compile(r"[{}]")
 _BRACES_OF_A_SHELL = re.compile(r"\{[^\s{}]*+\}")
 _COMMAS = re.compile(r"[^\s,]+(?:,[^\s,]+)++|[+-]?[\d.][^\s,]*(?:,[ \t]*[+-]?[\d.][^\s,]*)++")
 _OPENED = re.compile(r"[\[(]")
@@ -26,6 +27,8 @@ _QUOTED_OR_LIST = re.compile(rf"\[[{SPACE}]*(?:[rRuU]?['\"]|\[)")
 def of_text(argument: Argument) -> str:
     """Return what is to be said of an argument whose value is passed on as it is; empty if nothing."""
     value = argument.value or ""
+    if not _SUSPECT.search(value) and not _SUSPECT.search(argument.flag):
+        return ""
     for word in (argument.flag, value):
         attached = _attached(word) if word.startswith("-") else ""
         if attached:
@@ -61,9 +64,9 @@ def _of_value(text: str, argument: Argument) -> str:
         said = f"one word in brackets is no list; a list of it is {argument.typed(quoted_word)}"
     elif argument.meant:
         said = f"a space outside of quotes separates words; as one it is {argument.typed(argument.meant)}"
-    elif call is not None:
+    elif call is not None and (not call[2] or call[1] in KNOWN):
         said = f"{clip(call[1])} is no form of the grammar"
-    elif _BRACES.fullmatch(text) or any("," in each or ".." in each for each in _BRACES_OF_A_SHELL.findall(text)):
+    elif _is_in_braces(text) or any("," in each or ".." in each for each in _BRACES_OF_A_SHELL.findall(text)):
         said = "braces are no form of the grammar; a list is written in brackets"
     elif key and is_form(text[len(key) + 1 :]):
         said = f"only the whole value of a flag is swept; as a word of its own it is {shell(text)}"
@@ -72,6 +75,18 @@ def _of_value(text: str, argument: Argument) -> str:
     else:
         said = ""
     return said
+
+
+def _is_in_braces(text: str) -> bool:
+    """Return whether the brace that `text` begins with is closed by the one at its end."""
+    if not text.startswith("{") or not text.endswith("}"):
+        return False
+    depth = 0
+    for match in _BRACE.finditer(text):
+        depth += 1 if match[0] == "{" else -1
+        if depth == 0:
+            return match.end() == len(text)
+    return False
 
 
 def _attached(word: str) -> str:

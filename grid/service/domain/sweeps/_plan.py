@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MOST_COMBINATIONS = 10**100
 _MOST_SHOWN = 4
+_MOST_WARNINGS = 50
 _MOST_CHARACTERS = 100_000_000
 """In the arguments of all experiments together: enough for 10,000 experiments, the limit, of 10,000 characters each."""
 _SHORT = 20_000
@@ -84,7 +85,16 @@ def plan(request: Request, limit: int | None) -> Plan:
     if len(request.script_args) + len(request.params) > _SHORT:
         check_bytes(parts)
     warnings += _name_warnings(parts)
-    return Plan(parts, combinations, taken, taken * request.repeats, tuple(dict.fromkeys(warnings)))
+    return Plan(parts, combinations, taken, taken * request.repeats, _few(warnings))
+
+
+def _few(warnings: list[str]) -> tuple[str, ...]:
+    """Return each warning once, and only as many as one can read."""
+    different = tuple(dict.fromkeys(warnings))
+    if len(different) <= _MOST_WARNINGS:
+        return different
+    more = len(different) - _MOST_WARNINGS
+    return (*different[:_MOST_WARNINGS], f"and {more:,} more warning{'s' if more > 1 else ''} about other values")
 
 
 def _check(request: Request) -> None:
