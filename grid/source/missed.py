@@ -126,7 +126,7 @@ def _candidates(texts: Iterable[str], folder: str) -> Iterator[str]:
             # What begins with `..` is seen from the working folder; of everything else a script may know the root.
             for base in (folder,) if part.startswith("..") else dict.fromkeys((folder, "")):
                 path = os.path.normpath(os.path.join(base, part))
-                if path not in {".", ".."} and not path.startswith("../.."):
+                if path not in {".", ".."} and not path.startswith(("../..", "/")):
                     yield path
 
 

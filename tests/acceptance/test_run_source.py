@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import grid
-from grid.errors import InvalidArgument
+from grid.errors import InvalidArgument, SourceError
 from grid.session import session as sessions
 from tests.support.projects import make_project
 from tests.support.requests import requests
@@ -119,3 +119,30 @@ def test_hydra_without_a_sweep_of_its_own(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(make_project(tmp_path / "project", HYDRA.replace("import hydra\n@hydra", "#@hydra")).parent)
     assert warned(script_args="lr=0.1 -- -m") == []
     assert warned(script_args="lr=0.1", params={"multirun": False}) == []
+
+
+@pytest.mark.parametrize("place", [".", "tools"])
+def test_a_module_is_run_where_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """A module of the `src` layout is found from anywhere in the repository, and imports what is beside its package."""
+    for path in ("src/pkg/tool/__init__.py", "src/other.py", "tools/x"):
+        (tmp_path / "project" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "project" / path).write_text("")
+    make_project(
+        tmp_path / "project", "import other, sys; print(other.__file__, sys.argv[1:])", "src/pkg/tool/__main__.py"
+    )
+    monkeypatch.chdir(tmp_path / "project" / place)
+    run = grid.create_run("-m pkg.tool", script_args="--x '[1, 2]'")
+    wait_for_run(run)
+    printed = sorted(line.partition("] ")[2].partition("/room/work/")[2] for each in run for line in each.logs())
+    assert printed == ["src/other.py ['--x', '1']", "src/other.py ['--x', '2']"]
+
+
+def test_a_module_that_is_not_there(script: Path) -> None:
+    """Nothing is sent for a module that is not found: the message says where was looked, and what is near."""
+    run = grid.Run(entrypoint="-m ran")
+    with (
+        requests(sessions.current()) as sent,
+        pytest.raises(SourceError, match=r"'ran' was not found below .*are run$"),
+    ):
+        run.start()
+    assert sent == [0]

@@ -89,6 +89,11 @@ def test_paths_are_seen_from_the_working_folder_and_from_the_root(found):
     assert named_paths(found, ["../../shared"], folder="data", linked=[]) == ["../shared"]
 
 
+def test_a_working_folder_that_cannot_be(found):
+    """A folder that the service will refuse is nothing to look into."""
+    assert named_paths(found, ["tmp", "."], folder="/", linked=[]) == []
+
+
 def test_what_is_linked_in_is_not_missed(found):
     """What `data` puts into the working copy is there."""
     texts = ["data/train.bin", "out/a", "../shared"]
