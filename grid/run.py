@@ -107,14 +107,14 @@ class Run(RunArguments):
         Where the script starts: ``"root"`` of the source code, ``"script"`` for the script's own folder, or a path
         below the root.
     environment
-        Extra environment variables of every experiment: a dict, or a list of names whose values are taken from your own
-        environment at :meth:`start`.
+        Extra environment variables of every experiment, added to those of the configuration file: a dict, or a list of
+        names whose values are taken from your own environment at :meth:`start`.
     launcher
         Words that start the script in place of the interpreter, such as ``torchrun --nproc_per_node=2``; ``{cpus}``,
         ``{gpus}`` and ``{index}`` are replaced.
     data
-        What is linked into the working copy: a dict from a path there to a folder or file on the service's machine. It
-        is not protected from the script.
+        What is linked into the working copy: a dict from a path there to a folder or file on the service's machine,
+        seen from your current folder if it is relative. It is not protected from the script.
 
     Raises
     ------

@@ -392,8 +392,8 @@ class RunArguments:
     environment = Argument[Environment](
         None,
         check_environment,
-        "Extra environment variables of every experiment: a dict, or a list of names whose values are taken from your "
-        "own environment at :meth:`start`.",
+        "Extra environment variables of every experiment, added to those of the configuration file: a dict, or a list of "
+        "names whose values are taken from your own environment at :meth:`start`.",
         take=take_environment,
         setting=Setting(variables.sent, take_environment, only_if_set=True),
         config=ConfigKey("compute.train.environment", 30, read=nested.read_environment, write=variables.plain),
@@ -411,8 +411,8 @@ class RunArguments:
     data = Argument[Data](
         None,
         check_data,
-        "What is linked into the working copy: a dict from a path there to a folder or file on the service's machine. "
-        "It is not protected from the script.",
+        "What is linked into the working copy: a dict from a path there to a folder or file on the service's machine, "
+        "seen from your current folder if it is relative. It is not protected from the script.",
         take=take_data,
         setting=Setting(dict, take_data, only_if_set=True),
         config=ConfigKey("compute.train.data", 153, only_if_set=True, write=dict),
