@@ -392,8 +392,8 @@ class RunArguments:
     environment = Argument[Environment](
         None,
         check_environment,
-        "Extra environment variables of every experiment, added to those of the configuration file: a dict, or a list of "
-        "names whose values are taken from your own environment at :meth:`start`.",
+        "Extra environment variables of every experiment, added to those of the configuration file: a dict, or a list "
+        "of names whose values are taken from your own environment at :meth:`start`.",
         take=take_environment,
         setting=Setting(variables.sent, take_environment, only_if_set=True),
         config=ConfigKey("compute.train.environment", 30, read=nested.read_environment, write=variables.plain),

@@ -11,7 +11,7 @@ from typing import Any
 from grid.definition.checks import check_text, shown
 from grid.errors import InvalidArgument
 
-Data = Mapping[str, str] | None
+Data = Mapping[str, str | os.PathLike[str]] | None
 """What `data` may be: by the path in the working copy."""
 
 _WORKING_COPY = ("..", "work")

@@ -55,7 +55,15 @@ def walk_through() -> list[str]:
         timeout=3600,
         max_retries=2,
         auto_resume=True,
+        params={"hidden": [(64, 64), (8, 8)], "lr": 0.1},
+        params_style="--k=v",
+        repeats=3,
+        working_dir="script",
+        environment=["HF_TOKEN"],
+        launcher="uv run",
+        data={"data": Path("sets"), "../more": "/sets"},
     )
+    run.environment = {"MODE": "offline"}
     run.description = "before the start it can be changed"
     run.cpus = 2
     assert_type(run.estimated_hourly_cost, float)
