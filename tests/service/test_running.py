@@ -327,6 +327,7 @@ def test_data_of_every_attempt(service: ServiceProcess, tmp_path: Path) -> None:
         (".", "a path below the working copy"),
         ("", "a path below the working copy"),
         ("a" * 256, "a path below the working copy"),
+        ("a/" * 2_001, "a path below the working copy"),
         ("../work/data", "the working copy itself"),
         ("link/data", "in the source code 'link' is a link"),
         ("sub/run.py/data", "in the source code 'sub/run.py' is a file"),

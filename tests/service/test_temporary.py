@@ -13,6 +13,7 @@ import pytest
 from grid.service.executors import clearing, evidence
 from grid.service.executors.protocol import Job
 from tests.support.executions import Execution, execution, until
+from tests.support.spawner import job_for, spawner
 
 SCRIPT = """import os, socket, tempfile
 print(os.environ["TMPDIR"], tempfile.gettempdir())
@@ -160,3 +161,18 @@ def test_not_where_nothing_can_be_made(tmp_path: Path, monkeypatch: pytest.Monke
             await until(lambda: not running.folder(job).record.exists(), "the removal of the record")
 
     asyncio.run(play())
+
+
+def test_home_that_the_script_removes(tmp_path: Path) -> None:
+    """Where there is no service any more that would remove them, the supervisor does."""
+    home = tmp_path / "home"
+    home.mkdir()
+    long = of_length(tmp_path, len(os.fsencode(tmp_path)) + 61)
+    script = f'readlink "$TMPDIR" > {tmp_path}/led; echo "$TMPDIR" > {tmp_path}/named; rm -r {home}\n'
+    with spawner() as running:
+        running.send(job_for(home, script, temporary=str(long)))
+        assert running.hear_of_the_end() == ["started"]
+    named, led = ((tmp_path / name).read_text().strip() for name in ("named", "led"))
+    assert Path(led).parent == long
+    assert not os.path.lexists(named)
+    assert list(long.iterdir()) == []

@@ -12,7 +12,7 @@ from grid.service.system.attempt_files import WORK
 
 _MOST = 100
 _LONGEST_NAME = 255  # bytes, on every file system that there is
-_LONGEST_TARGET = 4_000
+_LONGEST_PATH = 4_000
 _PATH_FORM = "a path below the working copy, or '../' and a path beside it"
 _TARGET_FORM = "an absolute path on the service's machine"
 
@@ -32,12 +32,14 @@ def links(data: Mapping[str, str]) -> dict[str, str]:
     for given, target in data.items():
         path = PurePosixPath(given)
         inside = path.parts[1:] if path.parts[:1] == ("..",) else path.parts
-        is_too_long = any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in inside)
+        is_too_long = len(given) > _LONGEST_PATH or any(
+            len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in inside
+        )
         if path.is_absolute() or not inside or ".." in inside or "\0" in given or is_too_long:
             raise InvalidValue("data", given, _PATH_FORM)
         if path.parts[:2] == ("..", WORK):
             raise InvalidValue("data", given, f"{_PATH_FORM}; the working copy itself is '../{WORK}'")
-        if not PurePosixPath(target).is_absolute() or "\0" in target or len(target) > _LONGEST_TARGET:
+        if not PurePosixPath(target).is_absolute() or "\0" in target or len(target) > _LONGEST_PATH:
             raise InvalidValue(f"data[{given!r}]", target, _TARGET_FORM)
         if path.as_posix() in found:
             raise InvalidValue("data", given, "each path once")

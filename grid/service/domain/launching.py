@@ -31,6 +31,7 @@ _FOLDER_FORM = (
 )
 _PATH_FORM = "the path of a folder inside the snapshot, without '..' and ':'"
 _MOST_PATHS = 100
+_LONGEST_PATH = 4_000
 
 _ELASTIC = "torchrun --standalone --nproc_per_node={processes}"
 _COUNTS = frozenset({"--nproc_per_node", "--nproc-per-node", "--num_processes", "--num-processes"})
@@ -153,7 +154,8 @@ def check_import_paths(paths: Sequence[str]) -> None:
         raise InvalidValue("importPaths", f"{len(paths)} paths", f"at most {_MOST_PATHS}")
     for each in paths:
         path = PurePosixPath(each)
-        if path.is_absolute() or ".." in path.parts or os.pathsep in each or "\0" in each:
+        is_odd = os.pathsep in each or "\0" in each or len(each) > _LONGEST_PATH
+        if path.is_absolute() or ".." in path.parts or is_odd:
             raise InvalidValue("importPaths", each, _PATH_FORM)
 
 
