@@ -239,6 +239,9 @@ def get_experiment_by_name(name: str) -> Experiment:
     from grid import models  # noqa: PLC0415 - not before the first call
 
     check_text("name", name)
+    if not name:
+        message = f"name must be the name of an experiment, not {shown(name)}: run.experiments has those of a run"
+        raise InvalidArgument(message)
     session = current()
     owner, colon, plain = name.rpartition(":")
     answer = session.execute(models.GetExperimentByName, name=plain, owner=owner if colon else None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import Response
 
 from grid.errors import ArtifactNotFound, DownloadFailed, ExperimentNotFound, PermissionDenied
 from tests.support.artifact_service import LARGE, Offer, archive, artifact_service, sha256
@@ -226,3 +228,17 @@ def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
         assert service.asked["GET"] == 3
     assert tree(tmp_path / EXP0) == {offer.path: offer.content for offer in offers}
     assert not paths[3].is_symlink()
+
+
+def test_small_file_that_never_comes_whole(tmp_path: Path) -> None:
+    """One that a bundle leaves out, and that becomes another whenever it is sent, stops no other and is named."""
+    restless = Offer("a.bin", b"restless", sha256=None)
+    tags = itertools.count()
+    with artifact_service(restless, GOOD, ALSO_GOOD, status="RUNNING") as service:
+        service.bundle = lambda offers: archive([offer for offer in offers if offer.path != restless.path])
+        broken = {"Content-Length": "9"}
+        service.send = lambda _request, _offer: Response(b"restless", headers={"ETag": f'"{next(tags)}"', **broken})
+        with pytest.raises(DownloadFailed, match=r"'a.bin'.*overwritten each time.*rename") as caught:
+            service.experiment().download_artifacts(tmp_path)
+    assert len(caught.value.reasons) == 1
+    assert tree(tmp_path / EXP0) == {"good.txt": b"good", "also/good.txt": b"good, too"}

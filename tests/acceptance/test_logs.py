@@ -317,6 +317,9 @@ def test_build_logs(counted: Experiment) -> None:
             grid.get_build_logs(*wrong)
     with pytest.raises(InvalidArgument, match="must be the name of a run, not ''"):
         grid.get_build_logs(run_name="")
+    for read_one in (lambda: grid.get_build_logs(exp_name=""), lambda: grid.get_experiment_logs("")):
+        with pytest.raises(InvalidArgument, match="must be the name of an experiment, not ''"):
+            read_one()
     for read in (run.build_logs, counted.build_logs):
         with pytest.raises(InvalidArgument, match="n_lines"):
             read(-1)

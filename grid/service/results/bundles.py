@@ -1,7 +1,8 @@
 """Many files as one tar archive, made while it is sent.
 
 Each member has its time to the microsecond in a header of the POSIX format (pax), and unless it is large its SHA-256 in
-a record of ours. What is not there, or not any more, is left out.
+a record of ours. What is not there, or not any more, is left out; so is a small file that never is of one content while
+it is read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _SMALL = 1 << 20
 """How large a member may be to be read before its header is sent, which so can say its SHA-256."""
 _PIECE = 1 << 18
 _TRIES = 5
-"""How often a small file is read that is overwritten meanwhile."""
+"""How often a small file is read that is overwritten meanwhile. Then it is left out, and stops no other, as nothing
+of it was sent."""
 _SECOND = 1_000_000
 _NAME = 100
 """How many bytes of its path a header has, as far as programs go that do not know records."""
@@ -53,7 +55,7 @@ def archive(files: Files, digests: Digests, attempt: Attempt, paths: Iterable[st
     Raises
     ------
     Changed
-        If a file was overwritten or has become shorter while it was read: what was yielded is then not an archive.
+        If a large file was overwritten or has become shorter while it was read: what was yielded is no archive then.
     """
     waiting = bytearray()
     known: dict[FileState, str] = {}
@@ -78,7 +80,7 @@ def _small(file: BinaryIO, state: FileState, known: dict[FileState, str]) -> Ite
         state = replace(state, size=min(status.st_size, state.size), modified_at=status.st_mtime_ns // 1000)
         file.seek(0)
     else:
-        raise Changed
+        return
     digest = hashlib.sha256(content).hexdigest()
     known[state] = digest
     yield _header(state, len(content), digest)
