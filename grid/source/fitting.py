@@ -5,6 +5,7 @@ The service has the last word. It is said here as well, because a preview sends 
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def check_working_dir(source: Source, working_dir: str) -> None:
     raise InvalidArgument(msg)
 
 
-def replaced(source: Source, data: Mapping[str, str]) -> list[str]:
+def replaced(source: Source, data: Mapping[str, str | os.PathLike[str]]) -> list[str]:
     """Return a warning for each path at which the source code has something that a link takes the place of.
 
     Parameters
@@ -67,5 +68,5 @@ def replaced(source: Source, data: Mapping[str, str]) -> list[str]:
             msg = f"data={path!r} must be a path through folders; in the source code {around!r} is a file or a link"
             raise InvalidArgument(msg)
         if path in source.files or path in folders:
-            found.append(f"data: {path!r} of the source code is replaced by a link to {target}")
+            found.append(f"data: {path!r} of the source code is replaced by a link to {os.fspath(target)}")
     return found
