@@ -193,12 +193,12 @@ class _Splitter:
             self._found.setdefault(kind, []).append(clip(found[:_LONGEST_WORD]))
 
     def _warnings(self) -> list[str]:
-        quotes = "or put it in quotes if it is meant"
+        silent = "quotes around it where it is meant as it is"
         says = {
-            "expanded": "no shell replaces it. Write the value itself, or put it in single quotes if it is meant",
-            "home": f"no shell replaces it. Write the whole path, {quotes}",
-            "pattern": f"no shell looks for files. Write their names, {quotes}",
-            "unseen": f"it looks like a space, but separates no words. Write a space, {quotes}",
+            "expanded": f"no shell is there. Write what it stands for, or single {silent}",
+            "home": f"no shell is there. Write the whole path, or {silent}",
+            "pattern": f"no shell looks for files. Write their names, or {silent}",
+            "unseen": f"what looks like a space there separates no words. Write a space, or {silent}",
         }
         lines = []
         for kind, found in self._found.items():

@@ -43,7 +43,10 @@ pieces = st.sampled_from(
     [
         "[", "]", "(", ")", "range(", "uniform(", "loguniform(", "choice(", ",", ", ", "1", "-1", "1e3", "'a'", '"',
         "'", "\\", "*", "**", "--x", "--x=", " ", "\n", "\0", "\u20ac", "0x", "1_0", "j", "None", "True", "lambda:",
-        "{", "}", ":", "=", "@", "#",
+        "{", "}", ":", "=", "@", "#", "a=", "+b.c=", "-m ", "-l", "-- ", "a", "sgd", "[a, b]", "[INFO]", "linspace(",
+        "geomspace(", "arange(", "switch(", "--no-x", "choice([", "replace=True", "unifrom(", "np.random.normal(",
+        "1e999", "1e-999", "&&", "|", ">", ";", "\u201c", "\u2013", "$HOME", "`", "~/", "?", "0.1,0.2", "{1,2}",
+        "\u00a0",
     ]
 )  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+import math
 import shlex
 import sys
 import warnings
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from grid.service.domain.sweeps import SweepError, count, expand
 from grid.service.domain.sweeps._command import parse
 from grid.service.domain.sweeps._distributions import DISTRIBUTIONS
+from grid.service.domain.sweeps._names import KNOWN as NAMES
+from grid.service.domain.sweeps._spacings import SIGNATURES
 
 LIMIT = 500
 STRATEGIES = st.sampled_from(["grid_search", "random_search", "zip", "none"])
@@ -25,7 +29,7 @@ numbers = st.one_of(
     st.floats(),
     st.sampled_from([0.5, 1e-300, 1e300, 10**400, 2**63, -(2**63), True]),
 ).map(repr)
-names = st.sampled_from(["range", *DISTRIBUTIONS, "foo", "np.uniform", "__import__"])
+names = st.sampled_from(["switch", *sorted(NAMES), "foo", "np.uniform", "log_uniform", "Uniform", "__import__"])
 calls = st.builds(lambda name, arguments: f"{name}({', '.join(arguments)})", names, st.lists(numbers, max_size=5))
 draws = st.sampled_from(sorted(DISTRIBUTIONS)).flatmap(
     lambda name: st.tuples(*[numbers] * len(DISTRIBUTIONS[name].parameters)).map(
@@ -41,8 +45,14 @@ scraps = st.text(alphabet="[](){},'\"\\=+-*:# \n\tax01e.\0\ud800λrfb_", max_siz
 mutilated = st.tuples(st.one_of(calls, literals), st.integers(0, 40), scraps).map(
     lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] + 1 :]
 )
-texts = st.one_of(calls, draws, literals, scraps, mutilated, st.text(max_size=20))
-flags = st.sampled_from(["--x ", "--x=", "-n ", "--lr ", "", "-- "])
+words_in_lists = st.lists(st.one_of(st.text("ab01.:/+-_", max_size=5), numbers), max_size=4).map(
+    lambda elements: f"[{', '.join(elements)}]"
+)
+switches = st.sampled_from(
+    ["switch()", "switch(--no-x)", "switch( -x )", "switch(x)", "choice([a, b], 1, replace=True)"]
+)
+texts = st.one_of(calls, draws, literals, words_in_lists, switches, scraps, mutilated, st.text(max_size=20))
+flags = st.sampled_from(["--x ", "--x=", "-n ", "--lr ", "", "-- ", "a=", "+b.c=", "-m a=", "--y=a=", "-l", "~x="])
 commands = st.one_of(
     st.lists(st.tuples(flags, texts.map(shlex.quote)).map("".join), max_size=4).map(" ".join),
     st.lists(st.tuples(flags, texts).map("".join), max_size=4).map(" ".join),
@@ -79,10 +89,11 @@ def test_any_text_is_expanded_or_refused(script_args: str, strategy: str, num_tr
             return
         expansion = expand(script_args, strategy=strategy, num_trials=num_trials, seed=seed, limit=LIMIT)
     assert 1 <= number == len(expansion.trials) <= LIMIT
+    assert all(line.isprintable() and len(line) < 2_000 for line in expansion.warnings)
     assert number == count(script_args, strategy=strategy, num_trials=num_trials)
     shape = [len(argument.words("")) for argument in parse(script_args).arguments]
     for trial in expansion.trials:
-        assert len(trial.arguments) == sum(shape)
+        assert len(trial.arguments) == sum(shape) or "switch" in script_args
         assert len(trial.parameters) <= len(shape)
         for text in (*trial.arguments, *trial.parameters.values()):
             assert "\0" not in text
@@ -100,6 +111,24 @@ def test_whatever_is_counted_can_be_drawn(text: str, seed: int) -> None:
     except SweepError:
         return
     assert len(expand(script_args, strategy="grid_search", num_trials=0, seed=seed).trials) == number == 3
+
+
+@given(st.sampled_from(sorted(SIGNATURES)), st.lists(numbers, max_size=3), st.integers(1, 50))
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_counted_is_spaced(name: str, arguments: list[str], samples: int) -> None:
+    """What a spacing's checks let pass are finite numbers, as many as were counted."""
+    given_numbers = arguments if name == "arange" else [*arguments[:2], str(samples)]
+    text = f"{name}({', '.join(given_numbers)})"
+    script_args = f"--x={shlex.quote(text)}"
+    try:
+        number = count(script_args, strategy="grid_search", num_trials=0, limit=LIMIT)
+    except SweepError:
+        return
+    trials = expand(script_args, strategy="grid_search", num_trials=0, seed=0).trials
+    assert len(trials) == number
+    for trial in trials:
+        assert math.isfinite(float(trial.parameters["x"]))
+        assert trial.parameters["x"] == repr(ast.literal_eval(trial.parameters["x"]))
 
 
 @given(commands)

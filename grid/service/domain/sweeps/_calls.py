@@ -10,7 +10,7 @@ from grid.service.domain.sweeps import _distributions, _spacings
 from grid.service.domain.sweeps._distributions import DISTRIBUTIONS, Draws
 from grid.service.domain.sweeps._errors import WrongForm, clip
 from grid.service.domain.sweeps._flags import FLAG
-from grid.service.domain.sweeps._literals import SPACE, NotLiteral, literal, parse, refuse, written
+from grid.service.domain.sweeps._literals import SPACE, NotLiteral, OtherNumber, literal, parse, refuse, written
 
 _SWITCH = re.compile(rf"switch\([{SPACE}]*(.*?)[{SPACE}]*\)", re.DOTALL)
 _WITH_STEP = 3  # arguments of a range: start, stop, step
@@ -183,7 +183,8 @@ def _arguments(name: str, text: str) -> tuple[list[object], bool]:
             may_repeat = value
         arguments = [literal(node) for node in tree.args]
     except NotLiteral as error:
-        raise WrongForm(f"{error}; the arguments of {name} must be plain numbers", example(name), text) from None
+        must = "" if isinstance(error, OtherNumber) else f"; the arguments of {name} must be plain numbers"
+        raise WrongForm(f"{error}{must}", example(name), text) from None
     for argument in arguments:
         if isinstance(argument, (str, tuple)) or argument is None or (isinstance(argument, list) and name != "choice"):
             raise WrongForm(f"the arguments of {name} must be numbers, not {clip(repr(argument))}", example(name))

@@ -12,6 +12,7 @@ from grid.service.domain.sweeps._errors import WrongForm, clip
 from grid.service.domain.sweeps._literals import (
     SPACE,
     NotLiteral,
+    OtherNumber,
     can_be_bare,
     literal,
     parse,
@@ -119,12 +120,12 @@ def _list(text: str) -> tuple[str, ...]:
             refuse("this is more than one list")
         values = tuple(written(literal(node)) for node in tree.elts)
     except NotLiteral as error:
-        raise WrongForm(
-            f"{error}; a list holds numbers, strings in quotes, True, False, None and lists of those, and with a comma "
-            "also words of letters, digits and _ . / : + - without quotes",
-            _quote_words(text),
-            text,
-        ) from None
+        holds = (
+            "; a list holds numbers, strings in quotes, True, False, None and lists of those, and with a comma "
+            "also words of letters, digits and _ . / : + - without quotes"
+        )
+        reason = str(error) if isinstance(error, OtherNumber) else f"{error}{holds}"
+        raise WrongForm(reason, _quote_words(text), text) from None
     if not values:
         raise WrongForm("the list is empty, so there would be no experiments; one empty list is [[]]", "[[]]")
     return values

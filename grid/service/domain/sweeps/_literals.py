@@ -43,6 +43,10 @@ class NotLiteral(Exception):
     """The text contains something that is not a literal of the grammar. It becomes a `WrongForm`, with an example."""
 
 
+class OtherNumber(NotLiteral):
+    """The text contains a number that Python reads as another one."""
+
+
 def parse(text: str) -> ast.expr:
     """Parse text whose tokens are known to be harmless.
 
@@ -179,7 +183,7 @@ class _Vetting:
             if len(token) > _LONGEST_NUMBER:
                 refuse(f"a number has {len(token):,} characters, but may have at most {_LONGEST_NUMBER}")
             if _overflow(token):
-                refuse(_overflow(token))
+                raise OtherNumber(_overflow(token))
         elif kind == "mark":
             self._mark(token)
         self._before = token
