@@ -182,6 +182,9 @@ def test_text_is_never_evaluated() -> None:
             assert "--a" in warning
             assert text in warning
             assert "grid.sweep" in warning
+    few = sweep({f"a{number}": ["[1,2]", "[3,4]"] for number in range(9)}, strategy="random_search", num_trials=1)
+    assert ["--a3 is the text" in warning for warning in few.warnings[3:]] == [True, False]
+    assert "5 more names" in few.warnings[4]
     for text in ("abc", "LeakyReLU(0.1)", "uniform(1)", "[a b", "(1)"):
         assert sweep({"a": text}).warnings == ()
 

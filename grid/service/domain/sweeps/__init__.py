@@ -1,7 +1,7 @@
 """Turns script arguments into experiments: a pure function of text, strategy and seed.
 
 Nothing here knows about runs, the database or the wire, and nothing is executed: values are parsed, and the grammar has
-only three forms.
+only a short list of forms.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def read_params(text: str, style: str) -> Params:
         parts = (reader.combinations(document),)
     else:
         raise SweepError(f"params must be an object from name to value, or a list of such objects. {_EXAMPLE}")
-    return Params(parts, tuple(reader.warnings), tuple(reader.swept))
+    return Params(parts, reader.warnings(), tuple(reader.swept))
 
 
 def _load(text: str) -> Any:
@@ -107,7 +107,7 @@ class _Reader:
     def __init__(self, style: str) -> None:
         self._style = style
         self._is_flag = style != "k=v"
-        self.warnings: list[str] = []
+        self._forms: dict[str, str] = {}
         self.swept: list[str] = []
 
     def arguments(self, values: dict[str, Any]) -> tuple[Part, ...]:
@@ -144,6 +144,18 @@ class _Reader:
         names = list(dict.fromkeys(name for row in rows for name in row))
         shown = ", ".join(map(clip, names[:_MOST_SHOWN])) + (", …" if len(names) > _MOST_SHOWN else "")
         return Combinations(f"params ({shown})", tuple(made))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is to be said about texts that look as if they were swept, a line for each of a few names."""
+        lines = [
+            f"params: {clip(flag)} is the text {quoted(value)}, which is passed on as it is: to sweep, write a list or "
+            "an object of grid.sweep in its place"
+            for flag, value in list(self._forms.items())[:_MOST_SHOWN]
+        ]
+        more = len(self._forms) - len(lines)
+        if more:
+            lines.append(f"params: {more:,} more names have such a text")
+        return tuple(lines)
 
     def _name(self, key: str) -> str:
         """Return the name of the parameter."""
@@ -269,10 +281,7 @@ class _Reader:
         except WrongForm:
             return
         if form != (value,):
-            self.warnings.append(
-                f"params: {clip(flag)} is the text {quoted(value)}, which is passed on as it is: to sweep, write a "
-                "list or an object of grid.sweep in its place"
-            )
+            self._forms.setdefault(flag, value)
 
     def _check_passable(self, flag: str, value: str) -> None:
         if not passable(value):
