@@ -21,7 +21,7 @@ _TAG = "tag:yaml.org,2002:"
 _STR, _NULL, _BOOL, _MERGE = (f"{_TAG}{name}" for name in ("str", "null", "bool", "merge"))
 _NUMBERS = (f"{_TAG}int", f"{_TAG}float")
 _IMPLICIT = frozenset({_STR, _NULL, _BOOL, _MERGE, *_NUMBERS, f"{_TAG}timestamp", f"{_TAG}value"})
-"""What a scalar without quotes may be taken for."""
+"""What a scalar may be taken for; one in quotes is a text."""
 
 _NULLS = ("~", "null", "Null", "NULL")
 _TRUTHS = ("true", "True", "TRUE", "false", "False", "FALSE")
@@ -89,15 +89,14 @@ class _Rewriter:
             sequence.value.extend(self.copy(each, key) for each in node.value)
             return sequence
         assert isinstance(node, yaml.ScalarNode)
-        is_plain = node.style is None and node.tag in _IMPLICIT
-        return self._scalar(self, node, key) if is_plain else node
+        return self._scalar(self, node, key) if node.tag in _IMPLICIT else node
 
     def _pairs(self, node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
         for key, value in node.value:
             if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
                 yield key, self.copy(value)
             else:
-                name = _text(key) if key.style is None and key.tag in _IMPLICIT else key
+                name = _text(key) if key.tag in _IMPLICIT else key
                 yield name, self.copy(value, key.value)
 
     def number(self, node: yaml.Node) -> Any:
