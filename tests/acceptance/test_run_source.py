@@ -38,8 +38,11 @@ def test_nothing_is_said_of_what_nobody_misses(script: Path) -> None:
     """Untracked files that neither an argument nor an import means are not told at the start."""
     (script.parent / "data").mkdir()
     (script.parent / "data" / "train.bin").write_text("x")
-    (script.parent / "notes.txt").write_text("x")
+    (script.parent / "notes.txt").write_text("x" * 2_000)
     assert warned(script_args="--lr 0.1") == []
+    told = grid.Run(entrypoint="run.py").preview()
+    assert told.warnings == ()
+    assert list(map(str, told.left_out)) == ["notes.txt (2 kB)", "data/ (1 byte)"]
 
 
 def test_data_that_an_argument_names(script: Path) -> None:
@@ -52,6 +55,7 @@ def test_data_that_an_argument_names(script: Path) -> None:
         f"data={{'data/train.bin': '{script.parent}/data/train.bin'}} links it in"
     )
     assert warned(script_args="--train \"['data/train.bin', 'none']\"") == [expected]
+    assert expected in grid.Run(entrypoint="run.py", script_args="--train data/train.bin").preview().warnings
     assert warned(params={"train": ["data/train.bin", "none"]}) == [expected]
     assert warned(params=[{"train": "data/train.bin"}]) == [expected]
     linked = {"data/train.bin": str(script.parent / "val.bin")}
@@ -98,12 +102,15 @@ def test_multirun_of_hydra_is_refused(
     """Grid sweeps, and Hydra must not: nothing is sent, and the message says what to write."""
     monkeypatch.chdir(make_project(tmp_path / "project", HYDRA).parent)
     run = grid.Run(entrypoint="run.py", **arguments)
-    with (
-        requests(sessions.current()) as sent,
-        pytest.raises(InvalidArgument, match=r"run\.py is a Hydra application, and .*Hydra must not.*lr=\[0\.1,0\.2\]"),
-    ):
-        run.start()
-    assert sent == [0]
+    for look in (run.start, run.preview):
+        with (
+            requests(sessions.current()) as sent,
+            pytest.raises(
+                InvalidArgument, match=r"run\.py is a Hydra application, and .*Hydra must not.*lr=\[0\.1,0\.2\]"
+            ),
+        ):
+            look()
+        assert sent == [0]
 
 
 def test_what_is_committed_decides_whether_it_is_hydra(script: Path) -> None:
