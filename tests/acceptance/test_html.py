@@ -117,6 +117,18 @@ def test_experiment(start: Start) -> None:
     assert page_of(grid.get_experiment_by_name(experiment.name)).rows[0] == ["kind", "quiet"]
 
 
+def test_what_does_not_vary(start: Start, paused: None) -> None:
+    """It is behind a click, unless nothing is known of what varies."""
+    run = start("fine", "quiet", params={"depth": 5})
+    for shown in (run, run.experiments, next(iter(run))):
+        page = page_of(shown)
+        assert "kind" in page.at_once
+        assert "depth" not in page.at_once
+        assert ["depth", "5"] in page.rows
+    assert "kind" not in page_of(run.experiments).behind
+    assert "depth" in page_of(grid.get_experiment_by_name(f"{run.name}-exp0")).at_once
+
+
 def test_view_of_experiments(start: Start) -> None:
     """It is the table of the run."""
     run = ended(start, "fine", "quiet")
