@@ -36,6 +36,10 @@ Define a run: two values of one argument, one random draw of the other.
 ... )
 >>> r
 
+What would run? Nothing is created yet, and what is shown is what will run.
+
+>>> r.preview()
+
 What would it cost, in US dollars per hour?
 
 >>> r.estimated_hourly_cost
