@@ -80,7 +80,7 @@ def split(text: str, name: str = "script_args") -> Words:
     >>> split("--model 'a b' \\\n --cost \"\\$5\"").words
     ('--model', 'a b', '--cost', '$5')
     >>> split("--data ~/set --cost $5").warnings  # doctest: +ELLIPSIS
-    ('script_args: ~/set is passed on as it is...', 'script_args: $5 is passed on as it is...')
+    ('script_args: ~/set is passed on as written...', 'script_args: $5 is passed on as written...')
     """
     if len(text) > MAX_SCRIPT_ARGS:
         raise WordsError(
