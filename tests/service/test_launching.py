@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from grid.service.domain.errors import InvalidValue
 from grid.service.domain.launching import Launch, launch_of
 from tests.service.test_local_cluster import cluster, row, settings
 
@@ -86,3 +87,22 @@ def test_path_of_the_run(tmp_path: Path) -> None:
         given = settings(environment=own)
         launch = Launch(("run.py",), ("launch", "x"))
         assert cluster().command(row(arguments='["1"]'), given, launch) == (found, "x", "run.py", "1")
+
+
+@pytest.mark.parametrize("folder", ["link", "link/deep", "link/../run.py", "file"])
+def test_no_way_out(tmp_path: Path, folder: str) -> None:
+    """A folder that a link leads to is one to start in only if it is part of the source code."""
+    tree = tmp_path / "tree"
+    (tmp_path / "outside" / "deep").mkdir(parents=True)
+    tree.mkdir()
+    (tree / "link").symlink_to(tmp_path / "outside")
+    (tree / "file").touch()
+    with pytest.raises(InvalidValue, match="working_dir="):
+        launch_of(settings(workingDir=folder), "run.py", tree, {"cpus": 1, "gpus": 0})
+
+
+def test_python_is_the_recorded_interpreter() -> None:
+    """A launcher that begins with `python` means the interpreter of the run, whatever its name is; others are found."""
+    launch, one = Launch(("run.py",), ("python", "-u")), row(interpreter="/opt/env/bin/python3.12")
+    assert cluster().command(one, settings(), launch) == ("/opt/env/bin/python3.12", "-u", "run.py")
+    assert Path(cluster().command(row(), settings(), launch)[0]).name in {"python", "python3"}

@@ -274,10 +274,12 @@ def test_data(service: ServiceProcess, tmp_path: Path) -> None:
         " ('../data/train.bin', '../../beside/deep/x', '../new/a/b')])\n"
         "open('../data/written', 'w').close(); open('../new/a/mine', 'w').close(); open('../kept', 'w').close()\n",
         "data/train.bin": "a pointer",
+        "data/same": "what is the same in both is removed from neither",
         "data/deep/er": "",
     }
     links = {"data/": data, "../beside/deep": data, "new/a/b": data / "train.bin"}
     (data / "x").write_text("beside")
+    (data / "same").write_text(files["data/same"])
     given = {"workingDir": "script", "data": {path: str(target) for path, target in links.items()}}
     run, warnings = begun(service, files, "sub/run.py", **given)
     assert warnings == [f"data: 'data' of the source code is replaced by a link to {data}"]
@@ -288,7 +290,7 @@ def test_data(service: ServiceProcess, tmp_path: Path) -> None:
     assert os.readlink(work / "data") == str(data)
     run.delete()
     wait_until(lambda: not work.parent.parent.parent.exists(), "the removal")
-    assert sorted(path.name for path in data.iterdir()) == ["train.bin", "written", "x"]
+    assert sorted(path.name for path in data.iterdir()) == ["same", "train.bin", "written", "x"]
     assert (data / "train.bin").read_text() == "real"
 
 
