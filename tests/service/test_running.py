@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from grid.session import session as sessions
 from grid.session.session import Session
 from tests.support.experiments import only, output_of, work_of
 from tests.support.services import ServiceProcess, service_process
@@ -259,6 +260,18 @@ def test_environment_of_scripts(service: ServiceProcess) -> None:
 def test_no_import_path(service: ServiceProcess, path: str) -> None:
     """Only folders in the source code can be looked into first."""
     assert refusal(service, {"run.py": ""}, importPaths=[path]).startswith(f"importPaths={path!r} is not allowed")
+
+
+def test_import_paths_of_another_machine(tmp_path: Path) -> None:
+    """A service that serves others looks neither into folders that callers name nor for their interpreter."""
+    files = {"run.py": "import os, sys\nprint(os.environ.get('PYTHONPATH'), sys.executable)\n", "lib/x": ""}
+    with service_process(tmp_path, "--cpus", "1", is_embedded=False) as other:
+        sessions.use(other.session())
+        run, _ = begun(other, files, importPaths=["lib"], interpreter="/no/such/python")
+        assert list(wait_for_run(run)) == ["SUCCEEDED"]
+        path, interpreter = output_of(other, only(run)).split()
+        assert path == "None"
+        assert interpreter != "/no/such/python"
 
 
 # Data

@@ -31,11 +31,13 @@ class ServiceProcess:
 
     process: Forked | subprocess.Popen[bytes]
 
-    def __init__(self, home: Path, *options: str, is_fresh: bool = False, **environment: str) -> None:
+    def __init__(
+        self, home: Path, *options: str, is_fresh: bool = False, is_embedded: bool = True, **environment: str
+    ) -> None:
         self.home = home / ".grid"
         self._is_fresh = is_fresh or bool(environment)
         self._environment = clean_environment(home, **environment)
-        self._arguments = ["serve", "--embedded", *options]
+        self._arguments = ["serve", *(["--embedded"] if is_embedded else []), *options]
         self.log = home / "service.log"
         self.start()
 
@@ -119,9 +121,11 @@ def _alive(pid: int, start: str) -> psutil.Process | None:
 
 
 @contextmanager
-def service_process(home: Path, *options: str, is_fresh: bool = False, **environment: str) -> Iterator[ServiceProcess]:
+def service_process(
+    home: Path, *options: str, is_fresh: bool = False, is_embedded: bool = True, **environment: str
+) -> Iterator[ServiceProcess]:
     """Yield a running service, and leave nothing of it behind."""
-    service = ServiceProcess(home, *options, is_fresh=is_fresh, **environment)
+    service = ServiceProcess(home, *options, is_fresh=is_fresh, is_embedded=is_embedded, **environment)
     try:
         yield service
     finally:
