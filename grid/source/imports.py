@@ -138,8 +138,8 @@ def _from_elsewhere(source: Source, found: Installed, entries: Sequence[_Entry])
                     break
             else:
                 spec = PathFinder.find_spec(name, [path])
-                # Without a loader it is a mere folder, which loses to every package that comes after it.
-                if spec is not None and spec.loader is not None and spec.origin is not None:
+                # Without an origin it is a mere folder, which loses to every package that comes after it.
+                if spec is not None and spec.origin is not None:
                     is_package = spec.submodule_search_locations is not None
                     yield name, os.path.dirname(spec.origin) if is_package else spec.origin
                     break
