@@ -153,12 +153,13 @@ class Artifact:
             If its path would lead out of the folder, or what arrives is not what the service says it is.
         """
         from grid.downloads.face import fetched  # noqa: PLC0415 - not before the first call
+        from grid.session.outages import Lasting  # noqa: PLC0415
 
         async def alone() -> AsyncGenerator[Page, None]:
             yield replace(self._page, artifacts=(self._record,))
 
         try:
-            paths = fetched(self._session, alone(), folder, match=None, progress=False)
+            paths = fetched(Lasting(self._session), alone(), folder, match=None, progress=False)
         except DownloadFailed as error:
             if isinstance(error.__cause__, ArtifactNotFound):
                 raise error.__cause__ from None
@@ -169,8 +170,9 @@ class Artifact:
 
     def _remote(self) -> Remote:
         from grid.downloads.remote import Remote  # noqa: PLC0415 - not before the first call
+        from grid.session.outages import Lasting  # noqa: PLC0415
 
-        return Remote(self._session, self._page)
+        return Remote(Lasting(self._session), self._page)
 
     def _gone(self) -> ArtifactNotFound:
         from grid.downloads.names import shown  # noqa: PLC0415 - not before the first call

@@ -99,13 +99,14 @@ class ArtifactsView(Mapping[str, Artifact]):
 
     def _pages(self) -> Iterator[Page]:
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
+        from grid.session.outages import Lasting  # noqa: PLC0415
 
         whose = self._whose()
         if self._kept is not None:
             yield from self._kept
             return
         pages = []
-        for page in loop.iterate(pages_of_attempt(self._session, whose)):
+        for page in loop.iterate(pages_of_attempt(Lasting(self._session), whose)):
             pages.append(page)
             yield page
         # `list(view)` asks for the length first: without this it would read everything twice.
@@ -117,10 +118,11 @@ class ArtifactsView(Mapping[str, Artifact]):
     def _find(self, path: str) -> Artifact | None:
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
         from grid.downloads.remote import Remote  # noqa: PLC0415
+        from grid.session.outages import Lasting  # noqa: PLC0415
 
         whose = self._whose()
         page = Page(whose, has_ended=False, is_final=False, artifacts=(), bundle_path=None, after=None)
-        found = loop.run(Remote(self._session, page).look(path))
+        found = loop.run(Remote(Lasting(self._session), page).look(path))
         if found.artifact is None:
             return None
         attempt = found.attempt if whose.attempt is None else whose.attempt

@@ -14,7 +14,7 @@ from grid.downloads.listing import Whose, pages_of_attempt
 from grid.errors import CancelTimeout, ExperimentNotFound, InvalidArgument
 from grid.logs.lines import LogLine, LogStart, check_follow, check_n_lines, records, texts
 from grid.shared.wire import ExperimentStatus
-from grid.views import REPR_SECONDS, describe_experiment, try_refresh
+from grid.views import AT_ONCE_SECONDS, REPR_SECONDS, describe_experiment, try_refresh
 
 if TYPE_CHECKING:
     import os
@@ -208,11 +208,13 @@ class Experiment:
         [PosixPath('out/clever-noether-1882-exp3/ckpt/best.pt')]
         """
         from grid.downloads.face import fetched  # noqa: PLC0415 - not before the first call
+        from grid.session.outages import Lasting  # noqa: PLC0415
 
         check_attempt(attempt)
         whose = self._whose()
-        pages = pages_of_attempt(self._session, Whose(whose.id, whose.name, attempt))
-        return fetched(self._session, pages, folder, match=match, progress=progress)
+        service = Lasting(self._session)
+        pages = pages_of_attempt(service, Whose(whose.id, whose.name, attempt))
+        return fetched(service, pages, folder, match=match, progress=progress)
 
     def status(self) -> str:
         """Return where it is in its life.
@@ -325,7 +327,8 @@ class Experiment:
         follow
             Whether to go on with what is printed afterwards. The iterator then waits for it, and ends with the
             experiment: if that is queued again by itself, it goes on with the next attempt. After a lost connection, or
-            a restart of the service, it goes on where it was.
+            a restart of the service, it goes on where it was. A service that is down is waited for, for up to 10
+            minutes, and stderr says so. Ctrl-C ends the iterator, and not the experiment.
         since
             Where to begin, in place of `n_lines`: a datetime with a time zone, a timedelta for how long ago, or the
             number of a line.
@@ -350,7 +353,7 @@ class Experiment:
         ...     print(line)
         [2021-08-10 16:59:58.044] epoch 1: loss 0.31
         """
-        return self._each(texts, n_lines, follow, since, attempt)
+        return self._each(texts, n_lines, since, attempt, follow=follow)
 
     def log_lines(
         self,
@@ -376,7 +379,7 @@ class Experiment:
         >>> [line.message for line in experiment.log_lines(n_lines=1)]  # doctest: +SKIP
         ['epoch 1: loss 0.31']
         """
-        return self._each(records, n_lines, follow, since, attempt)
+        return self._each(records, n_lines, since, attempt, follow=follow)
 
     def build_logs(self, n_lines: int | None = 200) -> Iterator[str]:
         """Return how its environment was built, line by line; for now, which interpreter runs it.
@@ -413,10 +416,20 @@ class Experiment:
 
         return build_log(read, n_lines)
 
-    def _each(self, show: Callable[[LogPage], list[_Line]], *arguments: Any) -> Iterator[_Line]:
+    def _each(
+        self,
+        show: Callable[[LogPage], list[_Line]],
+        n_lines: int | None,
+        since: datetime | timedelta | int | None,
+        attempt: int | None,
+        *,
+        follow: bool,
+    ) -> Iterator[_Line]:
         from grid.logs.pages import each_line  # noqa: PLC0415 - not before the first call
+        from grid.watching.display import saying_what_goes_on  # noqa: PLC0415
 
-        return each_line(self._pages(*arguments), show)
+        lines = each_line(self._pages(n_lines, follow, since, attempt), show)
+        return saying_what_goes_on(lines, "e.cancel()", self._has_ended) if follow else lines
 
     def _pages(
         self, n_lines: int | None, follow: bool, since: datetime | timedelta | int | None, attempt: int | None
@@ -474,6 +487,11 @@ class Experiment:
     def _is_final(self) -> bool:
         """Whether nothing about it can change, as far as is known here."""
         return self._record.status.is_final
+
+    def _has_ended(self) -> bool:
+        """Return whether it has ended, as far as can be told at once."""
+        try_refresh(lambda: self._refresh(AT_ONCE_SECONDS))
+        return self._is_deleted or self._record.status.is_terminal
 
     def _refresh(self, within: float | None = None) -> None:
         from grid import models  # noqa: PLC0415 - not before the first call

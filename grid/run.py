@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -24,7 +25,17 @@ from grid.logs.labels import labels
 from grid.logs.lines import LogStart, check_follow, check_n_lines, texts
 from grid.run_state import RunState
 from grid.session import session as sessions
-from grid.views import EXPERIMENTS_PAGE, REPR_SECONDS, describe_run, names_of_runs, no_such, try_refresh
+from grid.shared.wire import ExperimentStatus
+from grid.views import (
+    AT_ONCE_SECONDS,
+    EXPERIMENTS_PAGE,
+    REPR_SECONDS,
+    describe_run,
+    names_of_runs,
+    no_such,
+    status_counts,
+    try_refresh,
+)
 
 if TYPE_CHECKING:
     import re
@@ -38,6 +49,8 @@ if TYPE_CHECKING:
     from grid.watching.printed import LogPrinted
 
 _T = TypeVar("_T")
+
+_ENDED = frozenset(status.value for status in ExperimentStatus if status.is_terminal)
 
 
 class Run(RunArguments):
@@ -428,7 +441,7 @@ class Run(RunArguments):
         follow
             Whether to go on with what is printed afterwards, as it comes. The iterator then waits for it, and ends with
             the run. After a lost connection, or a restart of the service, it goes on where it was. A service that is
-            down is waited for, for up to 10 minutes, and stderr says so.
+            down is waited for, for up to 10 minutes, and stderr says so. Ctrl-C ends the iterator, and not the run.
         since
             Where to begin in each experiment, in place of `n_lines`: a datetime with a time zone, a timedelta for how
             long ago, or the number of a line.
@@ -462,7 +475,8 @@ class Run(RunArguments):
         if self._state.is_deleted:
             raise self._state.gone()
         log = RunLog(self._state.session, record.id, self.name, self._state.owner, self._state.gone, start)
-        return self._labelled(log.followed() if follow else log.present(len(self)))
+        lines = self._labelled(log.followed() if follow else log.present(len(self)))
+        return self._saying_what_goes_on(lines) if follow else lines
 
     def build_logs(self, n_lines: int | None = 200) -> Iterator[str]:
         """Return how the environment of its experiments was built, line by line; for now, which interpreter runs them.
@@ -570,12 +584,14 @@ class Run(RunArguments):
         [PosixPath('out/clever-noether-1882-exp0/best.pt'), PosixPath('out/clever-noether-1882-exp1/best.pt')]
         """
         from grid.downloads.face import fetched  # noqa: PLC0415 - not before the first call
+        from grid.session.outages import Lasting  # noqa: PLC0415
 
         record, state = self._check_started("download"), self._state
         if state.is_deleted:
             raise state.gone()
-        pages = pages_of_run(state.session, self.name, state.owner, lambda found: found == record.id)
-        return fetched(state.session, pages, folder, match=match, progress=progress)
+        service = Lasting(state.session)
+        pages = pages_of_run(service, self.name, state.owner, lambda found: found == record.id)
+        return fetched(service, pages, folder, match=match, progress=progress)
 
     def delete(self) -> None:
         """Remove the run from the service: its experiments, their files, and source code that no other run uses.
@@ -678,7 +694,7 @@ class Run(RunArguments):
         clever-noether-1882-exp1 SUCCEEDED
         clever-noether-1882-exp0 FAILED
         """
-        return _each(self._ends(timeout), stopping="r.cancel()")
+        return self._saying_what_goes_on(_each(self._ends(timeout)))
 
     @overload
     def watch(self, metrics: bool = False, logs: Literal[False] = False) -> Iterator[StatusChanged]: ...
@@ -700,7 +716,8 @@ class Run(RunArguments):
         Returns
         -------
         iterator of grid.StatusChanged and grid.LogPrinted
-            It ends with the run. A connection that is cut is mended, and nothing is told twice or missing.
+            It ends with the run. A connection that is cut is mended, and nothing is told twice or missing. Ctrl-C ends
+            the iterator, and not the run.
 
         Raises
         ------
@@ -717,7 +734,7 @@ class Run(RunArguments):
         clever-noether-1882-exp0 RUNNING
         clever-noether-1882-exp0 SUCCEEDED
         """
-        return _each(self._changes(metrics=metrics, logs=logs))
+        return self._saying_what_goes_on(_each(self._changes(metrics=metrics, logs=logs)))
 
     def __contains__(self, name: object) -> bool:
         return name in self._experiments
@@ -782,17 +799,29 @@ class Run(RunArguments):
             raise self._state.gone()
         return self._state
 
+    def _saying_what_goes_on(self, items: Iterator[_T]) -> Iterator[_T]:
+        from grid.watching.display import saying_what_goes_on  # noqa: PLC0415 - not before the first call
+
+        return saying_what_goes_on(items, "r.cancel()", self._has_ended)
+
+    def _has_ended(self) -> bool:
+        """Return whether all its experiments have ended, as far as can be told at once."""
+        try_refresh(lambda: self._fresh_status(AT_ONCE_SECONDS))
+        return self._state.is_deleted or status_counts(self._state).keys() <= _ENDED
+
     # Internals
 
     def _labelled(self, pages: Pages) -> Iterator[str]:
         from grid.chain import loop  # noqa: PLC0415 - not before the first call
+        from grid.session.outages import outlasting  # noqa: PLC0415
 
         known: dict[str, str] = {}
         with closing(loop.iterate(pages)) as some:
             for page in some:
                 if page.name not in known:
                     with suppress(ExperimentNotFound):  # deleted since: it has no parameters, but a name
-                        known = labels(self._experiments._records(page.name), self.varying)  # noqa: SLF001 - not for users
+                        found = outlasting(self._state.session, partial(self._experiments._records, page.name))  # noqa: SLF001 - not for users
+                        known = labels(found, self.varying)
                 yield from texts(page, known.get(page.name) or f"{page.name} | ")
 
     @classmethod
@@ -867,16 +896,10 @@ def _seed_of(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
 
 
-def _each(batches: AsyncGenerator[Sequence[_T], None], stopping: str = "") -> Iterator[_T]:
-    """Yield one after the other what comes several at a time; Ctrl-C says what stops the run, if that is given."""
+def _each(batches: AsyncGenerator[Sequence[_T], None]) -> Iterator[_T]:
+    """Yield one after the other what comes several at a time."""
     from grid.chain import loop  # noqa: PLC0415 - not before the first call
-    from grid.watching.display import say  # noqa: PLC0415
 
-    try:
-        with closing(loop.iterate(batches)) as some:
-            for each in some:
-                yield from each
-    except KeyboardInterrupt:
-        if stopping:
-            say(f"still running; {stopping} stops it")
-        raise
+    with closing(loop.iterate(batches)) as some:
+        for each in some:
+            yield from each

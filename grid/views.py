@@ -23,6 +23,9 @@ EXPERIMENTS_PAGE = 500
 REPR_SECONDS = 2.0
 """How many seconds a repr may spend on fetching the current state."""
 
+AT_ONCE_SECONDS = 0.5
+"""How many seconds may pass until somebody who has pressed Ctrl-C is told what goes on."""
+
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 

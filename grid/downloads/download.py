@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import re
 
     from grid.models import ArtifactRecord
-    from grid.session.session import Session
+    from grid.session.outages import Lasting
 
 __all__ = ["Download"]
 
@@ -56,7 +56,7 @@ class Download:
         Counts what is done.
     """
 
-    def __init__(self, session: Session, target: Target, match: re.Pattern[str] | None, tally: Tally) -> None:
+    def __init__(self, session: Lasting, target: Target, match: re.Pattern[str] | None, tally: Tally) -> None:
         self._session = session
         self._target = target
         self._match = match

@@ -19,13 +19,13 @@ from grid.watching.display import check_progress, drawing_on
 
 if TYPE_CHECKING:
     from grid.downloads.listing import Page
-    from grid.session.session import Session
+    from grid.session.outages import Lasting
 
 __all__ = ["fetched"]
 
 
 def fetched(
-    session: Session,
+    session: Lasting,
     pages: AsyncGenerator[Page, None],
     folder: str | os.PathLike[str],
     *,

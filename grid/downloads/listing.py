@@ -12,6 +12,7 @@ from grid.shared.wire import MAX_PAGE_SIZE, ExperimentStatus
 
 if TYPE_CHECKING:
     from grid.models import ArtifactPage, ArtifactRecord
+    from grid.session.outages import Lasting
     from grid.session.session import Session
 
 __all__ = ["Page", "Whose", "page_of_attempt", "pages_of_attempt", "pages_of_run"]
@@ -48,7 +49,7 @@ class Page:
     """Where the next page begins; None if this is the last one."""
 
 
-async def pages_of_attempt(session: Session, whose: Whose, after: str | None = None) -> AsyncGenerator[Page, None]:
+async def pages_of_attempt(session: Lasting, whose: Whose, after: str | None = None) -> AsyncGenerator[Page, None]:
     """Yield all artifacts of an attempt.
 
     Raises
@@ -67,7 +68,7 @@ async def pages_of_attempt(session: Session, whose: Whose, after: str | None = N
 
 
 async def page_of_attempt(
-    session: Session,
+    session: Session | Lasting,
     whose: Whose,
     after: str | None = None,
     *,
@@ -87,7 +88,7 @@ async def page_of_attempt(
 
 
 async def pages_of_run(
-    session: Session, run: str, owner: str | None, is_same: Callable[[str], bool]
+    session: Lasting, run: str, owner: str | None, is_same: Callable[[str], bool]
 ) -> AsyncGenerator[Page, None]:
     """Yield the artifacts of all experiments of a run: of many with one request, and what does not fit one by one.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from grid.chain.receiving import Receiver
     from grid.downloads.receivers import BundleReceiver
     from grid.models import ArtifactRecord, ExperimentWithArtifact
-    from grid.session.session import Session
+    from grid.session.outages import Lasting
 
 __all__ = ["Remote"]
 
@@ -37,7 +37,7 @@ class Remote:
         What was listed.
     """
 
-    def __init__(self, session: Session, page: Page) -> None:
+    def __init__(self, session: Lasting, page: Page) -> None:
         self._session = session
         self._page = page
         self._whose = page.whose

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grid.errors import GridError, NotFound
 from grid.logs.lines import ALL_LINES, LogStart, messages, texts
+from grid.session.outages import Lasting
 from grid.session.streams import Stream, follow
 
 if TYPE_CHECKING:
@@ -77,18 +78,19 @@ class ExperimentLog(Stream["LogPage"]):
 
     async def present(self) -> Pages:
         """Yield what there is when this is called, and nothing that comes while it is read."""
-        page, current, end = await self._page(attempt=self._only, **self._start.variables())
+        service = Lasting(self.session)
+        page, current, end = await self._page(service, attempt=self._only, **self._start.variables())
         while page.count:
             if page.attempt == current:
                 page = _until(page, end)
             yield page
             if page.is_end or (page.attempt == current and self._number > end):
                 return
-            page, *_ = await self._page(attempt=self._attempt, number=self._number)
+            page, *_ = await self._page(service, attempt=self._attempt, number=self._number)
 
     async def followed(self) -> Pages:
         """Yield what there is, and what follows until the experiment has ended, or the only attempt that is wanted."""
-        page, *_ = await self._page(attempt=self._only, **self._start.variables())
+        page, *_ = await self._page(self.session, attempt=self._only, **self._start.variables())
         yield self._wanted.of(page)
         async with aclosing(follow(self, has_worked=True)) as pages:
             async for page in pages:
@@ -117,7 +119,7 @@ class ExperimentLog(Stream["LogPage"]):
         """Yield what is new."""
         while True:
             number = self._number
-            page, current, _ = await self._page(attempt=self._attempt, number=number)
+            page, current, _ = await self._page(self.session, attempt=self._attempt, number=number)
             if 1 < page.number < number:
                 # Its script has emptied or replaced its output, which begins anew.
                 self._number, self.is_over = 1, False
@@ -129,13 +131,13 @@ class ExperimentLog(Stream["LogPage"]):
             if page.is_end and self._attempt < current:
                 self._attempt, self._number = self._attempt + 1, 1
 
-    async def _page(self, **where: Any) -> tuple[LogPage, int, int]:
+    async def _page(self, service: Session | Lasting, **where: Any) -> tuple[LogPage, int, int]:
         """Ask for a page; return it, the number of the current attempt, and that of its last line."""
         from grid import models  # noqa: PLC0415 - not before the first call
 
         where = {name: value for name, value in where.items() if value is not None}
         try:
-            found = (await self.session.ask(models.GetLog, id=self._experiment, **where)).experiment
+            found = (await service.ask(models.GetLog, id=self._experiment, **where)).experiment
         except NotFound:  # deleted while the service looked for it
             raise self._gone() from None
         if found is None:
@@ -239,8 +241,9 @@ class RunLog(Stream["LogPage"]):
             How many experiments the run has.
         """
         told: Counter[str] = Counter()
-        pages = await self._pieces()
-        ends = _Ends() if self.is_over else await self._ends(pages, count)
+        service = Lasting(self.session)
+        pages = await self._pieces(service)
+        ends = _Ends() if self.is_over else await self._ends(service, pages, count)
         while pages:
             for found in pages:
                 page = ends.until(found)
@@ -252,9 +255,9 @@ class RunLog(Stream["LogPage"]):
                 if page.experiment_id is not None and ends.has_reached(found):
                     # The next attempt has nothing that is wanted: the service then does not even look at this one.
                     self._known[page.experiment_id] = _cursor(page.attempt + 1, 1)
-            pages = () if self.is_over or ends.are_reached else await self._pieces()
+            pages = () if self.is_over or ends.are_reached else await self._pieces(service)
 
-    async def _ends(self, pages: Iterable[LogPage], count: int) -> _Ends:
+    async def _ends(self, service: Lasting, pages: Iterable[LogPage], count: int) -> _Ends:
         """Ask where the logs end of which these pages do not say so."""
         from grid import models  # noqa: PLC0415 - not before the first call
 
@@ -264,7 +267,7 @@ class RunLog(Stream["LogPage"]):
         }
         is_new = True
         while is_new and len(after) < count:
-            asked = self.session.ask(models.GetRunLogs, name=self._name, owner=self._owner, after=after.copy(), last=1)
+            asked = service.ask(models.GetRunLogs, name=self._name, owner=self._owner, after=after.copy(), last=1)
             found = (await asked).run
             if found is None or found.id != self._run:
                 raise self._gone()
@@ -299,15 +302,15 @@ class RunLog(Stream["LogPage"]):
         is_new = True
         while is_new:
             is_new = False
-            for page in await self._pieces():
+            for page in await self._pieces(self.session):
                 is_new |= page.count > 0
                 yield self._wanted.of(page)
             is_new &= not self.is_over
 
-    async def _pieces(self) -> tuple[LogPage, ...]:
+    async def _pieces(self, service: Session | Lasting) -> tuple[LogPage, ...]:
         from grid import models  # noqa: PLC0415 - not before the first call
 
-        found = (await self.session.ask(models.GetRunLogs, name=self._name, owner=self._owner, **self._from())).run
+        found = (await service.ask(models.GetRunLogs, name=self._name, owner=self._owner, **self._from())).run
         if found is None or found.id != self._run:
             raise self._gone()
         for page in found.logs.pages:

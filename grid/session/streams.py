@@ -11,11 +11,11 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import ExitStack, aclosing
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from grid.errors import AuthenticationFailed, ConnectionFailed, GridError, InvalidResponse, RequestTimeout
-from grid.session.waiting import told
+from grid.session.outages import Outage
 
 if TYPE_CHECKING:
     from grid.session.session import Session
@@ -91,7 +91,7 @@ async def follow(
         If the service refuses it, or does not answer any more: see :mod:`grid.errors`.
     """
     sockets, pause = _Sockets(stream, clock), 0.0
-    with _Outage(stream.session, clock, sleep, has_worked=has_worked) as outage:
+    with Outage(stream.session, clock, sleep, has_worked=has_worked) as outage:
         if asks_first:
             async with aclosing(_polled(stream, outage)) as pieces:
                 async for piece in pieces:
@@ -115,7 +115,7 @@ async def follow(
                 await sleep(pause)
 
 
-async def _polled(stream: Stream[T], outage: _Outage) -> AsyncGenerator[T, None]:
+async def _polled(stream: Stream[T], outage: Outage) -> AsyncGenerator[T, None]:
     while not stream.is_over:
         outage.begin()
         try:
@@ -129,65 +129,6 @@ async def _polled(stream: Stream[T], outage: _Outage) -> AsyncGenerator[T, None]
         else:
             outage.end()
             return
-
-
-class _Outage:
-    """The time in which a service does not answer that has answered before.
-
-    Parameters
-    ----------
-    session
-        The service, and how long to be patient with it.
-    clock, sleep
-        The time, in seconds, and how to let it pass.
-    has_worked
-        Whether it has answered before.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[object]],
-        *,
-        has_worked: bool,
-    ) -> None:
-        self._session = session
-        self._clock = clock
-        self._sleep = sleep
-        self._has_worked = has_worked
-        self._telling = ExitStack()
-        self._is_told = False
-        self._deadline: float | None = None
-        self._pause = _FIRST_PAUSE
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._telling.close()
-
-    def begin(self) -> None:
-        """Note that an answer is waited for."""
-        if self._has_worked and not self._is_told:
-            self._telling.enter_context(told(f"the service at {self._session.url}, which does not answer"))
-            self._is_told = True
-
-    def end(self) -> None:
-        """Note that there was an answer."""
-        self._telling.close()
-        self._has_worked, self._is_told = True, False
-        self._deadline, self._pause = None, _FIRST_PAUSE
-
-    async def lasts(self, error: GridError) -> bool:
-        """Let some time pass, and return True; or return False if an error is final."""
-        now = self._clock()
-        self._deadline = now + self._session.policy.outage if self._deadline is None else self._deadline
-        if not self._has_worked or not error._may_pass or now >= self._deadline:  # noqa: SLF001 - not for users
-            return False
-        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
-        await self._sleep(min(pause, self._deadline - now))
-        return True
 
 
 class _Sockets(Generic[T]):

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 from grid.errors import InvalidArgument
 from grid.session import waiting
@@ -16,7 +16,9 @@ from grid.watching.line import PLAIN, RICH, Letters, cut, progress_line
 if TYPE_CHECKING:
     from grid.models import StatusProgress
 
-__all__ = ["Drawing", "ProgressShown", "check_progress", "drawing_on", "say", "showing"]
+__all__ = ["Drawing", "ProgressShown", "check_progress", "drawing_on", "say", "saying_what_goes_on", "showing"]
+
+_T = TypeVar("_T")
 
 _TICK = 1.0  # seconds after which a line is drawn again, because time passes
 _WIDTH = 80  # columns of what does not say how many it has
@@ -176,6 +178,26 @@ def showing(name: str, *, progress: bool | None, stopping: str) -> Iterator[Prog
             shown.end()
     except KeyboardInterrupt:
         say(f"still running; {stopping} stops it")
+        raise
+
+
+def saying_what_goes_on(items: Iterator[_T], stopping: str, has_ended: Callable[[], bool]) -> Iterator[_T]:
+    """Yield what comes; Ctrl-C while the next is waited for says that the run, or the experiment, goes on.
+
+    Parameters
+    ----------
+    items
+        What comes.
+    stopping
+        What stops it, as a user would write that.
+    has_ended
+        Whether it has ended meanwhile, as far as can be told at once.
+    """
+    try:
+        yield from items
+    except KeyboardInterrupt:
+        if not has_ended():
+            say(f"still running; {stopping} stops it")
         raise
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from grid.errors import ArtifactNotFound, DownloadFailed, ExperimentNotFound, PermissionDenied
+from grid.errors import ArtifactNotFound, ConnectionFailed, DownloadFailed, ExperimentNotFound, PermissionDenied
 from tests.support.artifact_service import LARGE, Offer, archive, artifact_service, sha256
 
 EXP0 = "clever-noether-1882-exp0"
@@ -242,3 +242,12 @@ def test_small_file_that_never_comes_whole(tmp_path: Path) -> None:
             service.experiment().download_artifacts(tmp_path)
     assert len(caught.value.reasons) == 1
     assert tree(tmp_path / EXP0) == {"good.txt": b"good", "also/good.txt": b"good, too"}
+
+
+def test_file_that_a_service_never_sends(tmp_path: Path) -> None:
+    """A service that answers what else it is asked is not away: a file that it fails to send is not waited for."""
+    with artifact_service(GOOD, ALSO_GOOD, Offer("large.bin", b"x" * LARGE)) as service:
+        service.send = lambda _request, _offer: Response(status_code=503)
+        with pytest.raises(ConnectionFailed, match="the download of 'large.bin'.*6 tries"):
+            service.experiment().download_artifacts(tmp_path)
+    assert service.asked["GET"] == 24

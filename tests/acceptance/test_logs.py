@@ -42,6 +42,12 @@ if release != "now":
     print("and an error", file=sys.stderr)
 """
 
+GATED = """
+import os, sys, time
+print("begun", flush=True)
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.01)
+"""
 ENDLESS = """
 import itertools, time
 
@@ -589,3 +595,32 @@ def test_in_a_running_event_loop(counted: Experiment) -> None:
         return list(counted.logs(n_lines=2, follow=True))
 
     assert messages(asyncio.run(read())) == numbered(9, 10)
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_interrupt_while_a_log_is_followed(
+    begin: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str], has_ended: bool
+) -> None:
+    """Ctrl-C says that the run goes on if it does, whatever was known of it before; a log as it is says nothing."""
+    gate = tmp_path / "gate"
+    run = begin(GATED, f"--gate {gate}")
+    experiment = only(run)
+    wait_until(lambda: list(experiment.logs(1)), "the first line")
+    if has_ended:
+        gate.touch()
+        wait_for_run(grid.get_run(run.name))  # so that this run does not know
+    capsys.readouterr()
+    reads: list[tuple[Iterator[Any], str]] = [
+        (experiment.logs(follow=True), "e.cancel()"),
+        (run.logs(follow=True), "r.cancel()"),
+        (run.watch(), "r.cancel()"),
+        (experiment.logs(), ""),
+        (run.logs(), ""),
+    ]
+    for lines, stopping in reads:
+        next(lines)
+        with pytest.raises(KeyboardInterrupt):
+            lines.throw(KeyboardInterrupt())  # type: ignore[attr-defined]
+        said = "" if has_ended or not stopping else f"still running; {stopping} stops it\n"
+        assert capsys.readouterr().err == said
+    gate.touch()
