@@ -8,7 +8,9 @@ operations there are, and what is in their answers, is not known here; what the 
 from __future__ import annotations
 
 import asyncio
+import io
 import ipaddress
+import json
 import logging
 import os
 import time
@@ -69,6 +71,7 @@ _PASSING_CAUSES = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OS
 _HANDSHAKES = (aiohttp.WSServerHandshakeError, aiohttp.ClientHttpProxyError)
 
 _IN_MEMORY = 1 << 20  # bytes; a larger upload is streamed
+_LARGE_TEXT = 100_000  # characters, each of which may become six bytes
 _CHUNK = 1 << 18
 _BUFFER = 1 << 19  # bytes of a streamed answer that wait to be written before the service has to; twice at most
 _EXCERPT = 1 << 16  # bytes that are read of an answer that is not what was asked for
@@ -145,10 +148,16 @@ class Transport:
             answer = _Answer()
             arguments = self._arguments(self.endpoint.graphql_url, policy, patience)
             arguments["raise_for_status"] = answer.receive
+            request = _Request(query, variables)
+            # As a file: aiohttp warns of a large body that it writes in one piece, which would keep the loop.
+            body = json.dumps(request.payload).encode() if _is_large(variables) else b""
+            if body:
+                arguments |= {"json": None, "data": io.BytesIO(body)}
+                arguments["headers"]["Content-Type"] = "application/json"
             self.requests_sent += 1
             try:
                 await line.open()
-                result = await line.http.execute(_Request(query, variables), extra_args=arguments)
+                result = await line.http.execute(request, extra_args=arguments)
             except gql_errors.TransportError as error:
                 raise self._failure(error, answer, patience) from None
             return self._failures.unpack(result.data, result.errors, answer)
@@ -619,6 +628,14 @@ def _proxy(url: str) -> str | None:
     except ValueError:
         local = host == "localhost" or host.endswith(".localhost")
     return None if local or proxy_bypass(host) else getproxies().get(parts.scheme)
+
+
+def _is_large(variables: object) -> bool:
+    """Return whether texts among the variables of an operation have very many characters in all."""
+    if isinstance(variables, str):
+        return len(variables) > _LARGE_TEXT
+    inner = variables.values() if isinstance(variables, dict) else ()
+    return sum(len(each) for each in inner if isinstance(each, str)) > _LARGE_TEXT or any(map(_is_large, inner))
 
 
 async def _chunks(file: BinaryIO) -> AsyncGenerator[bytes, None]:

@@ -27,6 +27,9 @@ DEFAULT_CLUSTER = "local"
 MAX_SCRIPT_ARGS = 1_000_000
 """The most characters of a run's script arguments."""
 
+MAX_SCRIPT_COMMAND = 8_000_000
+"""The most characters of the command line that would make the same run: its arguments stand there twice, quoted."""
+
 MAX_TIMEOUT_SECONDS = 366 * 24 * 3600
 """The longest time-out that an experiment can have: a year."""
 

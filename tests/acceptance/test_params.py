@@ -212,3 +212,19 @@ def test_what_is_refused(
         _ = run.estimated_hourly_cost
     assert grid.list_runs() == before
     assert (run.id, run.status()) == (None, {})
+
+
+@pytest.mark.usefixtures("session")
+def test_arguments_of_the_greatest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may have so many characters may have them, though the run's command line has them twice."""
+    monkeypatch.chdir(tmp_path)
+    Path("run.py").write_text("import sys\nprint(sum(map(len, sys.argv[1:])))\n")
+    words = " ".join("'" * 2 + "x" * 99_997 for _ in range(9))
+    run = Run(entrypoint="run.py", script_args=words, params={"a": "'" * 90_000}, localdir=True, cpus=1)
+    run.start()
+    assert wait_for_run(run).keys() == {"SUCCEEDED"}
+    (experiment,) = run
+    (line,) = experiment.log_lines()
+    assert int(line.message) == 9 * 99_997 + len("--a") + 90_000
+    assert len(run.script_command) > 1_000_000
+    assert Run(run.name).params == {"a": "'" * 90_000}

@@ -13,7 +13,7 @@ from graphql import FieldNode, FragmentDefinitionNode, FragmentSpreadNode, Opera
 
 from grid.service.api.errors import ApiError
 from grid.service.system.settings import MAX_EXPERIMENTS
-from grid.shared.wire import MAX_SCRIPT_ARGS, ErrorCode
+from grid.shared.wire import MAX_SCRIPT_COMMAND, ErrorCode
 
 if TYPE_CHECKING:
     from graphql import DocumentNode, InlineFragmentNode, SelectionSetNode
@@ -39,7 +39,7 @@ _MAX_NESTING = 100
 # in a string. A client that goes on following the largest run says for each experiment how far it is known.
 _MAX_VALUES = MAX_EXPERIMENTS
 _MAX_VARIABLE_DEPTH = 20
-_MAX_TEXT = MAX_SCRIPT_ARGS
+_MAX_TEXT = MAX_SCRIPT_COMMAND
 
 _TOKEN = re.compile(
     r"""

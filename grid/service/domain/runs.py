@@ -37,6 +37,7 @@ from grid.service.system.world import World
 from grid.shared.wire import (
     EXPERIMENT_NAME,
     MAX_DESCRIPTION,
+    MAX_SCRIPT_COMMAND,
     MAX_TIMEOUT_SECONDS,
     MEMORY_FORM,
     PARAMS_STYLES,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _KEY_FORM = "16 to 64 letters, digits, '-' and '_'"
 _MAX_NAME = 200
-_MAX_LENGTHS = {"project": 500, "commitSha": 64, "scriptCommand": 1_000_000, "script": 4_000}
+_MAX_LENGTHS = {"project": 500, "commitSha": 64, "scriptCommand": MAX_SCRIPT_COMMAND, "script": 4_000}
 _MAX_SETTING = 4_000
 _PARAMS_STYLES = {word: style for style, word in PARAMS_STYLES.items()}
 _NAME_TRIES = 20
