@@ -115,8 +115,10 @@ class Artifact:
         Returns
         -------
         BinaryIO
-            A buffered file that can seek. It has the size that the file has now. If the file is changed while it is
-            read, reading on fails with an `OSError`.
+            A buffered file that can seek. It has the size that the file has when it is first read, or when its end is
+            first sought; ``read()`` gets all of that at once. Otherwise 1 MiB is fetched at a time, and if the file is
+            changed meanwhile, reading on fails with an `OSError`. That it has only grown makes no difference: what a
+            script still appends to is had whole by ``read()``, :meth:`read_bytes` and :meth:`download`.
 
         Raises
         ------

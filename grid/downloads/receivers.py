@@ -188,17 +188,20 @@ class RangeReceiver:
     Parameters
     ----------
     first, last
-        The places of its first and its last byte.
+        The places of its first and its last byte; None for all that comes after the first.
     etag
-        Tells the file from what may be at its path meanwhile; empty for whatever is there.
+        Tells the file from what may be at its path meanwhile; empty for whatever is there, as far as that goes.
     """
 
-    def __init__(self, first: int, last: int, etag: str) -> None:
+    def __init__(self, first: int, last: int | None, etag: str = "") -> None:
         self.content = bytearray()
         self.etag = etag
         self.has_changed = False
-        """Whether there is another file at the path by now."""
-        self._first, self._last = first, last
+        """Whether there is another file at the path by now, or no such part of it."""
+        self.size = 0
+        """How many bytes the whole file has, once some of it has come."""
+        self._first, self._last, self._end = first, last, None if last is None else last + 1
+        self._is_any = not etag
 
     @property
     def received(self) -> int:
@@ -207,7 +210,8 @@ class RangeReceiver:
 
     def request(self) -> StreamRequest:
         """Ask for what is missing of the part."""
-        wanted = f"bytes={self._first + len(self.content)}-{self._last}"
+        last = "" if self._end is None else self._end - 1
+        wanted = f"bytes={self._first + len(self.content)}-{last}"
         return StreamRequest({"Range": wanted, "If-Range": _sendable(self.etag)} if self.etag else {"Range": wanted})
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
@@ -216,31 +220,47 @@ class RangeReceiver:
         if not etag:
             message = "the answer has no ETag, so it is not the file"
             raise BrokenAnswer(message)
-        self.has_changed = bool(self.etag) and etag != self.etag
-        if self.has_changed or status != _PARTIAL:
+        if self.etag and etag != self.etag and self._is_any:
+            # Nobody has got anything of what it was before.
+            self.etag, self._end = "", None if self._last is None else self._last + 1
+            self.content.clear()
+            message = "the file has become another since a part of it came"
+            raise BrokenAnswer(message)
+        if self._is_any and status != _PARTIAL:
+            message = "the answer is not a part, although one was asked for"
+            raise BrokenAnswer(message)
+        if etag != (self.etag or etag) or status != _PARTIAL:
             self.has_changed = True
             raise Changed
-        self.etag = etag
-        if _range_of(headers)[0] != self._first + len(self.content):
+        first, last, size = _range_of(headers)
+        if first != self._first + len(self.content):
             message = "the answer is another part than was asked for"
             raise BrokenAnswer(message)
+        if self._is_any and not self.etag:
+            # It may have become shorter since it was listed.
+            self._end = size if self._end is None else min(self._end, size)
+        if last + 1 != self._end:
+            message = "the answer is another part than was asked for"
+            raise BrokenAnswer(message)
+        self.etag, self.size = etag, size
 
     def take(self, piece: bytes | memoryview) -> None:
         """Append to it, but no more than was asked for."""
-        if len(self.content) + len(piece) > self._last + 1 - self._first:
+        if self._end is not None and self._first + len(self.content) + len(piece) > self._end:
             message = "the answer is longer than what was asked for"
             raise BrokenAnswer(message)
         self.content += piece
 
     def end(self) -> None:
         """See that nothing is missing."""
-        if not self.has_changed and len(self.content) != self._last + 1 - self._first:
+        if self._end is None or self._first + len(self.content) != self._end:
             message = "the answer is another part than was asked for"
             raise BrokenAnswer(message)
 
     def begin_anew(self) -> None:
-        """Note that the file has become shorter."""
+        """Note that the file is shorter than that."""
         self.has_changed = True
+        raise Changed
 
 
 class BundleReceiver(Generic[_S]):

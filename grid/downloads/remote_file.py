@@ -26,7 +26,8 @@ class RemoteFile(io.RawIOBase):
     remote
         Where it is.
     record
-        What it was when it was opened: if it has changed, nothing more is read of it.
+        What it was when it was opened. While its script runs, what it is when it is first read counts: if it has
+        changed after that, nothing more is read of it.
     """
 
     def __init__(self, remote: Remote, record: ArtifactRecord) -> None:
@@ -34,6 +35,7 @@ class RemoteFile(io.RawIOBase):
         self._remote = remote
         self._record = record
         self._size = int(record.size)
+        self._etag = record.etag if remote.had_ended else ""
         self._place = 0
 
     @property
@@ -52,6 +54,8 @@ class RemoteFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place in the file, and return it."""
         self._check_open()
+        if whence == os.SEEK_END and not self._etag:
+            self._etag = self._record.etag  # from here on its size is known to whoever reads it
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}.get(whence)
         if start is None or start + offset < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
@@ -72,20 +76,25 @@ class RemoteFile(io.RawIOBase):
 
     def readall(self) -> bytes:
         """Read the rest with one request."""
-        return bytes(self._read(self._size - self._place))
+        return bytes(self._read(None))
 
-    def _read(self, count: int) -> bytes | bytearray:
+    def _read(self, count: int | None) -> bytes | bytearray:
         self._check_open()
-        first, end = self._place, min(self._place + count, self._size)
-        if end <= first:
+        if self._etag:
+            count = min(self._size - self._place, self._size if count is None else count)
+        if count is not None and count <= 0:
             return b""
-        receiver = RangeReceiver(first, end - 1, self._record.etag)
+        last = None if count is None else self._place + count - 1
+        receiver = RangeReceiver(self._place, last, self._etag)
         with suppress(Changed):
             if not loop.run(self._remote.receive(self._record, receiver)):
                 raise FileNotFoundError(errno.ENOENT, "it was removed while it was read", self.name)
-        if receiver.has_changed:
+        if receiver.has_changed and self._etag:
             raise OSError(errno.ESTALE, "it was changed while it was read", self.name)
-        self._place = end
+        if receiver.has_changed:  # nothing is there yet
+            return b""
+        self._etag, self._size = receiver.etag, receiver.size
+        self._place += len(receiver.content)
         return receiver.content
 
     def _check_open(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 import re
 from collections.abc import Iterator
@@ -217,6 +218,66 @@ def test_file_that_is_overwritten_without_pause(session: sessions.Session, tmp_p
     experiment.download_artifacts(folder, progress=False)
     number = int.from_bytes((there / "state.bin").read_bytes()[:8], "big")
     assert number > 0
+
+
+GROWING = """
+import os, sys
+from pathlib import Path
+Path("empty.bin").touch()
+small, large = (open(name, "ab", buffering=0) for name in ("small.bin", "large.bin"))
+small.write(b"0123456789")
+large.write(b"0123456789" * 300_000)
+Path("ready").touch()
+opened = Path(sys.argv[2])
+while not opened.exists():
+    pass
+Path("empty.bin").write_bytes(b"no more")
+while not opened.with_name("gate").exists():
+    if os.fstat(small.fileno()).st_size < 500_000:
+        small.write(b"0123456789")
+        large.write(b"0123456789")
+    os.utime(small.fileno())
+    os.utime(large.fileno())
+"""
+
+
+def test_open_file_that_grows(session: sessions.Session, tmp_path: Path) -> None:
+    """A file that has grown since it was opened is read, up to its size at the first read; and from any place."""
+    opened = tmp_path / "opened"
+    run = starter(tmp_path)(GROWING, f"--opened {opened}")
+    experiment = only(run)
+    try:
+        wait_until(lambda: "ready" in experiment.artifacts, "the script")
+        with ExitStack() as stack:
+            files = {
+                name: stack.enter_context(experiment.artifacts[f"{name}.bin"].open())
+                for name in ("empty", "small", "large")
+            }
+            middle, whole = (stack.enter_context(experiment.artifacts["large.bin"].open()) for _ in range(2))
+            opened.touch()
+            wait_until(lambda: experiment.artifacts["small.bin"].size > 1_000, "growth")
+            assert files["empty"].read() == b"no more"
+            assert files["small"].read(10) == b"0123456789"
+            rest = files["small"].read()
+            assert len(rest) > 900
+            assert rest == b"0123456789" * (len(rest) // 10)
+            assert files["small"].seek(0, io.SEEK_END) == len(rest) + 10
+            assert files["large"].read(25) == b"0123456789012345678901234"
+            assert middle.seek(1_000_005) == 1_000_005
+            assert middle.read(10) == b"5678901234"
+            content = whole.read()
+            assert len(content) > 3_000_900
+            assert content == b"0123456789" * (len(content) // 10)
+            seen = experiment.artifacts["large.bin"]
+            wait_until(lambda: experiment.artifacts["large.bin"] != seen, "another change")
+            with pytest.raises(OSError, match="changed while it was read: 'large.bin'"):
+                files["large"].read()
+    finally:
+        opened.touch()
+        (tmp_path / "gate").touch()
+        wait_for_run(run)
+    with experiment.artifacts["large.bin"].open() as file:
+        assert file.read(10) + file.read() == b"0123456789" * (experiment.artifacts["large.bin"].size // 10)
 
 
 @pytest.mark.parametrize("how", ["exit", "machine"])
