@@ -174,7 +174,8 @@ class Experiment:
 
         What lay beside the working copy, as ``../data/x``, goes to ``<folder>/<experiment>/_beside/data/x``. Files are
         checked against the SHA-256 that the service has. What is there already, and equal, is not fetched again; what
-        was interrupted goes on where it broke off.
+        was interrupted goes on where it broke off. A service that goes away meanwhile is waited for, for up to 10
+        minutes, and stderr says so.
 
         Parameters
         ----------
