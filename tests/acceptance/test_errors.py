@@ -51,8 +51,8 @@ NEEDS_LOGIN: dict[str, Callable[[], object]] = {
     "runs": lambda: len(grid.runs),
 }
 NEEDS_NO_LOGIN = {
-    *("Experiment", "GridError", "GridWarning", "LogLine", "LogPrinted", "StatusChanged"),
-    *("__version__", "aio", "errors", "login", "schema_path"),
+    *("Experiment", "GridError", "GridWarning", "LogLine", "LogPrinted", "Preview", "StatusChanged"),
+    *("__version__", "aio", "errors", "login", "schema_path", "sweep"),
 }
 
 
