@@ -128,7 +128,7 @@ def test_cancelled_run_costs_nothing_after_it_was_read(script: Path) -> None:
 
 def test_succeeded_run_costs_nothing_after_it_was_read(script: Path) -> None:
     """What has succeeded is final: a loaded run of it costs nothing at all."""
-    started = grid.create_run(str(script), script_args="--code '[0, 0]'", cpus=1)
+    started = grid.create_run(str(script), script_args="--code 0", repeats=2, cpus=1)
     wait_for_run(started)
 
     assert set(looks(grid.Run(started.name)).values()) == {0}

@@ -106,7 +106,7 @@ def test_nothing_is_lost(first: sqlite3.Connection) -> None:
     assert len(before["events"]) > len(ENDS)
     migrated(first)
     new: dict[str, dict[str, Any]] = {"users": {"disabled_at": None}}
-    new["runs"] = {"deleted_indices": "[]", "varying": "[]"}
+    new["runs"] = {"deleted_indices": "[]", "varying": "[]", "launch": ""}
     new["clusters"] = {"paused_by": None}
     new["experiments"] = {"memory_bytes": 0}
     for name, rows in before.items():
