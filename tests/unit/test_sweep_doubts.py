@@ -193,7 +193,7 @@ def test_the_nearest_name_with_the_arguments_given() -> None:
         ("act='LeakyReLU(0.1)'", "'act=LeakyReLU(0.1)' is passed on as it is"),
         ("'LeakyReLU(0.1)'", "'LeakyReLU(0.1)' is passed on as it is"),
         ("--x 'uniform (0, 1, 3)'", "uniform is no form of the grammar"),
-        ("--x=GELU(0, 1)", "a space outside of quotes separates words; as one it is --x='GELU(0, 1)'"),
+        ("--x=GELU(0, 1)", "a space outside of quotes separates words; as one it is --x=\"['GELU(0, 1)']\""),
         ("--x {0.1,0.2}", ("--x '{0.1,0.2}' is passed on as it is: braces are no form of the grammar; a list is "
           "written in brackets; without this warning, --x \"['{0.1,0.2}']\"")),
         ("--x '{\"a\": 1}'", "--x '{\"a\": 1}' is passed on as it is: braces are no form"),
@@ -204,20 +204,23 @@ def test_the_nearest_name_with_the_arguments_given() -> None:
         ("lr=0.1,0.2", "to sweep, write 'lr=[0.1,0.2]'; without this warning, \"lr=['0.1,0.2']\""),
         ("a,b,c", "to sweep, write '[a,b,c]'"),
         ("--x=a,b", "to sweep, write --x='[a,b]'"),
+        ("--x a%b,b@c", "to sweep, write --x \"['a%b', 'b@c']\""),
         ("--betas '0.9, 0.999'", "to sweep, write --betas '[0.9, 0.999]'"),
         ("model.layers=[8,16]", "model.layers=[8,16] is swept as 2 values; one list is [[8,16]]"),
-        ("+x='[[1], [2]]'", "+x=[[1], [2]] is swept as 2 values; one list is [[[1], [2]]]"),
-        ("-m x=[a,b]", "x=[a,b] is swept as 2 values; one list is [[a,b]]"),
+        ("+x='[[1], [2]]'", "+x=[[1], [2]] is swept as 2 values; one list is '+x=[[[1], [2]]]'"),
+        ("-m x=[a,b]", "x=[a,b] is swept as 2 values; one list is \"x=[['a', 'b']]\""),
         ("x=[8]", "x=[8] is swept as 1 value; one list is [[8]]"),
         ("--x [5]", "--x '[5]' is swept as 1 value, without the brackets; one list is --x '[[5]]'"),
         ("--x=[True]", "--x='[True]' is swept as 1 value"),
-        ("[a,]", "'[a,]' is swept as 1 value"),
+        ("[a,]", "'[a,]' is swept as 1 value, without the brackets; one list is \"[['a']]\""),
         ("--x [INFO]", ("--x '[INFO]' is passed on as it is: one word in brackets is no list; a list of it is "
           "--x \"['INFO']\"; without this warning, --x \"['[INFO]']\"")),
         ("x=[resnet-18]", "'x=[resnet-18]' is passed on as it is"),
-        ("--note [WIP first try]", "a space outside of quotes separates words; as one it is --note '[WIP first try]'"),
+        ("--note [WIP first try]", ("a space outside of quotes separates words; as one it is --note "
+          "\"['[WIP first try]']\"; without this warning, --note \"['[WIP']\"")),
         ("-l[1,2]", ("-l[1,2] is passed on as it is: a value that is swept stands apart from its flag; to sweep, "
           "write -l '[1,2]'")),
+        ("-l[1, 2]", "to sweep, write -l '[1, 2]'"),
         ("-l[1,2] file", "to sweep, write -l '[1,2]'"),
         ("--lr[1,2]", "to sweep, write --lr '[1,2]'"),
         ("-l'uniform(0, 1, 3)'", "to sweep, write -l 'uniform(0, 1, 3)'"),
@@ -229,6 +232,23 @@ def test_the_nearest_name_with_the_arguments_given() -> None:
 def test_warnings(script_args: str, expected: str) -> None:
     """One line, with the value as it is typed, and what to write: for what may be meant, and for what is there."""
     assert expected in said(script_args)
+
+
+@pytest.mark.parametrize(
+    ("script_args", "suggestion", "words"),
+    [
+        ("x=[a,b]", "\"x=[['a', 'b']]\"", [["x=['a', 'b']"]]),
+        ("x='[1, 2]'", "'x=[[1, 2]]'", [["x=[1, 2]"]]),
+        ("--x [adam,]", "--x \"[['adam']]\"", [["--x", "['adam']"]]),
+        ("--x a@b,c", "--x \"['a@b', c]\"", [["--x", "a@b"], ["--x", "c"]]),
+        ("--x [WIP it is]", "--x \"['[WIP it is]']\"", [["--x", "[WIP it is]"]]),
+        ("-l[1, 2]", "-l '[1, 2]'", [["-l", "1"], ["-l", "2"]]),
+    ],
+)
+def test_what_a_warning_says_to_write_is_understood(script_args: str, suggestion: str, words: list[list[str]]) -> None:
+    """It is quoted where it must be, and means what the warning says."""
+    assert any(suggestion in line for line in grid(script_args).warnings if "script_args" not in line)
+    assert [list(trial.arguments) for trial in grid(suggestion).trials] == words
 
 
 @pytest.mark.parametrize(

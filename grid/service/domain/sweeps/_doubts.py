@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from grid.service.domain.sweeps._errors import as_it_is, clip, shell
 from grid.service.domain.sweeps._flags import key_in
-from grid.service.domain.sweeps._forms import is_form
+from grid.service.domain.sweeps._forms import is_form, is_valid, listed, one_list
 from grid.service.domain.sweeps._literals import SPACE, word_alone
 from grid.service.domain.sweeps._names import KNOWN
 
@@ -21,6 +21,7 @@ _BRACES_OF_A_SHELL = re.compile(r"\{[^\s{}]*+\}")
 _COMMAS = re.compile(r"[^\s,]+(?:,[^\s,]+)++|[+-]?[\d.][^\s,]*(?:,[ \t]*[+-]?[\d.][^\s,]*)++")
 _OPENED = re.compile(r"[\[(]")
 _NAME = re.compile(r"--?[A-Za-z][\w.-]*")
+_TO_QUOTE = re.compile(r"[\s'\"]")
 _QUOTED_OR_LIST = re.compile(rf"\[[{SPACE}]*(?:[rRuU]?['\"]|\[)")
 
 
@@ -29,8 +30,8 @@ def of_text(argument: Argument) -> str:
     value = argument.value or ""
     if not _SUSPECT.search(value) and not _SUSPECT.search(argument.flag):
         return ""
-    for word in (argument.flag, value):
-        attached = _attached(word) if word.startswith("-") else ""
+    for word, following in ((argument.flag, value), (value, "")):
+        attached = _attached(word, following) if word.startswith("-") else ""
         if attached:
             return attached
     said = _of_value(value.strip(SPACE), argument)
@@ -48,12 +49,13 @@ def of_list(argument: Argument, length: int) -> str:
         return ""
     if argument.joined and not argument.is_flag:
         values = f"{length:,} value{'s' if length > 1 else ''}"
-        return f"{clip(f'{argument.flag}={text}')} is swept as {values}; one list is {clip(f'[{text}]')}"
+        one = one_list(text)
+        shown = argument.typed(one) if _TO_QUOTE.search(one) else clip(one)
+        return f"{clip(f'{argument.flag}={text}')} is swept as {values}; one list is {shown}"
     if length > 1:
         return ""
-    return (
-        f"{argument.typed(text)} is swept as 1 value, without the brackets; one list is {argument.typed(f'[{text}]')}"
-    )
+    one = argument.typed(one_list(text))
+    return f"{argument.typed(text)} is swept as 1 value, without the brackets; one list is {one}"
 
 
 def _of_value(text: str, argument: Argument) -> str:
@@ -63,7 +65,9 @@ def _of_value(text: str, argument: Argument) -> str:
         quoted_word = f"['{word}']"
         said = f"one word in brackets is no list; a list of it is {argument.typed(quoted_word)}"
     elif argument.meant:
-        said = f"a space outside of quotes separates words; as one it is {argument.typed(argument.meant)}"
+        whole = argument.meant if is_valid(argument.meant) else as_it_is(argument.meant)
+        said = "a space outside of quotes separates words"
+        said += f"; as one it is {argument.typed(whole)}" if whole else ""
     elif call is not None and (not call[2] or call[1] in KNOWN):
         said = f"{clip(call[1])} is no form of the grammar"
     elif _is_in_braces(text) or any("," in each or ".." in each for each in _BRACES_OF_A_SHELL.findall(text)):
@@ -71,7 +75,7 @@ def _of_value(text: str, argument: Argument) -> str:
     elif key and is_form(text[len(key) + 1 :]):
         said = f"only the whole value of a flag is swept; as a word of its own it is {shell(text)}"
     elif _COMMAS.fullmatch(text):
-        said = f"commas alone make no list; to sweep, write {argument.typed(f'[{text}]')}"
+        said = f"commas alone make no list; to sweep, write {argument.typed(listed(text))}"
     else:
         said = ""
     return said
@@ -89,8 +93,8 @@ def _is_in_braces(text: str) -> bool:
     return False
 
 
-def _attached(word: str) -> str:
-    """Return what is to be said of ``-l[1,2]``, which is a flag with a long name, or a value."""
+def _attached(word: str, following: str) -> str:
+    """Return what is to be said of ``-l[1,2]``, which is a flag with a long name, or a value, and of ``-l[1, 2]``."""
     opened = _OPENED.search(word)
     if opened is None:
         return ""
@@ -100,7 +104,7 @@ def _attached(word: str) -> str:
     name, value = word[:begin], word[begin:]
     if not _NAME.fullmatch(name) or not is_form(value):
         return ""
-    return (
-        f"{clip(word)} is passed on as it is: a value that is swept stands apart from its flag; to sweep, write "
-        f"{name} {shell(value)}"
+    right = next(filter(is_valid, (value, f"{value} {following}")), "")
+    return f"{clip(word)} is passed on as it is: a value that is swept stands apart from its flag" + (
+        f"; to sweep, write {name} {shell(right)}" if right else ""
     )

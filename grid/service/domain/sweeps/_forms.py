@@ -21,7 +21,7 @@ from grid.service.domain.sweeps._literals import (
     written,
 )
 
-__all__ = ["Form", "Switch", "closes", "is_form", "read"]
+__all__ = ["Form", "Switch", "closes", "is_form", "is_valid", "listed", "one_list", "read"]
 
 
 Form = tuple[str, ...] | range | Draws | Switch
@@ -80,6 +80,24 @@ def is_form(text: str) -> bool:
         return read(text) != (text,)
     except WrongForm:
         return True
+
+
+def listed(text: str) -> str:
+    """Return the list of the texts between commas, in quotes where they need some; an example if that is not simple."""
+    return f"[{text}]" if is_valid(f"[{text}]") else _quote_words(f"[{text}]")
+
+
+def one_list(text: str) -> str:
+    """Return the list that holds a list as its one value. A word in that needs quotes, which it does not in a list."""
+    return f"[{text}]" if is_valid(f"[{text}]") else f"[{literal(parse(text))}]"
+
+
+def is_valid(text: str) -> bool:
+    """Return whether a text is wholly a form of the grammar, and a right one."""
+    try:
+        return read(text) != (text,)
+    except WrongForm:
+        return False
 
 
 def closes(text: str) -> bool:
