@@ -18,7 +18,7 @@ from grid.definition.params import without_params
 from grid.definition.starting import check_together, module_of
 from grid.definition.variables import inherit, merged, named_only, shown_environment, without_values
 from grid.errors import ConfigError, InvalidArgument, SourceError
-from grid.shared.words import split
+from grid.shared.words import split, starts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -214,15 +214,18 @@ def to_settings_input(definition: RunDefinition) -> dict[str, Any]:
 
 def _script_args(definition: RunDefinition) -> str:
     """Return the arguments of the script with those of the configuration file, which come before a bare ``--``."""
-    words = split(definition.script_args).words
+    text = definition.script_args
+    words = split(text).words
+    end = words.index("--") if "--" in words else len(words)
     # Arguments override the file here, too: of a flag that stands in both, the argument's value counts.
-    flags = {word.partition("=")[0] for word in words}
+    flags = {word.partition("=")[0] for word in words[:end]}
     of_file = without_params(definition.file_params, definition.params)
     added = param_words({flag: value for flag, value in of_file.items() if flag not in flags})
-    if added and "--" in words:
-        end = words.index("--")
-        return shlex.join([*words[:end], *added, *words[end:]])
-    return " ".join(filter(None, [definition.script_args, shlex.join(added)]))
+    if added and end < len(words):
+        # The text stays as it is typed: what is to be said of it is said by the service.
+        place = starts(text)[end]
+        return f"{text[:place]}{shlex.join(added)} {text[place:]}"
+    return " ".join(filter(None, [text, shlex.join(added)]))
 
 
 def grid_config(definition: RunDefinition) -> dict[str, Any]:

@@ -95,6 +95,19 @@ def split(text: str, name: str = "script_args") -> Words:
     return _Splitter(text, name).split()
 
 
+def starts(text: str) -> list[int]:
+    """Return where in a text that `split` can split each word begins.
+
+    Examples
+    --------
+    >>> starts("--a  'b c' d")
+    [0, 5, 11]
+    """
+    splitter = _Splitter(text, "script_args")
+    splitter.split()
+    return splitter.starts
+
+
 def passable(text: str) -> bool:
     """Return whether a process can be given `text` as an argument."""
     if "\0" in text:
@@ -119,6 +132,7 @@ class _Splitter:
     def __init__(self, text: str, name: str) -> None:
         self._text = text
         self._name = name
+        self.starts: list[int] = []
         self._found: dict[str, list[str]] = {}
 
     def split(self) -> Words:
@@ -132,7 +146,11 @@ class _Splitter:
                 if pieces:
                     words.append("".join(pieces))
                     pieces.clear()
-            elif kind == "double":
+                position = match.end()
+                continue
+            if not pieces and kind != "joined":
+                self.starts.append(position)
+            if kind == "double":
                 pieces.append(self._in_quotes(match["double"]))
             elif kind in ("plain", "single", "escaped"):
                 pieces.append(match[kind])

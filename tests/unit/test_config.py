@@ -223,6 +223,20 @@ def test_arguments_of_the_file_come_before_two_dashes(tmp_path):
     assert to_settings_input(define(tmp_path, text, script_args="-- a"))["scriptArgs"] == "--lr 0.1 --fast -- a"
 
 
+@pytest.mark.parametrize(
+    ("script_args", "expected"),
+    [
+        ("--x $HOME  -- ~/a", "--x $HOME  --lr 0.1 --fast -- ~/a"),
+        ("'--' a --lr 2", "--lr 0.1 --fast '--' a --lr 2"),
+        ('--x "a -- b" \\\n--', '--x "a -- b" \\\n--lr 0.1 --fast --'),
+    ],
+)
+def test_flags_of_the_file_leave_the_text_as_it_is_typed(tmp_path, script_args, expected):
+    """What is to be said of it is said by the service; words after a bare ``--`` take nothing away from the file."""
+    definition = define(tmp_path, "hyper_params: {params: {--lr: 0.1, --fast: true}}", script_args=script_args)
+    assert to_settings_input(definition)["scriptArgs"] == expected
+
+
 def test_params_win_over_the_files_by_name(tmp_path):
     """Of an argument that stands in both, also in the file's own `params`, the one that was given counts."""
     text = "hyper_params: {params: {--lr: 0.1, -n: 1, --fast: true}, values: {lr: 7}}"
