@@ -173,9 +173,8 @@ def one_of(allowed: Sequence[str]) -> Callable[[str, object], None]:
 
 def check_repeats(name: str, value: object) -> None:
     """Refuse what is not a whole number of 1 or more."""
-    check_number(name, value)
-    if value == 0:
-        msg = f"{name} must be a whole number from 1, not 0"
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_INT:
+        msg = f"{name} must be a whole number from 1 to {_MAX_INT}, not {shown(value)}"
         raise InvalidArgument(msg)
 
 

@@ -68,7 +68,7 @@ LONG = "a" * 201
         ({"entrypoint": "run.py", "script_args": ["--a", "1"]}, r"script_args must be one string.*shlex\.join"),
         ({"entrypoint": "run.py", "config_file": "gone.yml"}, "gone.yml"),
         ({"entrypoint": "-m run.py"}, "name a module behind -m.*'run' behind -m"),
-        ({"entrypoint": "run.py", "repeats": 0}, "repeats must be a whole number from 1, not 0"),
+        ({"entrypoint": "run.py", "repeats": 0}, "repeats must be a whole number from 1 to 2147483647, not 0"),
         ({"entrypoint": "run.py", "params_style": "-k v"}, "params_style must be '--k v', '--k=v' or 'k=v'"),
         ({"entrypoint": "run.py", "params": "lr=1"}, "params must be a dict"),
         ({"entrypoint": "run.py", "working_dir": "../up"}, 'working_dir must be "root", "script".*\'../up\''),

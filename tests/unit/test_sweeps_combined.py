@@ -371,6 +371,9 @@ def test_one_long_argument() -> None:
         with pytest.raises(SweepError, match=r"131,\d\d\d bytes, but .* at most 131,071 .*file") as caught:
             sweep(script_args)
         assert caught.value.flag == flag
+        assert str(caught.value).startswith(f"{flag}: an argument" if flag else "an argument")
+    with pytest.raises(SweepError, match="^--text: an argument"):
+        sweep(params=f'[{{"a": 1, "text": "{"x" * (most + 1)}"}}]')
     with pytest.raises(SweepError, match=r"--text=xxx.* 131,078 bytes"):
         sweep(strategy="none", params=f'{{"text": "{"x" * most}"}}', params_style="--k=v")
 

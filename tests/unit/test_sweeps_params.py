@@ -175,7 +175,7 @@ def test_strategies_see_params() -> None:
 def test_text_is_never_evaluated() -> None:
     """A text is passed on as it is; one that is wholly a form is warned of, once, with what sweeps."""
     for text in ("[1,2]", "uniform(0, 1, 3)", "range(3)", " [1, 2] "):
-        for params in ({"a": text}, {"a": [text, "x"]}, [{"a": text}]):
+        for params in ({"a": text}, {"a": [text, "x"]}, [{"a": text}], {"a": {"words": [text]}}):
             expansion = sweep(params)
             assert expansion.trials[0].arguments == ("--a", text)
             (warning,) = expansion.warnings

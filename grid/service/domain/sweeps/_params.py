@@ -248,7 +248,7 @@ class _Reader:
             if not isinstance(value, (str, bool)):
                 raise SweepError(f"params: {clip(flag)}: a tuple holds numbers, texts, True and False", flag)
             if isinstance(value, str):
-                self._check_passable(flag, value)
+                self._check_text(flag, value)
             words.append(str(value))
         return Choice((flag, *words), {name: " ".join(words)})
 

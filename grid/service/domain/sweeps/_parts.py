@@ -12,7 +12,7 @@ from typing import Protocol
 
 from grid.service.domain.sweeps._command import Argument
 from grid.service.domain.sweeps._distributions import Draws
-from grid.service.domain.sweeps._errors import SweepError, WrongForm, quoted
+from grid.service.domain.sweeps._errors import SweepError, WrongForm, clip, quoted
 from grid.service.domain.sweeps._random import numbers
 
 _LONGEST_FLOAT = 24
@@ -290,12 +290,17 @@ def check_bytes(parts: Sequence[Part]) -> None:
         Names the flag, the size, and what may be done.
     """
     for part in parts:
+        if isinstance(part, Combinations):
+            for row in part.rows:
+                check_bytes(row)
+            continue
         begins, size = part.longest()
         if size > _MOST_BYTES:
+            where = f"{clip(part.flag)}: " if part.flag else ""
             raise SweepError(
-                f"an argument that begins with {quoted(begins)} has {size:,} bytes, but a process can be given at most "
-                f"{_MOST_BYTES:,} in one argument (128 KiB): write the value to a file in your project, and pass the "
-                "file's name",
+                f"{where}an argument that begins with {quoted(begins)} has {size:,} bytes, but a process can be given "
+                f"at most {_MOST_BYTES:,} in one argument (128 KiB): write the value to a file in your project, and "
+                "pass the file's name",
                 part.flag,
             )
 
