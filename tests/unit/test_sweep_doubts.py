@@ -192,7 +192,10 @@ def test_the_nearest_name_with_the_arguments_given() -> None:
         ("--x 'nn.GELU()'", "nn.GELU is no form of the grammar"),
         ("act='LeakyReLU(0.1)'", "'act=LeakyReLU(0.1)' is passed on as it is"),
         ("'LeakyReLU(0.1)'", "'LeakyReLU(0.1)' is passed on as it is"),
-        ("--x 'uniform (0, 1, 3)'", "uniform is no form of the grammar"),
+        ("--x 'uniform (0, 1, 3)'", ("a space before the parenthesis makes it a text; to sweep, write --x "
+          "'uniform(0, 1, 3)'; without this warning")),
+        ("--x 'uniform (0, 1)'", "a space before the parenthesis makes it a text; without this warning"),
+        ("--x 1,2]", "commas alone make no list; without this warning, --x \"['1,2]']\""),
         ("--x=GELU(0, 1)", "a space outside of quotes separates words; as one it is --x=\"['GELU(0, 1)']\""),
         ("--x {0.1,0.2}", ("--x '{0.1,0.2}' is passed on as it is: braces are no form of the grammar; a list is "
           "written in brackets; without this warning, --x \"['{0.1,0.2}']\"")),

@@ -126,6 +126,8 @@ def _distribution(name: str, text: str) -> Draws:
             shown,
         )
     sized = _sized(arguments)
+    if arguments == [[]]:
+        raise WrongForm("the list is empty, so there is nothing to choose from", shown)
     _distributions.check(name, sized)
     choices: tuple[str, ...] = ()
     if name == "choice":
@@ -183,9 +185,15 @@ def _arguments(name: str, text: str) -> tuple[list[object], bool]:
             may_repeat = value
         arguments = [literal(node) for node in tree.args]
     except NotLiteral as error:
-        must = "" if isinstance(error, OtherNumber) else f"; the arguments of {name} must be plain numbers"
+        must = "" if isinstance(error, OtherNumber) else f"; {_takes(name)}"
         raise WrongForm(f"{error}{must}", example(name), text) from None
     for argument in arguments:
         if isinstance(argument, (str, tuple)) or argument is None or (isinstance(argument, list) and name != "choice"):
-            raise WrongForm(f"the arguments of {name} must be numbers, not {clip(repr(argument))}", example(name))
+            raise WrongForm(f"{_takes(name)}, not {clip(repr(argument))}", example(name))
     return arguments, may_repeat
+
+
+def _takes(name: str) -> str:
+    if name == "choice":
+        return "choice takes a list, or a whole number, and the number of samples"
+    return f"the arguments of {name} must be numbers"

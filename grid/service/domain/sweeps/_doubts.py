@@ -68,17 +68,25 @@ def _of_value(text: str, argument: Argument) -> str:
         whole = argument.meant if is_valid(argument.meant) else as_it_is(argument.meant)
         said = "a space outside of quotes separates words"
         said += f"; as one it is {argument.typed(whole)}" if whole else ""
-    elif call is not None and (not call[2] or call[1] in KNOWN):
+    elif call is not None and call[2] and call[1] in KNOWN:
+        right = f"{call[1]}{text[call.end(2) :]}"
+        said = "a space before the parenthesis makes it a text"
+        said = _advised(said, argument, right if is_valid(right) else "")
+    elif call is not None and not call[2]:
         said = f"{clip(call[1])} is no form of the grammar"
     elif _is_in_braces(text) or any("," in each or ".." in each for each in _BRACES_OF_A_SHELL.findall(text)):
         said = "braces are no form of the grammar; a list is written in brackets"
     elif key and is_form(text[len(key) + 1 :]):
         said = f"only the whole value of a flag is swept; as a word of its own it is {shell(text)}"
     elif _COMMAS.fullmatch(text):
-        said = f"commas alone make no list; to sweep, write {argument.typed(listed(text))}"
+        said = _advised("commas alone make no list", argument, listed(text))
     else:
         said = ""
     return said
+
+
+def _advised(said: str, argument: Argument, value: str) -> str:
+    return f"{said}; to sweep, write {argument.typed(value)}" if value else said
 
 
 def _is_in_braces(text: str) -> bool:

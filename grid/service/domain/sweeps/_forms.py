@@ -36,6 +36,7 @@ _CALL = re.compile(r"([A-Za-z_][\w.]*)\(", re.ASCII)
 _BARE = re.compile(r"[^\s\[\]()'\",][^\[\]()'\",]*")
 
 _LIST_EXAMPLE = "[32, 64, 128]"
+_WORDS_EXAMPLE = "['resnet18', 'vit']"
 
 
 def read(text: str) -> Form:
@@ -83,8 +84,8 @@ def is_form(text: str) -> bool:
 
 
 def listed(text: str) -> str:
-    """Return the list of the texts between commas, in quotes where they need some; an example if that is not simple."""
-    return f"[{text}]" if is_valid(f"[{text}]") else _quote_words(f"[{text}]")
+    """Return the list of the texts between commas, in quotes where they need some; empty if that is not simple."""
+    return next(filter(is_valid, (f"[{text}]", _with_quotes(f"[{text}]"))), "")
 
 
 def one_list(text: str) -> str:
@@ -143,15 +144,15 @@ def _list(text: str) -> tuple[str, ...]:
             "also words of letters, digits and _ . / : + - without quotes"
         )
         reason = str(error) if isinstance(error, OtherNumber) else f"{error}{holds}"
-        raise WrongForm(reason, _quote_words(text), text) from None
+        raise WrongForm(reason, _with_quotes(text) or _WORDS_EXAMPLE, text) from None
     if not values:
         raise WrongForm("the list is empty, so there would be no experiments; one empty list is [[]]", "[[]]")
     return values
 
 
-def _quote_words(text: str) -> str:
-    """Return the list with quotes around its words if it is simple enough to be sure of it, else an example."""
+def _with_quotes(text: str) -> str:
+    """Return the list with quotes around its words; empty if it is not simple enough to be sure of it."""
     elements = [element.strip(SPACE) for element in text[1:-1].split(",")]
     if len(text) > _LONGEST_GUESS or not all(map(_BARE.fullmatch, elements)):
-        return "['resnet18', 'vit']"
+        return ""
     return f"[{', '.join(each if can_be_bare(each) else repr(each) for each in elements)}]"
