@@ -15,7 +15,8 @@ from grid.shared.wire import MAX_SCRIPT_ARGS
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _CURLY = "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
 _UNSEEN = "\u00a0\u2000-\u200b\u202f\u205f\u3000\ufeff"
-_EXPANDED = r"\$(?:[A-Za-z_]\w*|\{[^}\s]*\}?|\([^)\s]*\)?|[0-9@*#?$!-])"
+_NAMED = r"[A-Za-z_]\w*|[0-9@*#?$!-]"
+_EXPANDED = rf"\$(?:{_NAMED}|\{{[^}}\s]*\}}?|\([^)\s]*\)?)"
 
 # Each alternative takes what it can and gives nothing back, so the time is linear in the length of the text.
 _PIECE = re.compile(
@@ -37,7 +38,7 @@ _PIECE = re.compile(
     re.ASCII | re.DOTALL | re.VERBOSE,
 )
 _ESCAPED_IN_QUOTES = re.compile(r'\\(?:([$`"\\])|\r?\n)')
-_EXPANDED_IN_QUOTES = re.compile(rf"\\.|({_EXPANDED}|`[^`\s]*+`?)", re.ASCII | re.DOTALL)
+_EXPANDED_IN_QUOTES = re.compile(rf"\\.|(\$(?:{_NAMED}|\{{[^}}]*+\}}?|\([^)]*+\)?)|`[^`]*+`?)", re.ASCII | re.DOTALL)
 _SPACE = " \t\r\n"
 
 _LONGEST_QUOTE = 100

@@ -127,6 +127,8 @@ def test_words(text: str, expected: tuple[str, ...]) -> None:
         ('--a "x ${A_1}y"', "${A_1} is", "what it stands for"),
         ("--a $(nproc)", "$(nproc) is", "what it stands for"),
         ('--a `nproc` "`date`"', "`nproc`, `date` are", "what it stands for"),
+        ('--a "$(ls -l) `date +%s` ${A:-a b}"', "$(ls -l), `date +%s`, ${A:-a b} are", "what it stands for"),
+        ('--a "\\`date +%s\\` $(ls"', "$(ls is", "what it stands for"),
         ("--a 'x' \"costs $5\" $?", "$5, $? are", "single quotes"),
         ("--a $'a\\tb'", "$' is", "what it stands for"),
         ("$A $B $C $D $A", "$A, $B, $C and more are", "what it stands for"),
