@@ -85,8 +85,8 @@ class Preview:
     # What both say
 
     def _headline(self) -> str:
-        what = f", {self.shape}" if self.shape else ", all of them the same" if self.experiment_count > 1 else ""
-        return f"{_counted(self.experiment_count, 'experiment')}{what}"
+        what = self.shape or ("all with the same parameters" if self.experiment_count > 1 else "")
+        return f"{_counted(self.experiment_count, 'experiment')}{f', {what}' if what else ''}"
 
     def _more(self) -> str:
         more = self.experiment_count - len(self.experiments)
@@ -235,7 +235,9 @@ def shape_of(plan: PlannedRun, *, is_search: bool, repeats: int = 1) -> str:
     labels = [names[0] if len(names) == 1 else f"({', '.join(names)})" for names in axes]
     text = f"{' × '.join(labels)}: {' × '.join(f'{length:,}' for length in plan.axes)}"
     different = math.prod(plan.axes)
-    return text if different == plan.experiment_count else f"{text}, so that only {different:,} differ"
+    if different == plan.experiment_count:
+        return text
+    return f"{text}, so that only {different:,} differ in their parameters"
 
 
 def _number(count: float) -> str:

@@ -192,7 +192,8 @@ def test_what_is_in_it(describe: Describe) -> None:
         ("--a '[1, 2, 3]' --b '[4, 5, 6]'", {"strategy": "zip"}, "(a, b): 3"),
         ("--c 'range(4)'", {"params": [{"a": 1, "b": 2}, {"a": 3, "b": 4}]}, "c × (a, b): 4 × 2"),
         ("--a '[1, 2]'", {"repeats": 5}, "a × repeat: 2 × 5"),
-        ("--a '[1, 1, 2]'", {}, "a: 2, so that only 2 differ"),
+        ("--a '[1, 1, 2]'", {}, "a: 2, so that only 2 differ in their parameters"),
+        ("--a '[1, 2]' --a 3 --b '[1, 2]'", {}, "b: 2, so that only 2 differ in their parameters"),
         ("--a 'range(6)' --b 'range(8)'", {"strategy": "random_search", "num_trials": 10}, "a × b: 10 of 48"),
         ("--a 'range(6)'", {"strategy": "random_search", "num_trials": 1}, "1 of 6"),
         ("--a 'range(6)'", {"strategy": "random_search", "num_trials": 3, "repeats": 2}, "a: 3 of 6, 2 times each"),
@@ -203,6 +204,13 @@ def test_what_is_in_it(describe: Describe) -> None:
 def test_shapes(describe: Describe, arguments: str, options: dict[str, Any], shape: str) -> None:
     """What is combined with what, and how many values each has, whatever the strategy."""
     assert describe(arguments, **options).preview().shape == shape
+
+
+def test_the_same_parameters_are_not_said_to_be_the_same(describe: Describe) -> None:
+    """Of a repeated name the parameter is the last, so the parameters may be the same where the commands differ."""
+    preview = describe("--a '[1, 2]' --a 3").preview()
+    assert repr(preview).startswith("Preview: 2 experiments, all with the same parameters\n")
+    assert preview.commands == ("python train.py --a 1 --a 3", "python train.py --a 2 --a 3")
 
 
 def test_what_is_not_part_of_the_run(describe: Describe, tmp_path: Path) -> None:
