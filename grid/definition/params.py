@@ -18,8 +18,8 @@ from grid.shared.wire import MAX_PARAMS
 from grid.sweep.form import Sweep
 
 _ALLOWED = (
-    "None, True, False, a number, a string or a path; a tuple of these, which is one argument of several words; a list "
-    "of these, which is swept over; or an object of grid.sweep"
+    "None, True, False, a number, a string, a path or another object with a text of its own; a tuple of these, which "
+    "is one argument of several words; a list of these, which is swept over; or an object of grid.sweep"
 )
 _NAME = re.compile(r"-{0,2}[^\s=-][^\s=]*")
 _RANGE = re.compile(r"range\((-?\d+(?:, *-?\d+){0,2})\)", re.ASCII)
@@ -32,8 +32,8 @@ _DEEPEST = 20
 def settled(value: Any) -> Any:
     """Return a copy of `params` that nobody else can change, with plain Python values in it; what is wrong stays.
 
-    Paths become strings, numbers of other libraries Python's, arrays lists, and infinity and NaN, which JSON does not
-    have, their text.
+    Numbers of other libraries become Python's, arrays lists, and their text infinity and NaN, which JSON does not have,
+    and what has a text of its own, as paths, decimal numbers and dates have.
     """
     if isinstance(value, Mapping):
         return {name: _settled(each, 0) for name, each in value.items()}
@@ -56,7 +56,9 @@ def _settled(value: Any, depth: int) -> Any:
     if isinstance(value, (list, tuple)) and depth <= _DEEPEST:
         kind = list if isinstance(value, list) else tuple
         return kind(_settled(each, depth + 1) for each in value)
-    return value
+    # What has none prints as Python describes it, which no script is meant to read.
+    has_text = any("__str__" in vars(kind) for kind in type(value).__mro__ if kind is not object)
+    return str(value) if has_text and not isinstance(value, (Sweep, Mapping, bytes, bytearray)) else value
 
 
 def check_params(name: str, value: object) -> None:
