@@ -95,6 +95,28 @@ def test_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int) ->
         shutil.rmtree(short)
 
 
+@pytest.mark.parametrize("written", ["{}/", "/{}//", "{}/."])
+def test_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """A TMPDIR that ends with a slash, as on macOS, is the same folder: its link goes as well."""
+    long = of_length(tmp_path, len(os.fsencode(tmp_path)) + 61)
+    monkeypatch.setenv("TMPDIR", written.format(long))
+
+    async def play() -> None:
+        async with execution(tmp_path) as running:
+            job = job_of(running)
+            named = await run(running, job)
+            assert named.is_symlink()
+            running.executor.forget([job.attempt])
+            await until(lambda: not running.folder(job).record.exists(), "the removal of the record")
+            try:
+                assert not is_there(named)
+            finally:
+                named.unlink(missing_ok=True)
+        assert names_in(long) == []
+
+    asyncio.run(play())
+
+
 def test_removed_by_the_next_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a service had no time to remove the next one does, also where only one of the two is left."""
     long = of_length(tmp_path, len(os.fsencode(tmp_path)) + 61)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from grid.service.executors import clearing, enforcement, evidence
@@ -45,7 +46,8 @@ def _temporary_folder() -> str:
     named = os.environ.get("TMPDIR", "")
     # A supervisor has another working folder, and sees a relative path from there.
     is_usable = named.startswith("/") and os.access(named, os.W_OK | os.X_OK)
-    return named if is_usable else "/tmp"  # noqa: S108 - a name is drawn below it
+    # In one way of writing: `evidence` compares a path with a link to it, and many a TMPDIR ends with a slash.
+    return str(Path(named)) if is_usable else "/tmp"  # noqa: S108 - a name is drawn below it
 
 
 class LocalExecutor:
