@@ -13,7 +13,7 @@ from grid.errors import InvalidArgument
 from grid.shared.words import split
 from grid.source import lfs, missed
 from grid.source.finding import find_source
-from grid.source.fitting import check_working_dir, replaced
+from grid.source.fitting import check_launcher, check_working_dir, replaced
 from grid.source.imports import imports_of
 from grid.source.installed import installed
 
@@ -74,8 +74,10 @@ def find_run_source(definition: RunDefinition, *, runs_here: bool) -> RunSource:
     source = find_source(definition.entrypoint, localdir=definition.localdir)
     _refuse_multirun(source, [*words, *_flags(definition.params)])
     check_working_dir(source, definition.working_dir)
-    warnings = [*source.warnings, *surprises(definition, source.script), *replaced(source, definition.data or {})]
     folder = {"root": "", "script": os.path.dirname(source.script)}.get(definition.working_dir, definition.working_dir)
+    check_launcher(source, definition.launcher, folder)
+    about_data = replaced(source, definition.data or {}, folder=folder)
+    warnings = [*source.warnings, *surprises(definition, source.script), *about_data]
     if named := missed.named_paths(source, texts, folder=folder, linked=tuple(definition.data or ())):
         warnings.append(missed.named_warning(source, named))
     if importable := missed.importable_files(source):

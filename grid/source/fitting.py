@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from grid.errors import InvalidArgument
+from grid.shared.words import split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,7 @@ def check_working_dir(source: Source, working_dir: str) -> None:
     path = PurePosixPath(working_dir)
     if working_dir in {"", "root", "script"} or not path.parts or path.as_posix() in source.folders():
         return
-    if any(each.as_posix() in source.files for each in (path, *path.parents)):
+    if any(_may_be_link(source, each.as_posix()) for each in (path, *path.parents)):
         return
     msg = (
         f"working_dir={working_dir!r} is not part of the source code in {source.root}: it must be 'root', 'script' or "
@@ -37,7 +38,37 @@ def check_working_dir(source: Source, working_dir: str) -> None:
     raise InvalidArgument(msg)
 
 
-def replaced(source: Source, data: Mapping[str, str | os.PathLike[str]]) -> list[str]:
+def check_launcher(source: Source, launcher: str, folder: str) -> None:
+    """Refuse a launcher that is named by a path at which the source code has nothing.
+
+    Parameters
+    ----------
+    source
+        The source code.
+    launcher
+        The words that start the script; empty for none.
+    folder
+        The folder below the root in which it starts.
+
+    Raises
+    ------
+    InvalidArgument
+        If there is nothing; what may be a link, and whether it can be executed, is left to the service.
+    """
+    program = next(iter(split(launcher, "launcher").words), "")
+    if "/" not in program or program.startswith("/") or "{" in program:
+        return
+    path = PurePosixPath(os.path.normpath(os.path.join(folder, program)))
+    if path.as_posix() in source.files or any(_may_be_link(source, each.as_posix()) for each in path.parents):
+        return
+    msg = (
+        f"launcher={launcher!r}: {program!r} is not part of the source code in {source.root}, seen from "
+        f"{folder or 'its root'}, where the script starts; name a program that is, or give a whole path"
+    )
+    raise InvalidArgument(msg)
+
+
+def replaced(source: Source, data: Mapping[str, str | os.PathLike[str]], *, folder: str = "") -> list[str]:
     """Return a warning for each path at which the source code has something that a link takes the place of.
 
     Parameters
@@ -46,20 +77,24 @@ def replaced(source: Source, data: Mapping[str, str | os.PathLike[str]]) -> list
         The source code.
     data
         What is linked: each path is written in one way only.
+    folder
+        The folder below the root in which the script starts.
 
     Raises
     ------
     InvalidArgument
-        If a link would stand behind a file or a link of the source code, or in the place of the script.
+        If a link would stand behind a file or a link of the source code, or in the place of the script or that folder.
     """
     folders = source.folders()
-    needed = {source.script, *(each.as_posix() for each in PurePosixPath(source.script).parents)}
+    kept = (PurePosixPath(source.script), PurePosixPath(folder))
+    needed = {each.as_posix() for path in kept for each in (path, *path.parents)}
     found = []
     for path, target in data.items():
         if path.startswith("../"):
             continue
         if path in needed:
-            msg = f"data={path!r} would take the place of the script {source.script}, or of a folder around it"
+            start = f", of {folder}, where it starts," if folder else ""
+            msg = f"data={path!r} would take the place of the script {source.script}{start} or of a folder around it"
             raise InvalidArgument(msg)
         around = next(
             (each.as_posix() for each in PurePosixPath(path).parents if each.as_posix() in source.files), None
@@ -70,3 +105,9 @@ def replaced(source: Source, data: Mapping[str, str | os.PathLike[str]]) -> list
         if path in source.files or path in folders:
             found.append(f"data: {path!r} of the source code is replaced by a link to {os.fspath(target)}")
     return found
+
+
+def _may_be_link(source: Source, path: str) -> bool:
+    """Return whether a path may be a link in the source code: what is a file here is none."""
+    here = os.path.join(source.root, path)
+    return path in source.files and (os.path.islink(here) or not os.path.isfile(here))

@@ -113,6 +113,25 @@ def test_multirun_of_hydra_is_refused(
         assert sent == [0]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"working_dir": "run.py"}, "working_dir='run.py' is not part of"),
+        ({"launcher": "./nowhere -x"}, "'./nowhere' is not part of"),
+        ({"working_dir": "sub", "data": {"sub": "/"}}, "data='sub' would take the place of"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_it_is_sent(script: Path, arguments: dict[str, object], words: str) -> None:
+    """A preview refuses what a start would, and in the same words."""
+    (script.parent / "sub").mkdir()
+    (script.parent / "sub" / "file").touch()
+    run = grid.Run(entrypoint="run.py", localdir=True, **arguments)
+    for look in (run.preview, run.start):
+        with requests(sessions.current()) as sent, pytest.raises(InvalidArgument, match=words):
+            look()
+        assert sent == [0]
+
+
 def test_what_is_committed_decides_whether_it_is_hydra(script: Path) -> None:
     """The text that would run counts, and not what is in the folder; `-m` of another script is its own."""
     script.write_text(HYDRA)

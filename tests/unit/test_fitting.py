@@ -8,7 +8,7 @@ import pytest
 
 from grid.errors import InvalidArgument
 from grid.source.finding import Source, find_source
-from grid.source.fitting import check_working_dir, replaced
+from grid.source.fitting import check_launcher, check_working_dir, replaced
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_folders_that_are_there(source: Source, folder: str) -> None:
     check_working_dir(source, folder)
 
 
-@pytest.mark.parametrize("folder", ["nowhere", "code/nowhere", "cod"])
+@pytest.mark.parametrize("folder", ["nowhere", "code/nowhere", "cod", "train.py", "code/deep/a.txt", "train.py/x"])
 def test_folders_that_are_not(source: Source, folder: str) -> None:
     """Any other is refused with what is allowed."""
     with pytest.raises(InvalidArgument, match=rf"working_dir='{folder}' is not part of .*'root', 'script' or"):
@@ -51,3 +51,47 @@ def test_links_that_cannot_be(source: Source, path: str) -> None:
     """None takes the place of the script, and none stands behind a file or a link."""
     with pytest.raises(InvalidArgument, match=f"data='{path}'"):
         replaced(source, {path: "/there"})
+
+
+@pytest.mark.parametrize("path", ["data", "code", "code/deep"])
+def test_links_in_the_place_of_the_folder_where_it_starts(source: Source, path: str) -> None:
+    """None takes the place of the folder in which the script starts, or of one around it."""
+    folder = path if path == "data" else "code/deep"
+    with pytest.raises(InvalidArgument, match=f"data='{path}' would take the place of .* of {folder}, where it starts"):
+        replaced(source, {path: "/there"}, folder=folder)
+    replaced(source, {"other": "/there", f"{folder}/new": "/there"}, folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "folder"),
+    [
+        ("", ""),
+        ("torchrun -n 2", ""),
+        ("/usr/bin/env", ""),
+        ("./train.py", ""),
+        ("code/deep/a.txt x", ""),
+        ("deep/a.txt", "code"),
+        ("../train.py", "code"),
+        ("link/anything", ""),
+        ("./run-{index}", ""),
+    ],
+)
+def test_launchers_that_may_be_there(source: Source, launcher: str, folder: str) -> None:
+    """A program of the source code, seen from where the script starts, is; what else may be there the service says."""
+    check_launcher(source, launcher, folder)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "folder", "seen_from"),
+    [
+        ("./nothing -x", "", "its root"),
+        ("code/train.py", "", "its root"),
+        ("./train.py", "code", "code"),
+        ("../outside", "", "its root"),
+        ("train.py/x", "", "its root"),
+    ],
+)
+def test_launchers_that_are_not_there(source: Source, launcher: str, folder: str, seen_from: str) -> None:
+    """Any other path is refused before anything is sent, with the folder that it is seen from."""
+    with pytest.raises(InvalidArgument, match=f"launcher='{launcher}': .* is not part of .*, seen from {seen_from}, "):
+        check_launcher(source, launcher, folder)
