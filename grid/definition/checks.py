@@ -110,10 +110,10 @@ def check_flag(name: str, value: object) -> None:
         raise InvalidArgument(msg)
 
 
-def check_number(name: str, value: object) -> None:
+def check_number(name: str, value: object, *, least: int = 0) -> None:
     """Refuse what is not a whole number that GraphQL can carry."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_INT:
-        msg = f"{name} must be a whole number from 0 to {_MAX_INT}, not {shown(value)}"
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MAX_INT:
+        msg = f"{name} must be a whole number from {least} to {_MAX_INT}, not {shown(value)}"
         raise InvalidArgument(msg)
 
 
@@ -173,9 +173,7 @@ def one_of(allowed: Sequence[str]) -> Callable[[str, object], None]:
 
 def check_repeats(name: str, value: object) -> None:
     """Refuse what is not a whole number of 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_INT:
-        msg = f"{name} must be a whole number from 1 to {_MAX_INT}, not {shown(value)}"
-        raise InvalidArgument(msg)
+    check_number(name, value, least=1)
 
 
 def accept(name: str, value: object) -> None:

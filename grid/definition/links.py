@@ -35,13 +35,17 @@ def take_data(value: Any) -> Any:
     return MappingProxyType(kept) if kept else None
 
 
+def _plain(given: Any) -> Any:
+    return os.fspath(given) if isinstance(given, os.PathLike) else given
+
+
 def _path(given: Any) -> Any:
-    text = os.fspath(given) if isinstance(given, os.PathLike) else given
+    text = _plain(given)
     return PurePosixPath(text).as_posix() if isinstance(text, str) and text else text
 
 
 def _target(given: Any) -> Any:
-    text = os.fspath(given) if isinstance(given, os.PathLike) else given
+    text = _plain(given)
     return os.path.abspath(os.path.expanduser(text)) if isinstance(text, str) and text else text
 
 
@@ -54,7 +58,7 @@ def check_data(name: str, value: object) -> None:
         msg = f"{name} must be {what}, not {shown(value)}"
         raise InvalidArgument(msg)
     seen: dict[PurePosixPath, object] = {}
-    for path, target in value.items():
+    for path, target in ((_plain(path), _plain(target)) for path, target in value.items()):
         _check_path(name, path)
         place = f"{name}[{path!r}]"
         check_text(place, target)

@@ -39,6 +39,7 @@ def define(data: object) -> RunDefinition:
         ({"../work/data": "/x"}, ["'../work/data'", "working copy itself"]),
         ({"lr=1": "/x"}, ["'lr=1'", "'='"]),
         ({"data": "/x", "./data/": "/y"}, ["'data'", "'./data/'", "same path", "leave one"]),
+        ({"data": Path("/x"), Path("./data"): Path("/x")}, ["'data'", "same path", "leave one"]),
         ({"data": "/x", "data/train": "/y"}, ["'data/train' lies in 'data'", "link itself"]),
         ({"../a/b/c": "/x", "../a": "/y"}, ["'../a/b/c' lies in '../a'"]),
     ],

@@ -154,7 +154,7 @@ def test_a_valid_definition_is_accepted(script):
         ({"repeats": -1}, ["repeats", "whole number", "-1"]),
         ({"repeats": 1.5}, ["repeats", "whole number", "1.5"]),
         ({"repeats": True}, ["repeats", "True"]),
-        ({"repeats": "3"}, ["repeats", "'3'"]),
+        ({"repeats": "3"}, ["repeats", "from 1 to", "'3'"]),
         ({"params_style": "k v"}, ["params_style", "'--k v', '--k=v' or 'k=v'", "'k v'"]),
         ({"params_style": None}, ["params_style", "None"]),
     ],
