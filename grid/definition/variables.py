@@ -150,8 +150,12 @@ def sent(environment: Environment) -> dict[str, str]:
 
 
 def plain(environment: Environment) -> dict[str, str] | list[str]:
-    """Return an environment as a configuration file holds it."""
-    return dict(environment) if isinstance(environment, Mapping) else list(environment or ()) or {}
+    """Return an environment as a configuration file holds it.
+
+    A value that only its owner is told would reach a script as the mask: of such a variable there is the name alone.
+    """
+    known = _joined({name: None if text == MASK else text for name, text in entries(environment).items()})
+    return dict(known) if isinstance(known, Mapping) else list(known or ()) or {}
 
 
 def words(environment: Environment) -> list[str]:

@@ -192,6 +192,20 @@ def test_grid_config_has_names_in_place_of_the_callers_values(tmp_path):
     assert grid_config(define())["compute"]["train"]["environment"] == {}
 
 
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ({"A_TOKEN": MASK, "PLAIN": "1"}, ["A_TOKEN", "PLAIN=1"]),
+        (["A_TOKEN=***", "MINE"], ["A_TOKEN", "MINE"]),
+        ({"A_TOKEN": MASK}, ["A_TOKEN"]),
+        ({"PLAIN": "1"}, {"PLAIN": "1"}),
+    ],
+)
+def test_grid_config_has_no_mask(given, written):
+    """Whoever runs a teammate's configuration takes values of their own, and does not run with asterisks."""
+    assert grid_config(define(environment=given))["compute"]["train"]["environment"] == written
+
+
 def test_what_others_get():
     """A teammate gets no value that was taken from the owner, whatever its name, and none that looks like a secret."""
     environment = {"PLAIN": "1", "MINE": "mellon", **SECRETS}
