@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from grid.models import RunRecord
 
 _MISSING = re.compile(r"\[Errno 2\] No such file or directory: (b?(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"))")
+_SAID = re.compile(r"^(?:[\w.]+\.)?FileNotFoundError: (.+)$", re.MULTILINE)
+"""What libraries say in words of their own, as NumPy does: `data/train.csv not found.`"""
+_QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
+_MARKS = ".,:;!?()[]<>'\"`"
+_MOST_WORDS = 50
 _IN_ROOM = re.compile(r"/attempt-[0-9]+/room/(work/)?(.+)")
 
 
@@ -54,12 +59,12 @@ def explained(groups: Iterable[FailureGroup], record: RunRecord, folder: str) ->
         From where its entrypoint was seen.
     """
     groups = list(groups)
-    missing = {index: path for index, group in enumerate(groups) if (path := _missing_path(group))}
+    missing = {index: paths for index, group in enumerate(groups) if (paths := _missing_paths(group))}
     here = _Here.of(record, folder) if missing else None
     if here is None:
         return groups
-    for index, path in missing.items():
-        if found := here.find(path):
+    for index, paths in missing.items():
+        if found := next(filter(None, map(here.find, paths)), None):
             file, outermost = found
             hint = f"{file} exists beside the script, but is not part of the run: {link_advice(here.root, [outermost])}"
             values = {each.name: getattr(groups[index], each.name) for each in fields(FailureGroup)}
@@ -67,17 +72,24 @@ def explained(groups: Iterable[FailureGroup], record: RunRecord, folder: str) ->
     return groups
 
 
-def _missing_path(group: FailureGroup) -> str:
-    """Return the path of the file that a script has missed; empty if it failed for another reason."""
-    for text in (group.final_line or "", group.example.last_lines):
+def _missing_paths(group: FailureGroup) -> Sequence[str]:
+    """Return what may be the path of the file that a script has missed; nothing if it failed for another reason."""
+    texts = (group.final_line or "", group.example.last_lines)
+    for text in texts:
         # What failed in the end is told last.
         if found := _MISSING.findall(text):
             try:
                 path = ast.literal_eval(found[-1])
             except (SyntaxError, ValueError):
                 continue
-            return os.fsdecode(path)
-    return ""
+            return [os.fsdecode(path)]
+    for text in texts:
+        if found := _SAID.findall(text):
+            # Whatever is said: only what exists here, and is not part of the run, is told.
+            quoted = ("".join(each) for each in _QUOTED.findall(found[-1]))
+            words = (word.strip(_MARKS) for word in found[-1].split()[:_MOST_WORDS])
+            return list(dict.fromkeys(filter(None, (found[-1].strip(), *quoted, *words))))
+    return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,26 @@ def test_what_is_said_after_the_traceback(root: Path) -> None:
     assert group.hint.startswith("data/train.bin exists beside the script")
 
 
+@pytest.mark.parametrize(
+    ("failing", "hint"),
+    [
+        ("import numpy; numpy.loadtxt('data/train.bin')", "data/train.bin exists beside"),
+        ("raise FileNotFoundError('data/train.bin')", "data/train.bin exists beside"),
+        ("raise FileNotFoundError('there is no \"data/small/a/b.bin\": run data/prepare.py')", "data/small/a/b.bin"),
+        ("raise FileNotFoundError('cannot open `data/train.bin`.')", "data/train.bin exists beside"),
+        ('raise FileNotFoundError("it\'s \\"here\\".txt")', 'it\'s "here".txt exists beside'),
+        ("raise FileNotFoundError('data/val.bin not found, nor /data/train.bin')", ""),
+        ("raise FileNotFoundError", ""),
+        ("raise KeyError('data/train.bin')", ""),
+    ],
+)
+def test_what_is_said_in_other_words(root: Path, failing: str, hint: str) -> None:
+    """Libraries and scripts say in words of their own what they have not found."""
+    (group,) = failed(root, f"{failing}\n").failures()
+    assert group.hint.startswith(hint)
+    assert bool(group.hint) == bool(hint)
+
+
 def test_what_was_removed_by_the_script(root: Path) -> None:
     """A file that was part of the run, and that the script itself has removed, is not missed."""
     (group,) = failed(root, "import os\nos.remove('data/prepare.py')\nopen('data/prepare.py')\n").failures()
