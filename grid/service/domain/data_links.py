@@ -14,6 +14,7 @@ _MOST = 100
 _LONGEST_NAME = 255  # bytes, on every file system that there is
 _LONGEST_PATH = 4_000
 _PATH_FORM = "a path below the working copy, or '../' and a path beside it"
+_LENGTHS = f"a path of at most {_LONGEST_PATH:,} characters, in which no name has more than {_LONGEST_NAME} bytes"
 _TARGET_FORM = "an absolute path on the service's machine"
 
 
@@ -36,7 +37,7 @@ def links(data: Mapping[str, str]) -> dict[str, str]:
             len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in inside
         )
         if path.is_absolute() or not inside or ".." in inside or "\0" in given or is_too_long:
-            raise InvalidValue("data", given, _PATH_FORM)
+            raise InvalidValue("data", given, _LENGTHS if is_too_long else _PATH_FORM)
         if path.parts[:2] == ("..", WORK):
             raise InvalidValue("data", given, f"{_PATH_FORM}; the working copy itself is '../{WORK}'")
         if not PurePosixPath(target).is_absolute() or "\0" in target or len(target) > _LONGEST_PATH:
