@@ -14,8 +14,9 @@ MASK = "***"
 
 _WORDS = re.compile(
     r"(^|_)(AUTH|AUTHORIZATION|BASICAUTH|BEARER|COOKIES?|CREDS?|DSN|JWT|PASS|PASSCODE|PAT|SSHPASS|WEBHOOK)(_|\d*$)"
-    r"|(KEYS?|TOKENS?|SECRETS?|PASSWORDS?|PASSWD|PASSPHRASES?|CREDENTIALS?|(?<!^)(?<!^OLD)PWD)(_|\d*$)"
-    r"|CONNECTION_STRING",
+    r"|(PASSWD|PASSPHRASES?|CREDENTIALS?|(?<!^)(?<!^OLD)PWD)(_|\d*$)"
+    # Wherever they stand; what is known for something else is excepted.
+    r"|KEY(?!BOARD|WORD)|TOKEN(?!I[SZ])|SECRET|PASSWORD|CONNECTION_STRING",
     re.IGNORECASE,
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -29,6 +30,8 @@ def looks_secret(name: str) -> bool:
     Examples
     --------
     >>> [looks_secret(name) for name in ("WANDB_API_KEY", "PGPASSWORD", "apikey", "API_KEY2", "secretValue")]
+    [True, True, True, True, True]
+    >>> [looks_secret(name) for name in ("KEYFILE", "HF_TOKENPATH", "SECRETVALUE", "passwordHash", "MONKEY")]
     [True, True, True, True, True]
     >>> [looks_secret(name) for name in ("TOKENIZERS_PARALLELISM", "KEYBOARD", "PWD")]
     [False, False, False]

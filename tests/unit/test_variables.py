@@ -206,6 +206,16 @@ def test_grid_config_has_no_mask(given, written):
     assert grid_config(define(environment=given))["compute"]["train"]["environment"] == written
 
 
+@pytest.mark.parametrize("word", ["KEY", "TOKEN", "SECRET", "PASSWORD"])
+@pytest.mark.parametrize("around", ["{}", "MY_{}", "{}FILE", "A{}ID", "X_{}S_1", "{}_PATH"])
+def test_words_that_look_like_secrets_wherever_they_stand(word, around):
+    """Of such a name the command line has no value, in whatever case it is written."""
+    for name in (around.format(word), around.format(word).lower()):
+        definition = define(environment={name: "mellon"})
+        assert words_of(definition)[4:6] == ["--environment", name]
+        assert masked({name: "mellon"}) == {name: MASK}
+
+
 def test_what_others_get():
     """A teammate gets no value that was taken from the owner, whatever its name, and none that looks like a secret."""
     environment = {"PLAIN": "1", "MINE": "mellon", **SECRETS}
