@@ -1,4 +1,4 @@
-"""Whether the folder where a script starts, and what is linked into its working copy, fit its source code.
+"""Whether the folder where a script starts, its launcher, and what is linked into its working copy fit its source code.
 
 The service has the last word. It is said here as well, because a preview sends no source code.
 """
@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 from grid.errors import InvalidArgument
 from grid.shared.words import split
+from grid.source import git
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from grid.source.finding import Source
+
+_EXECUTABLE = ("100755", "120000")
+"""How git writes the mode of an executable file, and of a link, which may lead to one."""
 
 
 def check_working_dir(source: Source, working_dir: str) -> None:
@@ -39,7 +43,7 @@ def check_working_dir(source: Source, working_dir: str) -> None:
 
 
 def check_launcher(source: Source, launcher: str, folder: str) -> None:
-    """Refuse a launcher that is named by a path at which the source code has nothing.
+    """Refuse a launcher that is named by a path at which the source code has no program.
 
     Parameters
     ----------
@@ -53,13 +57,21 @@ def check_launcher(source: Source, launcher: str, folder: str) -> None:
     Raises
     ------
     InvalidArgument
-        If there is nothing; what may be a link, and whether it can be executed, is left to the service.
+        If there is none; what may be a link is left to the service.
     """
     program = next(iter(split(launcher, "launcher").words), "")
     if "/" not in program or program.startswith("/") or "{" in program:
         return
     path = PurePosixPath(os.path.normpath(os.path.join(folder, program)))
-    if path.as_posix() in source.files or any(_may_be_link(source, each.as_posix()) for each in path.parents):
+    if path.as_posix() in source.files:
+        if not _is_executable(source, path.as_posix()):
+            how = "chmod +x it, and commit that" if source.repository else "chmod +x it"
+            msg = (
+                f"launcher={launcher!r}: {program!r} of the source code is not executable; {how}, or name what runs it"
+            )
+            raise InvalidArgument(msg)
+        return
+    if any(_may_be_link(source, each.as_posix()) for each in path.parents):
         return
     msg = (
         f"launcher={launcher!r}: {program!r} is not part of the source code in {source.root}, seen from "
@@ -111,3 +123,11 @@ def _may_be_link(source: Source, path: str) -> bool:
     """Return whether a path may be a link in the source code: what is a file here is none."""
     here = os.path.join(source.root, path)
     return path in source.files and (os.path.islink(here) or not os.path.isfile(here))
+
+
+def _is_executable(source: Source, path: str) -> bool:
+    """Return whether a file of the source code can be executed there; True for a link."""
+    if source.repository is None:
+        return os.access(os.path.join(source.root, path), os.X_OK)
+    facts = git.ask("ls-tree", "--full-tree", source.repository.commit, "--", path, cwd=source.root)
+    return facts.startswith(_EXECUTABLE)

@@ -9,6 +9,7 @@ import pytest
 from grid.errors import InvalidArgument
 from grid.source.finding import Source, find_source
 from grid.source.fitting import check_launcher, check_working_dir, replaced
+from tests.support.projects import make_project
 
 
 @pytest.fixture
@@ -18,6 +19,7 @@ def source(tmp_path: Path) -> Source:
         (tmp_path / folder).mkdir(parents=True)
     for file in ("train.py", "code/deep/a.txt", "data/b.txt"):
         (tmp_path / file).touch()
+    (tmp_path / "code/deep/a.txt").chmod(0o700)
     (tmp_path / "link").symlink_to("code")
     return find_source(str(tmp_path / "train.py"), localdir=True)
 
@@ -68,10 +70,9 @@ def test_links_in_the_place_of_the_folder_where_it_starts(source: Source, path: 
         ("", ""),
         ("torchrun -n 2", ""),
         ("/usr/bin/env", ""),
-        ("./train.py", ""),
         ("code/deep/a.txt x", ""),
         ("deep/a.txt", "code"),
-        ("../train.py", "code"),
+        ("../code/deep/a.txt", "data"),
         ("link/anything", ""),
         ("./run-{index}", ""),
     ],
@@ -95,3 +96,20 @@ def test_launchers_that_are_not_there(source: Source, launcher: str, folder: str
     """Any other path is refused before anything is sent, with the folder that it is seen from."""
     with pytest.raises(InvalidArgument, match=f"launcher='{launcher}': .* is not part of .*, seen from {seen_from}, "):
         check_launcher(source, launcher, folder)
+
+
+@pytest.mark.parametrize("localdir", [False, True])
+def test_launchers_that_cannot_be_executed(tmp_path: Path, localdir: bool) -> None:
+    """What counts is what is sent: of a commit the mode that was committed, of a folder that of the file."""
+    (tmp_path / "tool").write_text("#!/bin/sh\n")
+    make_project(tmp_path, "")
+    script = str(tmp_path / "run.py")
+    with pytest.raises(InvalidArgument, match=r"'\./tool' of the source code is not executable; chmod \+x it"):
+        check_launcher(find_source(script, localdir=localdir), "./tool", "")
+    (tmp_path / "tool").chmod(0o700)
+    if not localdir:
+        with pytest.raises(InvalidArgument, match="and commit that"):
+            check_launcher(find_source(script, localdir=False), "./tool", "")
+        make_project(tmp_path, "")
+    (tmp_path / "tool").chmod(0o700 if localdir else 0o600)
+    check_launcher(find_source(script, localdir=localdir), "./tool", "")
