@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +15,25 @@ from grid.session import session as sessions
 from tests.support.services import ServiceProcess, end_everything, service_process
 
 
+_temporary: list[str] = []
+
+
 def pytest_configure() -> None:
-    """Let Ctrl-C mean what it means at a prompt: a process started in the background inherits that it is ignored."""
+    """Make room for what scripts leave, and let Ctrl-C mean what it means at a prompt.
+
+    A process that is started in the background inherits that it is ignored. And a service that is killed removes no
+    temporary folders of its scripts: services of these tests make them where they are removed in the end. The tests' own
+    folders stay where they are, since Python has been asked for that place by then.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _temporary.append(tempfile.mkdtemp(prefix="grid-tests-"))
+    os.environ["TMPDIR"] = _temporary[0]
+
+
+def pytest_unconfigure() -> None:
+    """Remove what scripts have left."""
+    for folder in _temporary:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
