@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from grid.errors import InvalidArgument
 from grid.shared.words import split
 from grid.source import lfs, missed
 from grid.source.finding import find_source
-from grid.source.fitting import check_launcher, check_working_dir, replaced
+from grid.source.fitting import check_launcher, check_working_dir, replaced, start_folder
 from grid.source.imports import imports_of
 from grid.source.installed import installed
 
@@ -35,6 +34,8 @@ class RunSource:
     ----------
     source
         What is part of it.
+    folder
+        The folder below its root in which the script starts.
     warnings
         What its user should know, a line for each, but for what is known for certain only when it is packed.
     import_paths
@@ -42,6 +43,7 @@ class RunSource:
     """
 
     source: Source
+    folder: str
     warnings: tuple[str, ...]
     import_paths: tuple[str, ...] = ()
 
@@ -74,7 +76,7 @@ def find_run_source(definition: RunDefinition, *, runs_here: bool) -> RunSource:
     source = find_source(definition.entrypoint, localdir=definition.localdir)
     _refuse_multirun(source, [*words, *_flags(definition.params)])
     check_working_dir(source, definition.working_dir)
-    folder = {"root": "", "script": os.path.dirname(source.script)}.get(definition.working_dir, definition.working_dir)
+    folder = start_folder(source, definition.working_dir)
     check_launcher(source, definition.launcher, folder)
     about_data = replaced(source, definition.data or {}, folder=folder)
     warnings = [*source.warnings, *surprises(definition, source.script), *about_data]
@@ -83,10 +85,10 @@ def find_run_source(definition: RunDefinition, *, runs_here: bool) -> RunSource:
     if importable := missed.importable_files(source):
         warnings.append(missed.importable_warning(source, importable))
     if not runs_here or source.script.endswith(".jl"):
-        return RunSource(source, tuple(warnings))
+        return RunSource(source, folder, tuple(warnings))
     own_path = (settings.get("environment") or {}).get("PYTHONPATH", "")
     imports = imports_of(source, installed(), folder=folder, python_path=own_path)
-    return RunSource(source, (*warnings, *imports.warnings), imports.paths)
+    return RunSource(source, folder, (*warnings, *imports.warnings), imports.paths)
 
 
 def _refuse_multirun(source: Source, words: list[str]) -> None:

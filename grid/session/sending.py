@@ -67,6 +67,9 @@ def look_ahead(definition: RunDefinition, seed: int, session: Session, *, first:
     settings = _settings(definition, seed)
     found = find_run_source(definition, runs_here=session.interpreter is not None)
     source = found.source
+    if settings["workingDir"] not in {"root", "script"}:
+        # No source code is sent in which the service could follow a link to it.
+        settings["workingDir"] = f"./{found.folder}" if found.folder else "root"
     given: dict[str, Any] = {
         "settings": settings,
         "script": source.script,

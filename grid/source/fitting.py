@@ -42,6 +42,15 @@ def check_working_dir(source: Source, working_dir: str) -> None:
     raise InvalidArgument(msg)
 
 
+def start_folder(source: Source, working_dir: str) -> str:
+    """Return the folder below the root in which a script starts; links to it are followed, as the service does."""
+    given = {"root": "", "script": os.path.dirname(source.script)}.get(working_dir, working_dir)
+    real = os.path.relpath(os.path.realpath(os.path.join(source.root, given)), os.path.realpath(source.root))
+    if PurePosixPath(real).parts[:1] == ("..",):
+        return given  # the service will refuse it
+    return "" if real == "." else real
+
+
 def check_launcher(source: Source, launcher: str, folder: str) -> None:
     """Refuse a launcher that is named by a path at which the source code has no program.
 

@@ -98,6 +98,32 @@ def test_a_search_runs_what_was_shown(describe: Describe) -> None:
     assert parameters_of(started(run)) == parameters_of(preview.experiments)
 
 
+@pytest.mark.parametrize(("folder", "seen"), [("link", "s.py"), ("deep/up", "s.py"), ("deep/root", "sub/s.py")])
+def test_links_to_the_working_folder(tmp_path: Path, describe: Describe, folder: str, seen: str) -> None:
+    """A link to the folder in which the script starts is followed, and the command is the one that runs."""
+    project = tmp_path / "project"
+    for each in ("sub", "deep", "root"):
+        (project / each).mkdir()
+        (project / each / "s.py").touch()
+    for link, target in (("link", "sub"), ("deep/up", "../sub"), ("deep/root", "..")):
+        (project / link).symlink_to(target)
+    make_project(project, "")
+    run = describe("", entrypoint=str(project / "sub" / "s.py"), localdir=False, working_dir=folder)
+    preview = run.preview()
+    assert preview.commands == (f"python {seen}",)
+    assert preview.commands == tuple(each.invocation_commands for each in started(run))
+
+
+def test_a_folder_that_is_called_root(tmp_path: Path, describe: Describe) -> None:
+    """It is that folder, and not the root."""
+    project = tmp_path / "project"
+    (project / "root").mkdir()
+    (project / "root" / "s.py").touch()
+    run = describe("", working_dir="./root")
+    assert run.preview().commands == ("python ../train.py",)
+    assert [each.invocation_commands for each in started(run)] == ["python ../train.py"]
+
+
 def test_previews_of_a_run_are_the_same(describe: Describe) -> None:
     """Looking again changes nothing; another run has other draws."""
     run = describe()
