@@ -123,7 +123,7 @@ def check_together(entrypoint: str, framework: str, launcher: str) -> None:
     if framework != "torchelastic":
         return
     if launcher:
-        meant = "launcher='torchrun --standalone --nproc_per_node={gpus}'"
+        meant = "'torchrun --standalone --nproc_per_node=N', where N is the GPUs, or 1"
         msg = (
             f"framework 'torchelastic' is a launcher itself ({meant}), so launcher={launcher!r} cannot be given "
             "with it; leave one of them out"

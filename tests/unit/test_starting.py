@@ -113,7 +113,10 @@ def test_working_dirs(project, folder):
         ({"launcher": "torchrun -n {gpu}"}, ["launcher", "{gpu}", "{cpus}, {gpus}, {index}"]),
         ({"launcher": "torchrun '{a b}'"}, ["launcher", "{a b}", "{index}"]),
         ({"launcher": "torchrun {}"}, ["launcher", "{}", "{index}"]),
-        ({"launcher": "uv run", "framework": "torchelastic"}, ["torchelastic", "'uv run'", "leave one of them out"]),
+        (
+            {"launcher": "uv run", "framework": "torchelastic"},
+            ["torchelastic", "N is the GPUs, or 1", "'uv run'", "leave one of them out"],
+        ),
         ({"framework": "torchelastic", "entrypoint": "run.sh"}, ["torchelastic", "'run.sh'", "torchrun itself"]),
         ({"framework": "torchelastic", "entrypoint": "run.jl"}, ["torchelastic", "'run.jl'"]),
     ],
