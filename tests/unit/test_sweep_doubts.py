@@ -246,6 +246,8 @@ def test_warnings(script_args: str, expected: str) -> None:
         ("--x a@b,c", "--x \"['a@b', c]\"", [["--x", "a@b"], ["--x", "c"]]),
         ("--x [WIP it is]", "--x \"['[WIP it is]']\"", [["--x", "[WIP it is]"]]),
         ("-l[1, 2]", "-l '[1, 2]'", [["-l", "1"], ["-l", "2"]]),
+        ("-m lr=1,a@b", "-m \"lr=[1, 'a@b']\"", [["-m", "lr=1"], ["-m", "lr=a@b"]]),
+        ("--set=lr=1,2", "'lr=[1,2]'", [["lr=1"], ["lr=2"]]),
     ],
 )
 def test_what_a_warning_says_to_write_is_understood(script_args: str, suggestion: str, words: list[list[str]]) -> None:

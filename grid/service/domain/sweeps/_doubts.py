@@ -79,7 +79,13 @@ def _of_value(text: str, argument: Argument) -> str:
     elif key and is_form(text[len(key) + 1 :]):
         said = f"only the whole value of a flag is swept; as a word of its own it is {shell(text)}"
     elif _COMMAS.fullmatch(text):
-        said = _advised("commas alone make no list", argument, listed(text))
+        said = "commas alone make no list"
+        values = listed(text[len(key) + 1 :] if key else text)
+        if not key:
+            said = _advised(said, argument, values)
+        elif values:
+            word = f"{key}={values}"
+            said += f"; to sweep, write {shell(word) if argument.joined else argument.typed(word)}"
     else:
         said = ""
     return said
