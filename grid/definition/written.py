@@ -7,6 +7,8 @@ and a key that stands twice is an error everywhere.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ _IMPLICIT = frozenset({_STR, _NULL, _BOOL, _MERGE, *_NUMBERS, f"{_TAG}timestamp"
 """What a scalar may be taken for; one in quotes is a text."""
 
 _NULLS = ("~", "null", "Null", "NULL")
+_DECIMAL = re.compile(r"[+-]?(?:0|[1-9]\d*|(?:\d+\.\d*|\.\d+|\d+(?=e))(?:e[+-]?\d+)?)", re.ASCII | re.IGNORECASE)
 _TRUTHS = ("true", "True", "TRUE", "false", "False", "FALSE")
 
 
@@ -70,26 +73,32 @@ class _Rewriter:
         self._path = path
         self._section = section
         self._scalar = scalar
-        # By the identity of the original, which the tree keeps alive: an alias is copied once, and a circle stays one.
-        self._copies: dict[int, yaml.Node] = {}
+        # By the identity of the original, which the tree keeps alive, and its depth: a circle stays one.
+        self._copies: dict[tuple[int, int], yaml.Node] = {}
 
-    def copy(self, node: yaml.Node, key: str = "") -> yaml.Node:
-        """Return a copy of a node, whose place is this key of the section."""
-        known = self._copies.get(id(node))
+    def copy(self, node: yaml.Node, key: str = "", depth: int = 0) -> yaml.Node:
+        """Return a copy of a node, whose place is this key of the section, in so many lists."""
+        is_inner = depth > 1
+        place = (id(node), min(depth, 2))
+        known = self._copies.get(place)
         if known is not None:
             return known
         if isinstance(node, yaml.MappingNode):
             mapping: yaml.Node = _like(node, [])
-            self._copies[id(node)] = mapping
+            self._copies[place] = mapping
             mapping.value.extend(self._pairs(node))
             return mapping
         if isinstance(node, yaml.SequenceNode):
             sequence: yaml.Node = _like(node, [])
-            self._copies[id(node)] = sequence
-            sequence.value.extend(self.copy(each, key) for each in node.value)
+            self._copies[place] = sequence
+            sequence.value.extend(self.copy(each, key, depth + 1) for each in node.value)
             return sequence
         assert isinstance(node, yaml.ScalarNode)
-        return self._scalar(self, node, key) if node.tag in _IMPLICIT else node
+        if node.tag not in _IMPLICIT:
+            return node
+        copied = self._scalar(self, node, key)
+        # A list in a list reaches the script as Python prints it, in which a text has quotes: its numbers are numbers.
+        return _number(node) or copied if is_inner and copied.tag == _STR else copied
 
     def _pairs(self, node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
         for key, value in node.value:
@@ -174,6 +183,14 @@ def _like(node: Any, value: list[Any]) -> Any:
 
 def _text(node: Any) -> yaml.Node:
     return yaml.ScalarNode(_STR, node.value, node.start_mark, node.end_mark, node.style)
+
+
+def _number(node: Any) -> yaml.Node | None:
+    """Return the node of a number that is written as Python reads it too; None if it is none, or in quotes."""
+    if node.style is not None or not _DECIMAL.fullmatch(node.value) or not math.isfinite(float(node.value)):
+        return None
+    tag = "int" if node.value.lstrip("+-").isdecimal() else "float"
+    return yaml.ScalarNode(f"{_TAG}{tag}", node.value, node.start_mark, node.end_mark)
 
 
 # --- keys that stand twice -------------------------------------------------------------------------------------------

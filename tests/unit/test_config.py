@@ -215,6 +215,17 @@ def test_params_become_words_that_the_sweep_grammar_sees(tmp_path):
     ]
 
 
+def test_numbers_in_a_list_in_a_list_are_numbers(tmp_path):
+    """Such a list reaches the script as Python prints it, so a number must not become a text in quotes there."""
+    rows = "[[0.90, 1e-3, 10, '0.10', 010, 12:30:45, 1e999, x, true], [[2.50]], 0.90]"
+    definition = define(tmp_path, f"hyper_params: {{params: {{--a: {rows}}}, values: {{b: {rows}}}}}")
+    expected = [[0.9, 0.001, 10, "0.10", "010", "12:30:45", "1e999", "x", True], [[2.5]], "0.90"]
+    assert shlex.split(to_settings_input(definition)["scriptArgs"]) == ["--a", repr(expected)]
+    assert definition.params == {"b": expected}
+    text = "hyper_params: {values: {a: [{words: [0.90, 2]}], b: &b [1.50], c: [*b, [1.50]]}}"
+    assert define(tmp_path, text).params == {"a": [("0.90", 2)], "b": ["1.50"], "c": [[1.5], [1.5]]}
+
+
 def test_arguments_of_the_file_come_before_two_dashes(tmp_path):
     """What follows a bare ``--`` is no flag, so the file's flags are put before it."""
     text = "hyper_params: {params: {--lr: 0.1, --fast: true}}"
