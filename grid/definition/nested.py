@@ -128,11 +128,11 @@ def write_actions(actions: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return {moment: list(actions.get(moment, ())) for moment in ACTIONS}
 
 
-def param_words(params: Mapping[str, Any]) -> list[str]:
+def param_words(params: Mapping[str, Any], *, is_swept: bool = True) -> list[str]:
     """Return ``hyper_params.params`` as words of the script's command line, as a shell would split them.
 
     ``True`` gives the bare flag, ``False`` leaves it out. Strings stay as they are, so that a sweep in them is seen; a
-    list is written as the list of a sweep.
+    list is written as the list of a sweep, or as Python prints it where nothing is swept.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def param_words(params: Mapping[str, Any]) -> list[str]:
         if value is True:
             words.append(flag)
         elif value is not False:
-            text = _list_text(value) if isinstance(value, list) else str(value)
+            text = _list_text(value) if is_swept and isinstance(value, list) else str(value)
             if text.startswith("-") and isinstance(value, str) and flag.startswith("--"):
                 words.append(f"{flag}={text}")  # as a word of its own it would read as the next flag
             else:

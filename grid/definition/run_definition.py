@@ -220,7 +220,8 @@ def _script_args(definition: RunDefinition) -> str:
     # Arguments override the file here, too: of a flag that stands in both, the argument's value counts.
     flags = {word.partition("=")[0] for word in words[:end]}
     of_file = without_params(definition.file_params, definition.params)
-    added = param_words({flag: value for flag, value in of_file.items() if flag not in flags})
+    kept = {flag: value for flag, value in of_file.items() if flag not in flags}
+    added = param_words(kept, is_swept=definition.strategy != "none")
     if added and end < len(words):
         # The text stays as it is typed: what is to be said of it is said by the service.
         place = starts(text)[end]

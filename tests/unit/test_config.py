@@ -226,6 +226,13 @@ def test_numbers_in_a_list_in_a_list_are_numbers(tmp_path):
     assert define(tmp_path, text).params == {"a": [("0.90", 2)], "b": ["1.50"], "c": [[1.5], [1.5]]}
 
 
+def test_lists_of_the_file_are_lists_where_nothing_is_swept(tmp_path):
+    """With the strategy `none` the script gets a list as it is, and no form of the grammar that nobody wrote."""
+    text = "hyper_params: {settings: {strategy: none}, params: {--a: [true, false], --b: [5], --c: [[1]], --d: [x, 2]}}"
+    words = shlex.split(to_settings_input(define(tmp_path, text))["scriptArgs"])
+    assert words == ["--a", "[True, False]", "--b", "[5]", "--c", "[[1]]", "--d", "['x', 2]"]
+
+
 def test_arguments_of_the_file_come_before_two_dashes(tmp_path):
     """What follows a bare ``--`` is no flag, so the file's flags are put before it."""
     text = "hyper_params: {params: {--lr: 0.1, --fast: true}}"
