@@ -112,6 +112,8 @@ def test_draws_of_other_words() -> None:
         ("-m lr='uniform(1e-3)'", "'lr=uniform(1e-3)': uniform(low, high, samples) takes 3 arguments", "lr"),
         ("lr='switch()'", "'lr=switch()': a switch is a flag that is there or not, so it stands behind a flag", "lr"),
         ("'switch(--no-x)'", "For example: '[True, False]'", ""),
+        ("x='switch(no-x)'", "stands behind a flag; to sweep over a value that is on or off, write a list", "x"),
+        ("'switch('", "For example: '[True, False]'", ""),
         ("--x 'switch(no-x)'", "switch takes nothing, or the one flag that stands in its place", "--x"),
         ("--x 'switch(--a --b)'", "For example: --x 'switch(--no-x)'", "--x"),
         ("--x 'switch(--a=1)'", "For example: --x 'switch(--no-x)'", "--x"),

@@ -8,6 +8,7 @@ from grid.service.domain.sweeps import _doubts
 from grid.service.domain.sweeps._command import Argument
 from grid.service.domain.sweeps._errors import WrongForm
 from grid.service.domain.sweeps._forms import Form, Switch, read
+from grid.service.domain.sweeps._literals import SPACE
 
 
 class Value(NamedTuple):
@@ -34,12 +35,10 @@ def evaluate(argument: Argument) -> Value:
         if argument.value is not None:
             form = read(value)
         if isinstance(form, Switch) and not argument.is_flag:
-            raise WrongForm(
-                "a switch is a flag that is there or not, so it stands behind a flag; to sweep over a value that is on "
-                "or off, write a list",
-                "[True, False]",
-            )
-    except WrongForm as wrong:
+            raise _switch_without_flag()
+    except WrongForm as error:
+        is_misplaced = value.strip(SPACE).startswith("switch(") and not argument.is_flag
+        wrong = _switch_without_flag() if is_misplaced else error
         whole = _of_more_words(wrong, argument.meant) if wrong.is_open and argument.meant else wrong
         raise whole.of(argument.flag, value, argument.typed) from None
     said = ""
@@ -48,6 +47,14 @@ def evaluate(argument: Argument) -> Value:
     elif isinstance(form, tuple):
         said = _doubts.of_list(argument, len(form))
     return Value(form, (said,) if said else ())
+
+
+def _switch_without_flag() -> WrongForm:
+    return WrongForm(
+        "a switch is a flag that is there or not, so it stands behind a flag; to sweep over a value that is on or off, "
+        "write a list",
+        "[True, False]",
+    )
 
 
 def _of_more_words(wrong: WrongForm, meant: str) -> WrongForm:
