@@ -15,6 +15,7 @@ from grid.shared.wire import MAX_SCRIPT_ARGS
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _CURLY = "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
 _UNSEEN = "\u00a0\u2000-\u200b\u202f\u205f\u3000\ufeff"
+_JOINED = r"\\\r?\n"
 _NAMED = r"[A-Za-z_]\w*|[0-9@*#?$!-]"
 _EXPANDED = rf"\$(?:{_NAMED}|\{{[^}}\s]*\}}?|\([^)\s]*\)?)"
 
@@ -24,10 +25,10 @@ _PIECE = re.compile(
     |(?P<plain>[^ \t\r\n'"\\$`~*?|&;<>\#{_CURLY}{_DASHES}{_UNSEEN}]++)
     |'(?P<single>[^']*+)'
     |"(?P<double>(?:[^"\\]++|\\.)*+)"
-    |(?P<joined>\\\r?\n)
+    |(?P<joined>{_JOINED})
     |\\(?P<escaped>.)
     |(?P<expanded>{_EXPANDED}|\$(?=['"])|`[^`\s]*+`?)
-    |(?P<home>~(?=[ \t\r\n/]|\Z))
+    |(?P<home>~(?=(?:{_JOINED})*+\+?(?:{_JOINED})*+(?:[ \t\r\n/:]|=(?:{_JOINED})*+~|\Z)))
     |(?P<pattern>[*?]++)
     |(?P<operator>&&|\|\||[|&;<>])
     |(?P<comment>\#)

@@ -135,6 +135,8 @@ def test_words(text: str, expected: tuple[str, ...]) -> None:
         ("--a ~", "~ is", "the whole path"),
         ("--a ~/data", "~/data is", "the whole path"),
         ("--a=~/data", "~/data is", "the whole path"),
+        ("--a ~:/data ~+", "~:/data, ~+ are", "the whole path"),
+        ("--a ~\\\n/data", "~\\ is", "the whole path"),
         ("--a *.csv", "*.csv is", "their names"),
         ("--a data/?.csv b", "data/?.csv is", "their names"),
         ("--a\u00a01", "U+00A0 is", "a space"),
