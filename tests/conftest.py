@@ -14,7 +14,6 @@ import pytest
 from grid.session import session as sessions
 from tests.support.services import ServiceProcess, end_everything, service_process
 
-
 _temporary: list[str] = []
 
 
@@ -22,11 +21,11 @@ def pytest_configure() -> None:
     """Make room for what scripts leave, and let Ctrl-C mean what it means at a prompt.
 
     A process that is started in the background inherits that it is ignored. And a service that is killed removes no
-    temporary folders of its scripts: services of these tests make them where they are removed in the end. The tests' own
-    folders stay where they are, since Python has been asked for that place by then.
+    temporary folders of its scripts: services of these tests make them where they are removed in the end.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _temporary.append(tempfile.mkdtemp(prefix="grid-tests-"))
+    os.chmod(_temporary[0], 0o711)  # noqa: S103 - some tests are another user for a while
     os.environ["TMPDIR"] = _temporary[0]
 
 
