@@ -24,6 +24,8 @@ def pytest_configure() -> None:
     temporary folders of its scripts: services of these tests make them where they are removed in the end.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "PYTEST_XDIST_WORKER" in os.environ:  # it has the place of the process that has started it
+        return
     _temporary.append(tempfile.mkdtemp(prefix="grid-tests-"))
     os.chmod(_temporary[0], 0o711)  # noqa: S103 - some tests are another user for a while
     os.environ["TMPDIR"] = _temporary[0]
