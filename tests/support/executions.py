@@ -52,7 +52,9 @@ class Execution:
         # The name of a control group is unique on the machine; the next executor of this home has the same.
         identity = f"{sha256(str(self.workspace.home).encode()).hexdigest()[:16]}-{number}"
         interpreter = sys.executable if script.startswith("import ") else "/bin/sh"
-        environment = {**os.environ, "GRID_EXPERIMENT_ID": identity, "PYTHONUNBUFFERED": "1"}
+        # Not TMPDIR: who names that himself gets no folder of his own.
+        inherited = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
+        environment = {**inherited, "GRID_EXPERIMENT_ID": identity, "PYTHONUNBUFFERED": "1"}
         return Job(
             **{
                 "attempt": AttemptName(identity, attempt),
