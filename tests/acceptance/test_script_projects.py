@@ -42,6 +42,23 @@ def test_family(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert run.status().keys() == {"SUCCEEDED"}
 
 
+@pytest.mark.usefixtures("session")
+@pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed, which brings torchrun")
+def test_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real launcher starts the same script as the small one that is like it."""
+    family = next(each for each in FAMILIES if each.folder == "launched")
+    monkeypatch.chdir(family.copy(tmp_path))
+    launcher = "torchrun --standalone --nproc_per_node=2"
+    run = Run(entrypoint=family.entrypoint, script_args=family.script_args, launcher=launcher, cpus=2)
+    run.start()
+    wait_for_run(run)
+    assert run.status().keys() == {"SUCCEEDED"}, run.failures()
+    for experiment, lines, lr in zip(run, family.printed, ("0.1", "0.2"), strict=True):
+        assert experiment.invocation_commands == f"{launcher} train.py --lr {lr}"
+        printed = [line for line in messages(experiment.logs(None)) if line.startswith("{")]
+        assert sorted(map(json.loads, printed), key=lambda line: line["RANK"]) == list(lines)
+
+
 def test_document_shows_each_family() -> None:
     """`docs/scripts.md` has the sweep of each, and the commands that the test above finds."""
     text = (Path(__file__).parents[2] / "docs" / "scripts.md").read_text(encoding="utf-8")
