@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from grid.definition.arguments import Params, RunArguments, noting_what_was_given
 from grid.definition.checks import check_text
 from grid.definition.links import Data
+from grid.definition.params import settled
 from grid.definition.run_definition import RunDefinition, grid_config, to_settings_input, validate
 from grid.definition.variables import Environment
 from grid.downloads.listing import pages_of_run
@@ -869,7 +870,8 @@ class Run(RunArguments):
         self._state.name = definition.name
 
     def _argument(self, name: str) -> Any:
-        return self._definition.values[name]
+        value = self._definition.values[name]
+        return settled(value) if name == "params" else value  # a copy: to change a list in it changes no run
 
     def _change(self, name: str, value: object) -> None:
         if self._state.record is not None:

@@ -228,3 +228,12 @@ def test_arguments_of_the_greatest_length(tmp_path: Path, monkeypatch: pytest.Mo
     assert int(line.message) == 9 * 99_997 + len("--a") + 90_000
     assert len(run.script_command) > 1_000_000
     assert Run(run.name).params == {"a": "'" * 90_000}
+
+
+@pytest.mark.usefixtures("session")
+def test_what_is_read_changes_nothing(script: str) -> None:
+    """To change what a run says of its `params` does not change the run."""
+    run = Run(entrypoint=script, params={"a": [1, 2]}, localdir=True)
+    run.params["a"].append(3)
+    assert run.params == {"a": [1, 2]}
+    assert run.preview().experiment_count == 2
