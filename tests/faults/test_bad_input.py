@@ -191,7 +191,7 @@ def test_large_texts_in_every_field(service: ServiceProcess, judge: Judge, size:
                 body = graphql(operation.document, variables=variables)
                 answer = line.call("POST", "/graphql", [JSON, key_of(service)], body)
                 judge.read(answer, (operation.name, argument, path))
-                if size == MIB:
+                if size == MIB and path[-1:] != ("scriptCommand",):  # which may have more
                     assert answer.codes == ["LIMIT_EXCEEDED"], (operation.name, argument, path, answer)
     assert judge.cases == len(LETTERS) * len(TEXTS)
     assert len(TEXTS) > 40

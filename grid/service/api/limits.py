@@ -13,7 +13,7 @@ from graphql import FieldNode, FragmentDefinitionNode, FragmentSpreadNode, Opera
 
 from grid.service.api.errors import ApiError
 from grid.service.system.settings import MAX_EXPERIMENTS
-from grid.shared.wire import MAX_SCRIPT_COMMAND, ErrorCode
+from grid.shared.wire import MAX_SCRIPT_ARGS, MAX_SCRIPT_COMMAND, ErrorCode
 
 if TYPE_CHECKING:
     from graphql import DocumentNode, InlineFragmentNode, SelectionSetNode
@@ -39,7 +39,8 @@ _MAX_NESTING = 100
 # in a string. A client that goes on following the largest run says for each experiment how far it is known.
 _MAX_VALUES = MAX_EXPERIMENTS
 _MAX_VARIABLE_DEPTH = 20
-_MAX_TEXT = MAX_SCRIPT_COMMAND
+_MAX_TEXT = MAX_SCRIPT_ARGS
+_LONG_TEXTS = {"scriptCommand": MAX_SCRIPT_COMMAND}  # which has the arguments twice
 
 _TOKEN = re.compile(
     r"""
@@ -146,8 +147,7 @@ def check_variables(variables: dict[str, Any] | None) -> None:
             is_text = set(map(type, parts)) == {str}
             longest = max(map(len, parts if is_text else [each for each in parts if isinstance(each, str)]), default=0)
             if longest > _MAX_TEXT:
-                what = "characters of a string in the variables"
-                raise exceeded(what, longest, _MAX_TEXT, "send a shorter one")
+                _refuse_long(value)
             if not is_text:
                 inner += [each for each in parts if isinstance(each, (dict, list))]
         if not inner:
@@ -157,6 +157,19 @@ def check_variables(variables: dict[str, Any] | None) -> None:
         level = inner
     given = f"more than {_MAX_VARIABLE_DEPTH}"
     raise exceeded("levels of nested values in the variables", given, _MAX_VARIABLE_DEPTH, "nest them less deeply")
+
+
+def _refuse_long(value: dict[str, Any] | list[Any]) -> None:
+    """Refuse a list or an object with a text that is too long where it stands."""
+    parts = (
+        [*value.items(), *((each, each) for each in value)]
+        if isinstance(value, dict)
+        else [("", each) for each in value]
+    )
+    for name, each in parts:
+        most = _LONG_TEXTS.get(name, _MAX_TEXT)
+        if isinstance(each, str) and len(each) > most:
+            raise exceeded("characters of a string in the variables", len(each), most, "send a shorter one")
 
 
 def _refuse_depth(depths: tuple[int, int], max_depth: int) -> None:
