@@ -53,6 +53,7 @@ class Server:
     connections: int = 0
     # Nothing else refers to a task that hangs: the garbage collector would take it while it is pending.
     tasks: set[Any] = field(default_factory=set)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def __enter__(self) -> Server:
         started = threading.Event()
@@ -71,11 +72,19 @@ class Server:
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         started.set()
         await self.over.wait()
-        server.close()  # what still hangs is cancelled by the end of `asyncio.run`
+        server.close()
+        for task in self.tasks:  # what still hangs
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        # One that was closed while nobody read what was written waits for that for ever.
+        for writer in self.writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the sockets are closed one turn of the loop later
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.tasks.add(asyncio.current_task())
+        self.writers.append(writer)
         connection = self.connections
         try:
             while True:
